@@ -1,0 +1,8 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+#
+# src/policy: grants.
+
+noinst_LTLIBRARIES += libvmibus_policy.la
+libvmibus_policy_la_SOURCES = \
+	src/policy/policy.c src/policy/policy.h \
+	src/policy/principal.c src/policy/principal.h

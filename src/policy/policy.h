@@ -1,0 +1,73 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * The policy: which principal may do what on which endpoints, and how much of everything it may hold.
+ *
+ * Rules only ever add: a grant is the union of the rules that name the principal and the endpoint;
+ * none means nothing.  A policy without rules lets root and the process's own uid do everything,
+ * and nobody else anything.  A policy is built once and not changed while it is in use: a reload
+ * replaces it whole.
+ */
+#ifndef POLICY_POLICY_H
+#define POLICY_POLICY_H
+
+#include <stdbool.h>
+#include <stdint.h>
+#include <sys/types.h>
+
+#include "policy/principal.h"
+#include "util/ledger.h"
+#include "util/list.h"
+
+/** Every capability there is (bits of VMIBUS_CAP_…). */
+#define CAPABILITIES_ALL UINT32_MAX
+
+/** Whom a rule names. */
+enum policy_subject {
+    POLICY_USER,
+    POLICY_GROUP,
+    POLICY_EVERYBODY,
+};
+
+struct policy_rule {
+    struct list link;
+    char *name;                     /**< how messages call it */
+    enum policy_subject subject;
+    uint32_t id;                    /**< uid or gid */
+    char *endpoints;                /**< fnmatch(3) pattern on names, or "uuid:…" */
+    uint32_t capabilities;          /**< VMIBUS_CAP_ bits */
+    uint32_t rank;
+    uint32_t lease_ttl_ms;          /**< longest lease; 0: no bound */
+};
+
+struct policy {
+    struct list rules;
+    uint64_t limits[N_RESOURCES];       /**< of one uid */
+    uint64_t limits_total[N_RESOURCES]; /**< of all together */
+};
+
+/** What a principal may do on an endpoint. All zeros: nothing. */
+struct grant {
+    uint32_t capabilities;
+    uint32_t rank;
+    uint32_t lease_ttl_ms; /**< longest lease; 0: no bound */
+};
+
+/** Makes a policy with no rules and default limits. 0 or -ENOMEM. */
+int policy_new(struct policy **policyp);
+
+/** Frees it. Takes and returns NULL. */
+struct policy *policy_free(struct policy *policy);
+
+/** Adds a rule that names nobody yet and grants nothing. 0 or -ENOMEM. */
+int policy_add_rule(struct policy *policy, const char *name, struct policy_rule **rulep);
+
+/** What @a principal may do on the endpoint of this name and UUID (16 octets). */
+struct grant policy_evaluate(const struct policy *policy, const struct principal *principal, const char *name, const uint8_t *uuid);
+
+/** What @a principal may do on any endpoint at all, and on the bus itself. */
+struct grant policy_evaluate_any(const struct policy *policy, const struct principal *principal);
+
+/** Whether a pattern names an endpoint: fnmatch(3) on the name, or uuid: and 32 hex digits with or without hyphens. */
+bool policy_pattern_matches(const char *pattern, const char *name, const uint8_t *uuid);
+
+#endif

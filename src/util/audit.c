@@ -1,0 +1,96 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#include "util/audit.h"
+
+#include <errno.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "util/clock.h"
+
+static int64_t realtime_offset(void) {
+    struct timespec now;
+
+    clock_gettime(CLOCK_REALTIME, &now);
+    return (int64_t)now.tv_sec * (int64_t)NS_PER_S + now.tv_nsec - (int64_t)clock_now();
+}
+
+int audit_init(struct audit *audit, int fd, uint64_t capacity, uint32_t incarnation) {
+    size_t size = sizeof(struct audit_header) + capacity * sizeof(struct audit_record);
+    struct audit_header *header;
+    struct stat st;
+
+    if (capacity == 0 || capacity > UINT32_MAX)
+        return -EINVAL;
+    if (fstat(fd, &st) < 0)
+        return -errno;
+    if ((size_t)st.st_size != size && (ftruncate(fd, 0) < 0 || ftruncate(fd, (off_t)size) < 0))
+        return -errno;
+    header = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+    if (header == MAP_FAILED)
+        return -errno;
+    if (header->magic != AUDIT_MAGIC || header->capacity != capacity) {
+        memset(header, 0, size);
+        header->capacity = capacity;
+        header->magic = AUDIT_MAGIC;
+    }
+    header->incarnation = incarnation;
+    header->pid = (uint32_t)getpid();
+    header->realtime_offset = realtime_offset();
+    *audit = (struct audit){.header = header, .records = (void *)(header + 1), .size = size};
+    return 0;
+}
+
+void audit_deinit(struct audit *audit) {
+    if (audit->header)
+        munmap(audit->header, audit->size);
+    *audit = (struct audit){};
+}
+
+uint64_t audit_begin(struct audit *audit, const struct audit_record *record) {
+    struct audit_record *slot;
+    uint64_t sequence;
+
+    if (!audit->header)
+        return 0;
+    sequence = audit->header->written + 1;
+    slot = &audit->records[(sequence - 1) % audit->header->capacity];
+    __atomic_store_n(&slot->sequence, 0, __ATOMIC_RELEASE);
+    __atomic_thread_fence(__ATOMIC_SEQ_CST);
+    memcpy((char *)slot + sizeof(slot->sequence), (const char *)record + sizeof(record->sequence),
+           sizeof(*slot) - sizeof(slot->sequence));
+    slot->finished = 0;
+    slot->error = AUDIT_PENDING;
+    __atomic_store_n(&slot->sequence, sequence, __ATOMIC_RELEASE);
+    __atomic_store_n(&audit->header->written, sequence, __ATOMIC_RELEASE);
+    return sequence;
+}
+
+void audit_finish(struct audit *audit, uint64_t sequence, const struct vmibus_ack *ack) {
+    struct audit_record *slot;
+
+    if (!audit->header || sequence == 0)
+        return;
+    slot = &audit->records[(sequence - 1) % audit->header->capacity];
+    if (slot->sequence != sequence)
+        return;
+    slot->reason = ack->reason;
+    slot->count = ack->count;
+    slot->finished = ack->finished;
+    if (ack->token)
+        slot->token = ack->token;
+    __atomic_store_n(&slot->error, ack->error, __ATOMIC_RELEASE);
+}
+
+int audit_read(const struct audit_header *header, uint64_t sequence, struct audit_record *record) {
+    const struct audit_record *records = (const void *)(header + 1);
+    const struct audit_record *slot = &records[(sequence - 1) % header->capacity];
+
+    if (__atomic_load_n(&slot->sequence, __ATOMIC_ACQUIRE) != sequence)
+        return 0;
+    memcpy(record, slot, sizeof(*record));
+    __atomic_thread_fence(__ATOMIC_ACQUIRE);
+    return __atomic_load_n(&slot->sequence, __ATOMIC_RELAXED) == sequence;
+}

@@ -1,0 +1,112 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#include "util/ledger.h"
+
+#include <assert.h>
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <vmibus/protocol.h>
+
+void ledger_init(struct ledger *ledger, const uint64_t *limits) {
+    *ledger = (struct ledger){};
+    memcpy(ledger->limit, limits, sizeof(ledger->limit));
+    list_init(&ledger->accounts);
+}
+
+void ledger_deinit(struct ledger *ledger) {
+    assert(list_is_empty(&ledger->accounts));
+    for (size_t i = 0; i < N_RESOURCES; i++)
+        assert(ledger->used[i] == 0);
+}
+
+int ledger_ref_account(struct ledger *ledger, uid_t uid, const uint64_t *limits, struct account **accountp) {
+    struct account *account;
+
+    list_for_each(account, &ledger->accounts, link)
+        if (account->uid == uid)
+            goto found;
+    account = calloc(1, sizeof(*account));
+    if (!account)
+        return -ENOMEM;
+    account->ledger = ledger;
+    account->uid = uid;
+    list_append(&ledger->accounts, &account->link);
+found:
+    memcpy(account->limit, limits, sizeof(account->limit));
+    *accountp = account_ref(account);
+    return 0;
+}
+
+struct account *account_ref(struct account *account) {
+    account->refs++;
+    return account;
+}
+
+struct account *account_unref(struct account *account) {
+    if (!account || --account->refs > 0)
+        return NULL;
+    for (size_t i = 0; i < N_RESOURCES; i++)
+        assert(account->used[i] == 0);
+    list_unlink(&account->link);
+    free(account);
+    return NULL;
+}
+
+int charge_take(struct charge *charge, struct account *account, enum resource resource, uint64_t amount) {
+    assert(!charge->account);
+    charge->account = account;
+    charge->resource = resource;
+    charge->amount = 0;
+    int r = charge_raise(charge, amount);
+    if (r)
+        charge->account = NULL;
+    return r;
+}
+
+int charge_raise(struct charge *charge, uint64_t amount) {
+    struct account *account = charge->account;
+    struct ledger *ledger = account->ledger;
+    enum resource resource = charge->resource;
+
+    if (account->used[resource] + amount > account->limit[resource])
+        return CHARGE_QUOTA;
+    if (ledger->used[resource] + amount > ledger->limit[resource])
+        return CHARGE_PRESSURE;
+    account->used[resource] += amount;
+    ledger->used[resource] += amount;
+    charge->amount += amount;
+    return 0;
+}
+
+void charge_lower(struct charge *charge, uint64_t amount) {
+    assert(amount <= charge->amount);
+    charge->amount -= amount;
+    charge->account->used[charge->resource] -= amount;
+    charge->account->ledger->used[charge->resource] -= amount;
+}
+
+void charge_release(struct charge *charge) {
+    if (!charge->account)
+        return;
+    charge_lower(charge, charge->amount);
+    charge->account = NULL;
+}
+
+uint16_t resource_reason(enum resource resource) {
+    static const uint16_t reasons[N_RESOURCES] = {
+        [RESOURCE_CONNECTIONS] = VMIBUS_REASON_LIMIT_CONNECTIONS,
+        [RESOURCE_COMMANDS] = VMIBUS_REASON_LIMIT_COMMANDS,
+        [RESOURCE_EVENTS] = VMIBUS_REASON_LIMIT_QUEUE,
+        [RESOURCE_BYTES] = VMIBUS_REASON_LIMIT_BYTES,
+        [RESOURCE_FDS] = VMIBUS_REASON_LIMIT_FDS,
+        [RESOURCE_LEASES] = VMIBUS_REASON_LIMIT_LEASES,
+        [RESOURCE_WAITERS] = VMIBUS_REASON_LIMIT_WAITERS,
+        [RESOURCE_SUBSCRIPTIONS] = VMIBUS_REASON_LIMIT_SUBSCRIPTIONS,
+        [RESOURCE_TAILS] = VMIBUS_REASON_LIMIT_TAILS,
+        [RESOURCE_ATTACHMENTS] = VMIBUS_REASON_LIMIT_ATTACHMENTS,
+        [RESOURCE_ENDPOINTS] = VMIBUS_REASON_LIMIT_ENDPOINTS,
+    };
+
+    return reasons[resource];
+}
