@@ -1,0 +1,169 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#include "bus/binding.h"
+
+#include <stdlib.h>
+
+#include "bus/bus.h"
+#include "bus/control.h"
+#include "bus/endpoint.h"
+
+struct binding *binding_new(struct control *control, struct endpoint *endpoint, struct grant grant) {
+    struct binding *binding = calloc(1, sizeof(*binding));
+
+    if (!binding)
+        return NULL;
+    binding->control = control;
+    binding->endpoint = endpoint;
+    binding->grant = grant;
+    list_init(&binding->subscriber_link);
+    list_init(&binding->replay_link);
+    list_append(&endpoint->bindings, &binding->endpoint_link);
+    control->bindings[endpoint->slot] = binding;
+    return binding;
+}
+
+static void binding_detach(struct binding *binding) {
+    struct endpoint *endpoint = binding->endpoint;
+
+    if (!endpoint)
+        return;
+    list_unlink(&binding->replay_link);
+    list_unlink(&binding->subscriber_link);
+    list_unlink(&binding->endpoint_link);
+    binding->control->bindings[endpoint->slot] = NULL;
+    binding->endpoint = NULL;
+}
+
+struct binding *binding_free(struct binding *binding) {
+    if (!binding)
+        return NULL;
+    if (binding->farewell.event)
+        binding->control->n_farewells--;
+    binding_detach(binding);
+    free(binding);
+    return NULL;
+}
+
+void binding_bid_farewell(struct binding *binding, struct event *event) {
+    struct control *control = binding->control;
+
+    if (!binding->announced || !(binding->kinds & VMIBUS_KIND_BIT(VMIBUS_KIND_ROSTER))) {
+        binding_free(binding);
+        return;
+    }
+    binding_detach(binding);
+    control->n_farewells++;
+    outbox_push_farewell(&control->outbox, &binding->farewell, event, binding);
+    control_wake(control);
+    /* A control that took nothing while more endpoints than the bus can hold went is not coming back. */
+    if (control->n_farewells > control->bus->n_endpoints)
+        control_fail(control, VMIBUS_ERROR_QUOTA, VMIBUS_REASON_LIMIT_QUEUE, control->bus->n_endpoints);
+}
+
+static void binding_set_kinds(struct binding *binding, uint64_t kinds) {
+    binding->kinds = kinds;
+    if (kinds && !list_is_linked(&binding->subscriber_link))
+        list_append(&binding->endpoint->subscribers, &binding->subscriber_link);
+    else if (!kinds)
+        list_unlink(&binding->subscriber_link);
+}
+
+void binding_set_grant(struct binding *binding, struct grant grant) {
+    binding->grant = grant;
+    binding_set_kinds(binding, binding->kinds & bus_kinds_granted(binding->control->bus, grant.capabilities));
+}
+
+/*
+ * Marks retained state to be replayed.  A replay goes before the lanes; were other retained state of the same endpoint still
+ * waiting there, it would be overtaken.  So all of it is replayed then, and what waits is superseded.
+ */
+static void binding_mark_stale(struct binding *binding, unsigned retained) {
+    binding->stale |= (uint8_t)(binding->n_queued ? (1u << N_RETAINED) - 1 : 1u << retained);
+    if (!list_is_linked(&binding->replay_link))
+        list_append(&binding->control->outbox.replays, &binding->replay_link);
+}
+
+void binding_subscribe(struct binding *binding, uint64_t kinds) {
+    struct endpoint *endpoint = binding->endpoint;
+    uint64_t fresh;
+
+    kinds &= bus_kinds_granted(binding->control->bus, binding->grant.capabilities);
+    fresh = kinds & ~binding->kinds;
+    binding_set_kinds(binding, kinds);
+    for (unsigned i = 0; i < N_RETAINED; i++) {
+        const struct retained *retained = &endpoint->retained[i];
+
+        if (retained->present && fresh & VMIBUS_KIND_BIT(retained->frame.header.kind))
+            binding_mark_stale(binding, i);
+    }
+}
+
+void binding_drop(struct binding *binding, const struct vmibus_frame *frame) {
+    struct control *control = binding->control;
+    int retained = retained_kind_of(frame);
+
+    outbox_note_drop(&control->outbox, frame->header.kind);
+    control->bus->counters.dropped++;
+    if (retained >= 0)
+        binding_mark_stale(binding, (unsigned)retained);
+    control_wake(control);
+}
+
+void binding_deliver(struct binding *binding, struct event *event) {
+    struct control *control = binding->control;
+    int retained = retained_kind_of(&event->frame);
+
+    if (event->frame.header.kind == VMIBUS_KIND_ROSTER)
+        binding->announced = true;
+    if (retained >= 0 && binding->stale) {
+        /* While a replay is due, newer state joins it: queued behind, it could be told twice, or out of order. */
+        binding_mark_stale(binding, (unsigned)retained);
+        control->bus->counters.coalesced++;
+    } else if (!outbox_push_event(&control->outbox, event)) {
+        binding_drop(binding, &event->frame);
+        return;
+    } else if (retained >= 0) {
+        binding->n_queued++;
+    }
+    control_wake(control);
+}
+
+bool binding_take_replay(struct binding *binding, struct vmibus_frame *frame, struct tail **tailp) {
+    const struct endpoint *endpoint = binding->endpoint;
+    const struct retained *oldest = NULL;
+    unsigned position = 0;
+
+    for (unsigned i = 0; i < N_RETAINED; i++) {
+        const struct retained *retained = &endpoint->retained[i];
+
+        if (!(binding->stale & (1u << i)))
+            continue;
+        if (!retained->present || !(binding->kinds & VMIBUS_KIND_BIT(retained->frame.header.kind))) {
+            binding->stale &= (uint8_t)~(1u << i);
+            continue;
+        }
+        if (!oldest || retained->frame.header.publication < oldest->frame.header.publication) {
+            oldest = retained;
+            position = i;
+        }
+    }
+    if (oldest) {
+        *frame = oldest->frame;
+        *tailp = tail_ref(oldest->tail);
+        if (frame->header.publication > binding->floor)
+            binding->floor = frame->header.publication;
+        if (frame->header.kind == VMIBUS_KIND_ROSTER)
+            binding->announced = true;
+        binding->stale &= (uint8_t)~(1u << position);
+    }
+    if (!binding->stale)
+        list_unlink(&binding->replay_link);
+    return oldest != NULL;
+}
+
+bool binding_settle(struct binding *binding, const struct vmibus_header *header) {
+    if (binding->endpoint->generation != header->generation)
+        return false;
+    binding->n_queued--;
+    return header->publication <= binding->floor;
+}

@@ -1,0 +1,194 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#include "bus/bus.h"
+
+#include <assert.h>
+#include <errno.h>
+#include <stdlib.h>
+#include <unistd.h>
+
+#include <vmibus/names.h>
+
+#include "bus/control.h"
+#include "bus/endpoint.h"
+#include "bus/sensor.h"
+
+/* Which event kinds a capability opens: taken from the definition of the wire, so that it is said in one place. */
+static void learn_kinds(struct bus *bus) {
+    for (unsigned kind = 0x0100; kind < 0x0140; kind++) {
+        const struct vmibus_frame_description *description = vmibus_frame_describe(kind);
+
+        if (!description)
+            continue;
+        if (description->capability)
+            bus->kinds_by_capability[__builtin_ctz(description->capability)] |= VMIBUS_KIND_BIT(kind);
+    }
+}
+
+uint64_t bus_kinds_granted(const struct bus *bus, uint32_t capabilities) {
+    uint64_t kinds = 0;
+
+    for (; capabilities; capabilities &= capabilities - 1)
+        kinds |= bus->kinds_by_capability[__builtin_ctz(capabilities)];
+    return kinds;
+}
+
+static int reserve(struct bus *bus) {
+    const struct bus_options *options = &bus->options;
+    /* Per connection: commands being executed, their answers and those of refused ones; and what tells of lost leases and errors. */
+    size_t answers = (size_t)options->n_connections * (3 * (size_t)options->commands + LEASE_CLASSES + 1) + options->n_endpoints;
+    size_t events = bus->policy->limits_total[RESOURCE_EVENTS];
+    int r;
+
+    bus->endpoints = calloc(bus->n_endpoints + 1, sizeof(struct endpoint *));
+    if (!bus->endpoints)
+        return -ENOMEM;
+    r = event_pool_init(&bus->events, events, answers);
+    if (r == 0)
+        r = pool_init(&bus->deliveries, sizeof(struct delivery), events + answers);
+    if (r == 0)
+        r = command_table_init(&bus->commands, bus,
+                               (uint32_t)bus->policy->limits_total[RESOURCE_COMMANDS] + bus->n_endpoints);
+    return r;
+}
+
+int bus_new(struct bus **busp, const struct bus_options *options) {
+    struct bus *bus;
+    int r;
+
+    if (options->n_endpoints == 0 || options->n_connections == 0 || options->commands == 0 || options->queue_depth == 0)
+        return -EINVAL;
+    bus = calloc(1, sizeof(*bus));
+    if (!bus)
+        return -ENOMEM;
+    bus->options = *options;
+    bus->loop = options->loop;
+    bus->ledger = options->ledger;
+    bus->audit = options->audit;
+    bus->policy = options->policy;
+    bus->n_endpoints = options->n_endpoints;
+    list_init(&bus->controls);
+    list_init(&bus->sensors);
+    learn_kinds(bus);
+    r = ledger_ref_account(bus->ledger, geteuid(), bus->policy->limits, &bus->account);
+    if (r == 0)
+        r = reserve(bus);
+    if (r == 0)
+        r = endpoint_new_bus(&bus->endpoints[0], bus);
+    if (r < 0) {
+        bus_free(bus);
+        return r;
+    }
+    *busp = bus;
+    return 0;
+}
+
+struct bus *bus_free(struct bus *bus) {
+    if (!bus)
+        return NULL;
+    assert(list_is_empty(&bus->controls));
+    assert(list_is_empty(&bus->sensors));
+    if (bus->endpoints)
+        endpoint_free(bus->endpoints[0], VMIBUS_REASON_NONE);
+    assert(bus->n_present == 0 && bus->n_leases == 0);
+    command_table_deinit(&bus->commands);
+    pool_deinit(&bus->deliveries);
+    event_pool_deinit(&bus->events);
+    account_unref(bus->account);
+    free(bus->endpoints);
+    free(bus);
+    return NULL;
+}
+
+/* Leases whose class the holder may not have any more end with the policy that allowed them. */
+static void revoke_ungranted(struct bus *bus) {
+    static const uint32_t needed[LEASE_CLASSES] = {
+        VMIBUS_CAP_INPUT,
+        VMIBUS_CAP_POWER | VMIBUS_CAP_PAUSE,
+        VMIBUS_CAP_MEM_WRITE,
+    };
+
+    for (uint32_t slot = 1; slot <= bus->n_endpoints; slot++) {
+        struct endpoint *endpoint = bus->endpoints[slot];
+
+        for (unsigned i = 0; endpoint && i < LEASE_CLASSES; i++) {
+            struct lease *lease = &endpoint->leases[i];
+            const struct binding *binding;
+
+            if (lease->state != VMIBUS_LEASE_STATE_HELD)
+                continue;
+            binding = control_binding(lease->holder, slot, endpoint->generation);
+            if (!binding || !(binding->grant.capabilities & needed[i]))
+                lease_revoke(lease, VMIBUS_REASON_NO_CAPABILITY);
+        }
+    }
+}
+
+void bus_set_policy(struct bus *bus, const struct policy *policy) {
+    struct control *control;
+
+    bus->policy = policy;
+    list_for_each(control, &bus->controls, link) {
+        struct account *account;
+
+        /* The same account with the limits of the new policy. */
+        if (ledger_ref_account(bus->ledger, control->principal.uid, policy->limits, &account) == 0)
+            account_unref(account);
+        control_renew_grants(control);
+        if (!control->grant.capabilities)
+            control_fail(control, VMIBUS_ERROR_DENIED, VMIBUS_REASON_NO_GRANT, 0);
+    }
+    revoke_ungranted(bus);
+}
+
+static void hear_fence_drained(struct bus *bus, const struct vmibus_frame *frame) {
+    struct endpoint *endpoint = bus_endpoint(bus, frame->header.slot, frame->header.generation);
+
+    if (endpoint)
+        lease_fence_drained(&endpoint->leases[VMIBUS_LEASE_CLASS_MEMWRITE - 1], frame->fence_drained.token);
+}
+
+void bus_hear_link(struct bus *bus, const struct vmibus_frame *frame, const void *tail) {
+    struct endpoint *endpoint = bus_endpoint(bus, frame->header.slot, frame->header.generation);
+    struct vmibus_frame event = *frame;
+
+    switch (frame->header.kind) {
+    case VMIBUS_KIND_FENCE_DRAINED:
+        hear_fence_drained(bus, frame);
+        break;
+    case VMIBUS_KIND_MEMCTX:
+    case VMIBUS_KIND_MEMCTX_INVALIDATED:
+        if (endpoint)
+            endpoint_publish(endpoint, &event, tail);
+        break;
+    default:
+        break;
+    }
+}
+
+void bus_tell_link(struct bus *bus, const struct endpoint *endpoint, struct vmibus_frame *frame, const void *tail) {
+    if (!bus->options.link)
+        return;
+    frame->header.direction = VMIBUS_DIRECTION_DOWN;
+    frame->header.version = VMIBUS_PROTOCOL_VERSION;
+    if (endpoint) {
+        frame->header.slot = endpoint->slot;
+        frame->header.generation = endpoint->generation;
+    }
+    bus->options.link(bus->options.link_context, frame, tail);
+}
+
+struct endpoint *bus_endpoint(const struct bus *bus, uint32_t slot, uint64_t generation) {
+    struct endpoint *endpoint = slot && slot <= bus->n_endpoints ? bus->endpoints[slot] : NULL;
+
+    return endpoint && endpoint->generation == generation ? endpoint : NULL;
+}
+
+uint64_t bus_next_token(struct bus *bus) {
+    assert(bus->last_token < UINT32_MAX);
+    return (uint64_t)bus->options.incarnation << 32 | ++bus->last_token;
+}
+
+uint64_t bus_next_generation(struct bus *bus) {
+    assert(bus->last_generation < UINT32_MAX);
+    return (uint64_t)bus->options.incarnation << 32 | ++bus->last_generation;
+}

@@ -1,0 +1,118 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * The bus: endpoints, events, leases, grants, delivery.  It opens no file, knows no hypervisor and makes no
+ * blocking call; whatever reaches it is a frame.  One thread owns a bus; several may live in one process.
+ */
+#ifndef BUS_BUS_H
+#define BUS_BUS_H
+
+#include <stdint.h>
+
+#include <vmibus/protocol.h>
+
+#include "bus/command.h"
+#include "bus/event.h"
+#include "policy/policy.h"
+#include "util/audit.h"
+#include "util/ledger.h"
+#include "util/list.h"
+#include "util/loop.h"
+#include "util/pool.h"
+
+struct endpoint;
+struct control;
+
+/** Tells the memory authority: ENDPOINT_OPENED, ENDPOINT_CLOSED, FENCE_ISSUE, FENCE_REVOKE, SESSION_CLOSED. */
+typedef void (*bus_link_fn)(void *context, const struct vmibus_frame *frame, const void *tail);
+
+/** What the memory authority counts, for QUERY STATS. */
+struct bus_memory_counters {
+    uint64_t writes;
+    uint64_t bytes_written;
+    uint64_t epochs_ended;
+    uint64_t attachments;
+};
+
+typedef void (*bus_memory_counters_fn)(void *context, struct bus_memory_counters *counters);
+
+struct bus_options {
+    struct loop *loop;              /**< borrowed */
+    struct ledger *ledger;          /**< borrowed */
+    struct audit *audit;            /**< borrowed */
+    const struct policy *policy;    /**< borrowed; see bus_set_policy() */
+    uint32_t incarnation;           /**< upper half of generations and tokens */
+    uint32_t n_endpoints;           /**< highest slot */
+    uint32_t n_connections;         /**< controls at most */
+    uint32_t queue_depth;           /**< events per control */
+    uint32_t commands;              /**< commands in flight and answers untaken, per control */
+    uint32_t drain_ms;              /**< how long a revocation may take */
+    bus_link_fn link;               /**< NULL: no memory authority */
+    bus_memory_counters_fn memory_counters;
+    void *link_context;
+};
+
+struct bus_counters {
+    uint64_t published;
+    uint64_t delivered;
+    uint64_t dropped;
+    uint64_t coalesced;
+    uint64_t received;
+    uint64_t refused;
+    uint64_t connections_refused;
+};
+
+struct bus {
+    struct bus_options options;
+    struct loop *loop;
+    struct ledger *ledger;
+    struct audit *audit;
+    const struct policy *policy;
+    uint32_t n_endpoints;
+    uint32_t n_present;             /**< endpoints on the roster */
+    uint32_t n_controls;
+    uint32_t n_leases;              /**< held */
+    uint32_t n_subscriptions;
+    uint32_t last_generation;       /**< lower halves of the last numbers given */
+    uint32_t last_token;
+    uint32_t last_slot;             /**< slots are reused as late as possible */
+    uint16_t last_sensor;
+    struct endpoint **endpoints;    /**< by slot; [0] is the bus itself */
+    struct list controls;
+    struct list sensors;
+    struct account *account;        /**< the bus's own */
+    struct event_pool events;
+    struct pool deliveries;
+    struct command_table commands;
+    struct bus_counters counters;
+    uint64_t kinds_by_capability[32];
+    uint64_t kinds_free;            /**< kinds that need no capability */
+};
+
+/** Makes a bus. 0 or a negative errno. */
+int bus_new(struct bus **busp, const struct bus_options *options);
+
+/** Frees it; controls and sensors must be gone. Takes and returns NULL. */
+struct bus *bus_free(struct bus *bus);
+
+/** Replaces the policy: grants are looked up anew, what is no longer allowed ends. */
+void bus_set_policy(struct bus *bus, const struct policy *policy);
+
+/** Hears the memory authority: MEMCTX, MEMCTX_INVALIDATED, FENCE_DRAINED. */
+void bus_hear_link(struct bus *bus, const struct vmibus_frame *frame, const void *tail);
+
+/** Tells the memory authority something about an endpoint (NULL: about none). */
+void bus_tell_link(struct bus *bus, const struct endpoint *endpoint, struct vmibus_frame *frame, const void *tail);
+
+/** The endpoint of this slot and generation; NULL: gone. */
+struct endpoint *bus_endpoint(const struct bus *bus, uint32_t slot, uint64_t generation);
+
+/** The event kinds that these capabilities allow to hear (VMIBUS_KIND_BITs). */
+uint64_t bus_kinds_granted(const struct bus *bus, uint32_t capabilities);
+
+/** A new token: higher than all before. */
+uint64_t bus_next_token(struct bus *bus);
+
+/** A new generation: never used before. */
+uint64_t bus_next_generation(struct bus *bus);
+
+#endif

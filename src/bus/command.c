@@ -1,0 +1,291 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#include "bus/command.h"
+
+#include <assert.h>
+#include <errno.h>
+#include <string.h>
+#include <sys/mman.h>
+
+#include "bus/bus.h"
+#include "bus/control.h"
+#include "bus/endpoint.h"
+#include "bus/lease.h"
+#include "bus/sensor.h"
+#include "util/clock.h"
+
+/* An id is a position in the lower half and a count of uses in the upper: an answer to a past use finds nobody. */
+#define ID_POSITION(id) ((uint32_t)(id))
+#define ID_NEXT_USE UINT64_C(0x100000000)
+
+int command_table_init(struct command_table *table, struct bus *bus, uint32_t capacity) {
+    size_t size = (size_t)capacity * sizeof(struct command);
+    void *memory = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+
+    if (memory == MAP_FAILED)
+        return -errno;
+    madvise(memory, size, MADV_NOHUGEPAGE);
+    *table = (struct command_table){.bus = bus, .commands = memory, .size = size, .capacity = capacity};
+    list_init(&table->free);
+    return 0;
+}
+
+void command_table_deinit(struct command_table *table) {
+    if (!table->commands)
+        return;
+    assert(table->n_in_use == 0);
+    munmap(table->commands, table->size);
+    *table = (struct command_table){};
+}
+
+static struct command *command_take(struct command_table *table) {
+    struct command *command = list_first(&table->free, struct command, control_link);
+    uint64_t id;
+
+    if (command) {
+        list_unlink(&command->control_link);
+        id = command->id + ID_NEXT_USE;
+    } else if (table->touched < table->capacity) {
+        id = table->touched;
+        command = &table->commands[table->touched++];
+        id += ID_NEXT_USE;
+    } else {
+        return NULL;
+    }
+    command->id = id;
+    command->control = NULL;
+    command->sensor = NULL;
+    command->lease = NULL;
+    command->tail = NULL;
+    command->charge = (struct charge){};
+    command->audit = 0;
+    list_init(&command->control_link);
+    list_init(&command->endpoint_link);
+    table->n_in_use++;
+    return command;
+}
+
+static void command_give(struct command *command) {
+    struct command_table *table = &command->endpoint->bus->commands;
+
+    loop_timer_cancel(&command->timer);
+    if (command->control)
+        command->control->n_commands--;
+    list_unlink(&command->control_link);
+    list_unlink(&command->endpoint_link);
+    command->tail = tail_unref(command->tail);
+    charge_release(&command->charge);
+    list_prepend(&table->free, &command->control_link);
+    table->n_in_use--;
+}
+
+/* Answers and ends a command; then its lease may be drained, which may begin the next command, so that comes last. */
+static void command_end(struct command *command, const struct vmibus_ack *result) {
+    struct bus *bus = command->endpoint->bus;
+    struct lease *lease = command->lease;
+    struct vmibus_ack ack = *result;
+    bool was_release = command->frame.header.kind == VMIBUS_KIND_INPUT_RELEASE;
+
+    ack.received = command->received;
+    if (!ack.started)
+        ack.started = command->started ? command->started : command->received;
+    if (!ack.finished)
+        ack.finished = clock_now();
+    audit_finish(bus->audit, command->audit, &ack);
+    if (command->control)
+        control_answer(command->control, &command->frame.header, &ack, NULL, 0, NULL, 0);
+    command_give(command);
+    if (was_release)
+        lease_input_drained(lease);
+    else
+        lease_command_end(lease);
+}
+
+static void command_end_with(struct command *command, enum vmibus_error error, enum vmibus_reason reason, uint64_t value) {
+    const struct vmibus_ack ack = {.error = (uint16_t)error, .reason = (uint16_t)reason, .value = value};
+
+    command_end(command, &ack);
+}
+
+static void command_send(struct command *command, struct sensor *sensor, const void *tail) {
+    struct vmibus_frame frame = command->frame;
+
+    command->sensor = sensor;
+    command->started = clock_now();
+    frame.header.correlation = command->id;
+    sensor->ops->send(sensor, &frame, tail);
+}
+
+static bool command_is_late(const struct command *command, uint64_t now) {
+    const struct vmibus_header *header = &command->frame.header;
+
+    return header->deadline_us && now > header->timestamp + header->deadline_us * NS_PER_US;
+}
+
+static uint32_t command_group(const struct command *command) {
+    return command->frame.header.kind == VMIBUS_KIND_CMD_INPUT ? VMIBUS_GROUP_INPUT : VMIBUS_GROUP_POWER;
+}
+
+/* Its time has come: what was checked at receipt is checked again. */
+static void command_time_came(struct loop_timer *timer) {
+    struct command *command = container_of(timer, struct command, timer);
+    struct sensor *sensor = endpoint_provider(command->endpoint, command_group(command));
+    enum vmibus_reason reason = VMIBUS_REASON_NONE;
+    enum vmibus_error error = lease_check(command->lease, command->control, command->frame.cmd_input.token, &reason);
+
+    if (error)
+        command_end_with(command, error, reason, 0);
+    else if (command_is_late(command, clock_now()))
+        command_end_with(command, VMIBUS_ERROR_EXPIRED, VMIBUS_REASON_NONE, command->frame.header.deadline_us);
+    else if (!sensor)
+        command_end_with(command, VMIBUS_ERROR_UNSUPPORTED, VMIBUS_REASON_NO_PROVIDER, 0);
+    else
+        command_send(command, sensor, command->tail ? command->tail->data : NULL);
+}
+
+static int command_wait(struct command *command, const void *tail) {
+    const struct vmibus_header *header = &command->frame.header;
+
+    if (header->tail_length) {
+        command->tail = tail_new(tail, header->tail_length);
+        if (!command->tail)
+            return -ENOMEM;
+    }
+    return loop_timer_set(&command->timer, header->timestamp + command->frame.cmd_input.not_before_us * NS_PER_US);
+}
+
+static void refuse_unbegun(struct control *control, const struct vmibus_frame *frame, uint64_t received, uint64_t audit,
+                           enum vmibus_error error, enum vmibus_reason reason, uint64_t value) {
+    const struct vmibus_ack ack = {.error = (uint16_t)error,
+                                   .reason = (uint16_t)reason,
+                                   .value = value,
+                                   .received = received,
+                                   .started = received,
+                                   .finished = clock_now()};
+
+    audit_finish(control->bus->audit, audit, &ack);
+    control_answer(control, &frame->header, &ack, NULL, 0, NULL, 0);
+}
+
+void command_begin(struct control *control, struct endpoint *endpoint, struct lease *lease, uint32_t group,
+                   const struct vmibus_frame *frame, const void *tail, uint64_t received, uint64_t audit) {
+    struct bus *bus = endpoint->bus;
+    struct sensor *sensor = endpoint_provider(endpoint, group);
+    struct command *command;
+    bool waits = frame->header.kind == VMIBUS_KIND_CMD_INPUT && frame->cmd_input.not_before_us &&
+                 frame->header.timestamp + frame->cmd_input.not_before_us * NS_PER_US > received;
+    int r;
+
+    if (!sensor) {
+        refuse_unbegun(control, frame, received, audit, VMIBUS_ERROR_UNSUPPORTED, VMIBUS_REASON_NO_PROVIDER, group);
+        return;
+    }
+    if (control->n_commands >= bus->options.commands) {
+        refuse_unbegun(control, frame, received, audit, VMIBUS_ERROR_QUOTA, VMIBUS_REASON_LIMIT_COMMANDS, bus->options.commands);
+        return;
+    }
+    command = command_take(&bus->commands);
+    if (!command) {
+        refuse_unbegun(control, frame, received, audit, VMIBUS_ERROR_PRESSURE, VMIBUS_REASON_LIMIT_COMMANDS, bus->commands.capacity);
+        return;
+    }
+    command->endpoint = endpoint;
+    command->control = control;
+    command->lease = lease;
+    command->frame = *frame;
+    command->received = received;
+    command->started = 0;
+    command->audit = audit;
+    loop_timer_init(&command->timer, bus->loop, command_time_came);
+    list_append(&control->commands, &command->control_link);
+    list_append(&endpoint->commands, &command->endpoint_link);
+    control->n_commands++;
+    lease_command_begin(lease);
+    r = charge_take(&command->charge, control->account, RESOURCE_COMMANDS, 1);
+    if (r)
+        command_end_with(command, r == CHARGE_QUOTA ? VMIBUS_ERROR_QUOTA : VMIBUS_ERROR_PRESSURE, VMIBUS_REASON_LIMIT_COMMANDS,
+                         control->account->limit[RESOURCE_COMMANDS]);
+    else if (!waits)
+        command_send(command, sensor, tail);
+    else if (command_wait(command, tail) < 0)
+        command_end_with(command, VMIBUS_ERROR_PRESSURE, VMIBUS_REASON_LIMIT_BYTES, 0);
+}
+
+bool command_begin_input_release(struct endpoint *endpoint, struct lease *lease) {
+    struct sensor *sensor = endpoint_provider(endpoint, VMIBUS_GROUP_INPUT);
+    struct command *command = sensor ? command_take(&endpoint->bus->commands) : NULL;
+
+    if (!command)
+        return false;
+    command->endpoint = endpoint;
+    command->lease = lease;
+    command->received = clock_now();
+    command->frame = (struct vmibus_frame){
+        .header = {.kind = VMIBUS_KIND_INPUT_RELEASE,
+                   .direction = VMIBUS_DIRECTION_DOWN,
+                   .priority = VMIBUS_PRIORITY_URGENT,
+                   .version = VMIBUS_PROTOCOL_VERSION,
+                   .slot = endpoint->slot,
+                   .generation = endpoint->generation,
+                   .timestamp = command->received},
+    };
+    loop_timer_init(&command->timer, endpoint->bus->loop, command_time_came);
+    list_append(&endpoint->commands, &command->endpoint_link);
+    command_send(command, sensor, NULL);
+    return true;
+}
+
+void command_complete(struct bus *bus, struct sensor *sensor, uint64_t id, const struct vmibus_ack *ack) {
+    struct command_table *table = &bus->commands;
+    struct command *command;
+
+    if (ID_POSITION(id) >= table->touched)
+        return;
+    command = &table->commands[ID_POSITION(id)];
+    if (command->id != id || command->sensor != sensor || !list_is_linked(&command->endpoint_link))
+        return;
+    command_end(command, ack);
+}
+
+static void command_cancel(struct command *command) {
+    struct vmibus_frame frame = {
+        .header = {.kind = VMIBUS_KIND_CANCEL,
+                   .direction = VMIBUS_DIRECTION_DOWN,
+                   .version = VMIBUS_PROTOCOL_VERSION,
+                   .slot = command->endpoint->slot,
+                   .generation = command->endpoint->generation,
+                   .correlation = command->id},
+    };
+
+    command->sensor->ops->send(command->sensor, &frame, NULL);
+}
+
+void command_drop_control(struct control *control) {
+    while (!list_is_empty(&control->commands)) {
+        struct command *command = list_first(&control->commands, struct command, control_link);
+
+        list_unlink(&command->control_link);
+        control->n_commands--;
+        command->control = NULL;
+        charge_release(&command->charge); /* the account may go; the command itself stays bounded by the table */
+        if (command->sensor)
+            command_cancel(command);
+        else
+            command_end_with(command, VMIBUS_ERROR_GONE, VMIBUS_REASON_DISCONNECTED, 0);
+    }
+}
+
+void command_drop_endpoint(struct endpoint *endpoint, struct sensor *sensor) {
+    struct command *command;
+    bool again;
+
+    /* Ending one command may begin or end others, so the search starts anew after each. */
+    do {
+        again = false;
+        list_for_each(command, &endpoint->commands, endpoint_link)
+            if (!sensor || command->sensor == sensor) {
+                command_end_with(command, VMIBUS_ERROR_GONE, VMIBUS_REASON_WITHDRAWN, 0);
+                again = true;
+                break;
+            }
+    } while (again);
+}

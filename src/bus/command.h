@@ -1,0 +1,73 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * Commands under way at sensors.  A command lives from its acceptance until its sensor completes it,
+ * also beyond its control: only then is it known that nothing is in flight under its lease.
+ */
+#ifndef BUS_COMMAND_H
+#define BUS_COMMAND_H
+
+#include <stdint.h>
+
+#include <vmibus/protocol.h>
+
+#include "bus/event.h"
+#include "util/ledger.h"
+#include "util/list.h"
+#include "util/loop.h"
+
+struct bus;
+struct control;
+struct endpoint;
+struct lease;
+struct sensor;
+
+struct command {
+    uint64_t id;                /**< position in the table, and how often it was used */
+    struct control *control;    /**< NULL: gone; nobody is answered */
+    struct endpoint *endpoint;
+    struct sensor *sensor;      /**< NULL while it waits for its time */
+    struct lease *lease;        /**< under whose token it runs; NULL: none (INPUT_RELEASE) */
+    struct list control_link;
+    struct list endpoint_link;
+    struct charge charge;
+    struct loop_timer timer;    /**< not-before */
+    struct vmibus_frame frame;
+    struct tail *tail;          /**< kept while it waits for its time */
+    uint64_t received, started, audit;
+};
+
+/** The commands of a bus: a pool, so that an id leads to its command in one step. */
+struct command_table {
+    struct bus *bus;
+    struct command *commands;   /**< reserved address space */
+    size_t size;
+    uint32_t capacity;
+    uint32_t touched;
+    uint32_t n_in_use;
+    struct list free;           /**< by control_link */
+};
+
+/** Reserves room for @a capacity commands. 0 or a negative errno. */
+int command_table_init(struct command_table *table, struct bus *bus, uint32_t capacity);
+void command_table_deinit(struct command_table *table);
+
+/**
+ * Begins a command of the classes that sensors execute; its lease, capability and shape have been checked.
+ * It is answered now or later, whatever happens.
+ */
+void command_begin(struct control *control, struct endpoint *endpoint, struct lease *lease, uint32_t group,
+                   const struct vmibus_frame *frame, const void *tail, uint64_t received, uint64_t audit);
+
+/** Sends INPUT_RELEASE in the bus's own name. Returns false if nobody provides input. */
+bool command_begin_input_release(struct endpoint *endpoint, struct lease *lease);
+
+/** A sensor completed a command. An unknown id is ignored. */
+void command_complete(struct bus *bus, struct sensor *sensor, uint64_t id, const struct vmibus_ack *ack);
+
+/** The control goes: what waits is dropped, what runs is cancelled. */
+void command_drop_control(struct control *control);
+
+/** Answers all commands of an endpoint, or only those at one of its sensors (NULL: all), GONE. */
+void command_drop_endpoint(struct endpoint *endpoint, struct sensor *sensor);
+
+#endif

@@ -1,0 +1,110 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * A control: whoever consumes events and gives commands, behind a socket or in this process alike.
+ * Whoever owns the other end submits frames and takes frames; the bus calls wake() when there is
+ * something to take.
+ */
+#ifndef BUS_CONTROL_H
+#define BUS_CONTROL_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include <vmibus/protocol.h>
+
+#include "bus/binding.h"
+#include "bus/outbox.h"
+#include "policy/policy.h"
+#include "util/ledger.h"
+#include "util/list.h"
+
+struct bus;
+
+struct control_ops {
+    /** There is something to take. Called often; must be cheap and must not take at once. */
+    void (*wake)(struct control *control);
+    /** The control must go: an ERROR that says why is the last thing to take. */
+    void (*fail)(struct control *control);
+    /** Releases the charges of descriptors that the other end has read by now. May be NULL. */
+    void (*reclaim)(struct control *control);
+};
+
+struct control {
+    struct bus *bus;
+    const struct control_ops *ops;
+    struct list link;               /**< bus->controls */
+    struct principal principal;
+    struct grant grant;             /**< on the bus itself */
+    struct account *account;
+    uint8_t session[16];
+    struct outbox outbox;
+    struct binding **bindings;      /**< by slot; NULL where the grant is empty */
+    uint32_t n_farewells;
+    bool failed;
+    struct list subscriptions;
+    struct list leases;             /**< held */
+    struct list waiters;            /**< places in lease queues */
+    struct list commands;           /**< being executed, or waiting for their time */
+    uint32_t n_commands;
+};
+
+/** One frame on its way out; release with control_item_deinit(). */
+struct control_item {
+    struct vmibus_frame frame;
+    struct tail *tail;
+    struct event_fds *fds;
+};
+
+/**
+ * Adds a control to the bus.
+ * @param control   embedded in its owner
+ * @param session   16 octets, random
+ * @return 0, VMIBUS_ERROR_QUOTA, VMIBUS_ERROR_PRESSURE or a negative errno
+ */
+int control_init(struct control *control, struct bus *bus, const struct principal *principal, const uint8_t *session,
+                 const struct control_ops *ops);
+
+/** Takes it away: its leases end, its commands are cancelled. */
+void control_deinit(struct control *control);
+
+/**
+ * Executes or begins a command of the bus channel. Exactly one ACK follows, now or later.
+ * @param frame    validated as far as the definition of the wire goes
+ * @param tail     borrowed
+ * @param received CLOCK_MONOTONIC nanoseconds
+ */
+void control_submit(struct control *control, const struct vmibus_frame *frame, const void *tail, uint64_t received);
+
+/** Whether the control may submit now: while too many of its answers wait, its frames are not read. */
+bool control_may_submit(const struct control *control);
+
+/** Takes the next frame. False: nothing waits. */
+bool control_take(struct control *control, struct control_item *item);
+
+/** Releases what a taken frame brought along. */
+void control_item_deinit(struct control_item *item);
+
+/** Answers a command: copies what the ACK's header and body tell. @a fds, charged in flight, and @a tail may be NULL. */
+void control_answer(struct control *control, const struct vmibus_header *command, const struct vmibus_ack *ack, const void *tail,
+                    size_t tail_length, const int *fds, size_t n_fds);
+
+/** Queues an ERROR about the connection itself, and asks its owner to close it. */
+void control_fail(struct control *control, enum vmibus_error error, enum vmibus_reason reason, uint64_t bound);
+
+/** The same for a frame at fault: its kind (0: unknown), the offending value and the bound it broke. */
+void control_fail_with(struct control *control, enum vmibus_error error, enum vmibus_reason reason, uint16_t offender,
+                       uint64_t value, uint64_t bound);
+
+/** Tells the owner that something waits. */
+void control_wake(struct control *control);
+
+/** The control's binding to an endpoint of this generation; NULL: it may not know of it. */
+struct binding *control_binding(const struct control *control, uint32_t slot, uint64_t generation);
+
+/** Looks all grants up anew after the policy was replaced. */
+void control_renew_grants(struct control *control);
+
+/** Binds the control to an endpoint if the policy says so, and subscribes what its patterns cover. 0 or -ENOMEM. */
+int control_bind(struct control *control, struct endpoint *endpoint);
+
+#endif

@@ -1,0 +1,380 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#include "bus/endpoint.h"
+
+#include <assert.h>
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "bus/binding.h"
+#include "bus/bus.h"
+#include "bus/control.h"
+#include "bus/sensor.h"
+#include "util/clock.h"
+
+/* --- identity ---------------------------------------------------------------------------------- */
+
+struct endpoint *endpoint_find(struct bus *bus, const struct endpoint_identity *identity) {
+    static const uint8_t unset[16];
+    bool has_uuid = memcmp(identity->uuid, unset, sizeof(unset)) != 0;
+
+    for (uint32_t slot = 1; slot <= bus->n_endpoints; slot++) {
+        struct endpoint *endpoint = bus->endpoints[slot];
+
+        if (!endpoint)
+            continue;
+        if (identity->pid && endpoint->pid == identity->pid && endpoint->start_time == identity->start_time)
+            return endpoint;
+        /* One UUID in two processes is a migration's source and destination: two endpoints. */
+        if (has_uuid && memcmp(endpoint->uuid, identity->uuid, sizeof(unset)) == 0 && (!identity->pid || !endpoint->pid))
+            return endpoint;
+    }
+    return NULL;
+}
+
+static uint32_t free_slot(struct bus *bus) {
+    for (uint32_t i = 1; i <= bus->n_endpoints; i++) {
+        uint32_t slot = (bus->last_slot + i - 1) % bus->n_endpoints + 1;
+
+        if (!bus->endpoints[slot])
+            return slot;
+    }
+    return 0;
+}
+
+/* --- providers --------------------------------------------------------------------------------- */
+
+static void choose_active(struct endpoint *endpoint) {
+    for (unsigned i = 0; i < N_GROUPS; i++) {
+        struct provider *provider, *chosen = NULL;
+        uint32_t group = 1u << i;
+
+        list_for_each(provider, &endpoint->providers, endpoint_link) {
+            if (!(provider->groups & group))
+                continue;
+            if (!(provider->sensor->fallback & group)) {
+                chosen = provider;
+                break;
+            }
+            if (!chosen)
+                chosen = provider;
+        }
+        endpoint->active[i] = chosen;
+    }
+}
+
+int endpoint_add_provider(struct endpoint *endpoint, struct sensor *sensor, uint32_t groups) {
+    struct provider *provider;
+
+    list_for_each(provider, &endpoint->providers, endpoint_link)
+        if (provider->sensor == sensor)
+            goto found;
+    provider = calloc(1, sizeof(*provider));
+    if (!provider)
+        return -ENOMEM;
+    provider->sensor = sensor;
+    provider->endpoint = endpoint;
+    list_append(&endpoint->providers, &provider->endpoint_link);
+    list_append(&sensor->providers, &provider->sensor_link);
+    sensor->n_endpoints++;
+found:
+    provider->groups = groups;
+    choose_active(endpoint);
+    return 0;
+}
+
+static void provider_free(struct provider *provider) {
+    list_unlink(&provider->endpoint_link);
+    list_unlink(&provider->sensor_link);
+    provider->sensor->n_endpoints--;
+    free(provider);
+}
+
+/* A VM is there as long as somebody provides a group of it; those who only add knowledge do not keep it. */
+static bool has_other_provider(const struct endpoint *endpoint, const struct provider *leaving) {
+    const struct provider *provider;
+
+    if (!leaving->groups)
+        return true;
+    list_for_each(provider, &endpoint->providers, endpoint_link)
+        if (provider != leaving && provider->groups)
+            return true;
+    return false;
+}
+
+void endpoint_remove_provider(struct provider *provider, enum vmibus_reason reason) {
+    struct endpoint *endpoint = provider->endpoint;
+    struct sensor *sensor = provider->sensor;
+
+    if (!has_other_provider(endpoint, provider)) {
+        endpoint_free(endpoint, reason);
+        return;
+    }
+    provider_free(provider);
+    choose_active(endpoint);
+    command_drop_endpoint(endpoint, sensor);
+    endpoint_publish_roster(endpoint, VMIBUS_ROSTER_CHANGE_ADDED);
+}
+
+struct sensor *endpoint_provider(const struct endpoint *endpoint, uint32_t group) {
+    const struct provider *provider = endpoint->active[__builtin_ctz(group)];
+
+    return provider ? provider->sensor : NULL;
+}
+
+/* --- publishing -------------------------------------------------------------------------------- */
+
+static void number(struct endpoint *endpoint, struct vmibus_frame *frame) {
+    frame->header.direction = VMIBUS_DIRECTION_UP;
+    frame->header.version = VMIBUS_PROTOCOL_VERSION;
+    frame->header.slot = endpoint->slot;
+    frame->header.generation = endpoint->generation;
+    frame->header.publication = ++endpoint->publication;
+    frame->header.delivery = 0;
+    frame->header.fd_count = 0;
+    frame->header.deadline_us = 0;
+    if (!frame->header.timestamp)
+        frame->header.timestamp = clock_now();
+}
+
+/* The memctx that ended must not reach anybody who has not seen it yet. */
+static void withdraw_memctx(struct endpoint *endpoint, const struct vmibus_frame *frame) {
+    struct event *event = endpoint->memctx_event;
+
+    if (frame->header.kind != VMIBUS_KIND_MEMCTX_INVALIDATED || !event)
+        return;
+    if (event->frame.memctx.epoch == frame->memctx_invalidated.epoch)
+        event->withdrawn = true;
+    endpoint->memctx_event = event_unref(event);
+}
+
+static void fan_out(struct endpoint *endpoint, struct event *event) {
+    uint64_t kind = VMIBUS_KIND_BIT(event->frame.header.kind);
+    struct binding *binding, *following;
+
+    list_for_each_safe(binding, following, &endpoint->subscribers, subscriber_link)
+        if (binding->kinds & kind)
+            binding_deliver(binding, event);
+}
+
+/* There is no room for one more event: everybody is told of the gap, and retained state follows by replay. */
+static void fan_out_gap(struct endpoint *endpoint, const struct vmibus_frame *frame) {
+    uint64_t kind = VMIBUS_KIND_BIT(frame->header.kind);
+    struct binding *binding;
+
+    list_for_each(binding, &endpoint->subscribers, subscriber_link)
+        if (binding->kinds & kind)
+            binding_drop(binding, frame);
+}
+
+void endpoint_publish(struct endpoint *endpoint, struct vmibus_frame *frame, const void *tail) {
+    struct bus *bus = endpoint->bus;
+    int retained = retained_kind_of(frame);
+    struct tail *copy = NULL;
+    struct event *event;
+
+    number(endpoint, frame);
+    if (retained >= 0)
+        frame->header.priority = VMIBUS_PRIORITY_NORMAL;
+    bus->counters.published++;
+    if (frame->header.tail_length)
+        copy = tail_new(tail, frame->header.tail_length);
+    if (retained >= 0 && (copy || !frame->header.tail_length))
+        retained_store(&endpoint->retained[retained], frame, copy);
+    withdraw_memctx(endpoint, frame);
+    event = copy || !frame->header.tail_length ? event_new(&bus->events, EVENT_LIVE, frame) : NULL;
+    if (!event) {
+        fan_out_gap(endpoint, frame);
+        tail_unref(copy);
+        return;
+    }
+    event->tail = copy;
+    event->frame.header.tail_length = frame->header.tail_length;
+    fan_out(endpoint, event);
+    if (frame->header.kind == VMIBUS_KIND_MEMCTX) {
+        event_unref(endpoint->memctx_event);
+        endpoint->memctx_event = event_ref(event);
+    }
+    event_unref(event);
+}
+
+void endpoint_publish_roster(struct endpoint *endpoint, enum vmibus_roster_change change) {
+    struct vmibus_frame frame = {
+        .header = {.kind = VMIBUS_KIND_ROSTER, .tail_length = (uint32_t)strlen(endpoint->name)},
+        .roster = {.change = (uint8_t)change, .pid = endpoint->pid, .start_time = endpoint->start_time},
+    };
+    const struct provider *provider;
+
+    memcpy(frame.roster.uuid, endpoint->uuid, sizeof(endpoint->uuid));
+    list_for_each(provider, &endpoint->providers, endpoint_link)
+        frame.roster.groups |= provider->groups;
+    endpoint_publish(endpoint, &frame, endpoint->name);
+}
+
+static uint64_t demanded(const struct endpoint *endpoint) {
+    const struct binding *binding;
+    uint64_t demand = 0;
+
+    list_for_each(binding, &endpoint->subscribers, subscriber_link)
+        demand |= binding->kinds;
+    return demand;
+}
+
+static void send_demand(const struct endpoint *endpoint, struct sensor *sensor) {
+    struct vmibus_frame frame = {
+        .header = {.kind = VMIBUS_KIND_DEMAND,
+                   .direction = VMIBUS_DIRECTION_DOWN,
+                   .version = VMIBUS_PROTOCOL_VERSION,
+                   .slot = endpoint->slot,
+                   .generation = endpoint->generation},
+        .demand = {.kinds = endpoint->demand},
+    };
+
+    sensor->ops->send(sensor, &frame, NULL);
+}
+
+void endpoint_tell_demand(struct endpoint *endpoint, struct sensor *sensor) {
+    endpoint->demand = demanded(endpoint);
+    if (endpoint->demand)
+        send_demand(endpoint, sensor);
+}
+
+void endpoint_update_demand(struct endpoint *endpoint) {
+    const struct provider *provider;
+    uint64_t demand = demanded(endpoint);
+
+    if (demand == endpoint->demand)
+        return;
+    endpoint->demand = demand;
+    list_for_each(provider, &endpoint->providers, endpoint_link)
+        send_demand(endpoint, provider->sensor);
+}
+
+/* --- coming and going -------------------------------------------------------------------------- */
+
+static struct endpoint *endpoint_allocate(struct bus *bus, uint32_t slot) {
+    struct endpoint *endpoint = calloc(1, sizeof(*endpoint));
+
+    if (!endpoint)
+        return NULL;
+    endpoint->bus = bus;
+    endpoint->slot = slot;
+    list_init(&endpoint->bindings);
+    list_init(&endpoint->subscribers);
+    list_init(&endpoint->providers);
+    list_init(&endpoint->commands);
+    for (unsigned i = 0; i < LEASE_CLASSES; i++)
+        lease_init(&endpoint->leases[i], endpoint, (enum vmibus_lease_class)(i + 1));
+    bus->endpoints[slot] = endpoint;
+    return endpoint;
+}
+
+int endpoint_new_bus(struct endpoint **endpointp, struct bus *bus) {
+    struct endpoint *endpoint = endpoint_allocate(bus, 0);
+
+    if (!endpoint)
+        return -ENOMEM;
+    *endpointp = endpoint;
+    return 0;
+}
+
+static void tell_opened(struct endpoint *endpoint) {
+    struct vmibus_frame frame = {
+        .header = {.kind = VMIBUS_KIND_ENDPOINT_OPENED, .tail_length = (uint32_t)strlen(endpoint->name)},
+    };
+
+    memcpy(frame.endpoint_opened.uuid, endpoint->uuid, sizeof(endpoint->uuid));
+    bus_tell_link(endpoint->bus, endpoint, &frame, endpoint->name);
+}
+
+int endpoint_new(struct endpoint **endpointp, struct bus *bus, const struct endpoint_identity *identity, struct sensor *sensor,
+                 uint32_t groups) {
+    struct endpoint *endpoint;
+    struct control *control;
+    uint32_t slot = free_slot(bus);
+    int r;
+
+    if (!slot)
+        return VMIBUS_ERROR_PRESSURE;
+    endpoint = endpoint_allocate(bus, slot);
+    if (!endpoint)
+        return -ENOMEM;
+    bus->last_slot = slot;
+    bus->n_present++;
+    endpoint->generation = bus_next_generation(bus);
+    strncpy(endpoint->name, identity->name, VMIBUS_NAME_BOUND);
+    memcpy(endpoint->uuid, identity->uuid, sizeof(endpoint->uuid));
+    endpoint->pid = identity->pid;
+    endpoint->start_time = identity->start_time;
+    r = charge_take(&endpoint->charge, bus->account, RESOURCE_ENDPOINTS, 1);
+    if (r) {
+        endpoint_free(endpoint, VMIBUS_REASON_NONE);
+        return VMIBUS_ERROR_PRESSURE;
+    }
+    r = endpoint_add_provider(endpoint, sensor, groups);
+    list_for_each(control, &bus->controls, link)
+        if (r == 0)
+            r = control_bind(control, endpoint);
+    if (r < 0) {
+        endpoint_free(endpoint, VMIBUS_REASON_NONE);
+        return r;
+    }
+    tell_opened(endpoint);
+    endpoint_publish_roster(endpoint, VMIBUS_ROSTER_CHANGE_ADDED);
+    *endpointp = endpoint;
+    return 0;
+}
+
+static void bid_farewell(struct endpoint *endpoint) {
+    struct binding *binding, *following;
+    struct event *event;
+    struct vmibus_frame frame = {
+        .header = {.kind = VMIBUS_KIND_ROSTER, .priority = VMIBUS_PRIORITY_NORMAL},
+        .roster = {.change = VMIBUS_ROSTER_CHANGE_REMOVED, .pid = endpoint->pid, .start_time = endpoint->start_time},
+    };
+
+    number(endpoint, &frame);
+    memcpy(frame.roster.uuid, endpoint->uuid, sizeof(endpoint->uuid));
+    endpoint->bus->counters.published++;
+    /* One block of those kept back for answers: a removal is never dropped. */
+    event = event_new(&endpoint->bus->events, EVENT_ANSWER, &frame);
+    if (event)
+        (void)event_set_tail(event, endpoint->name, strlen(endpoint->name));
+    list_for_each_safe(binding, following, &endpoint->bindings, endpoint_link) {
+        if (event)
+            binding_bid_farewell(binding, event);
+        else
+            binding_free(binding);
+    }
+    event_unref(event);
+}
+
+struct endpoint *endpoint_free(struct endpoint *endpoint, enum vmibus_reason reason) {
+    struct vmibus_frame closed = {
+        .header = {.kind = VMIBUS_KIND_ENDPOINT_CLOSED},
+        .endpoint_closed = {.reason = (uint16_t)reason},
+    };
+    struct bus *bus;
+
+    if (!endpoint)
+        return NULL;
+    bus = endpoint->bus;
+    if (endpoint->slot)
+        bus_tell_link(bus, endpoint, &closed, NULL);
+    command_drop_endpoint(endpoint, NULL);
+    for (unsigned i = 0; i < LEASE_CLASSES; i++)
+        lease_deinit(&endpoint->leases[i]);
+    bid_farewell(endpoint);
+    while (!list_is_empty(&endpoint->providers))
+        provider_free(list_first(&endpoint->providers, struct provider, endpoint_link));
+    for (unsigned i = 0; i < N_RETAINED; i++)
+        retained_clear(&endpoint->retained[i]);
+    event_unref(endpoint->memctx_event);
+    assert(list_is_empty(&endpoint->commands));
+    charge_release(&endpoint->charge);
+    bus->endpoints[endpoint->slot] = NULL;
+    if (endpoint->slot)
+        bus->n_present--;
+    free(endpoint);
+    return NULL;
+}

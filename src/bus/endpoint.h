@@ -1,0 +1,103 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * An endpoint: one VM as the bus sees it.  Named by slot and generation; the generation is new at
+ * every reuse of a slot, so nothing addressed to one occupant reaches the next.  Owns its retained
+ * state, its leases, and the list of who provides what for it.
+ *
+ * Slot 0 is the bus itself: it carries what concerns no VM (SENSOR) and is not on the roster.
+ */
+#ifndef BUS_ENDPOINT_H
+#define BUS_ENDPOINT_H
+
+#include <stdint.h>
+
+#include <vmibus/protocol.h>
+
+#include "bus/event.h"
+#include "bus/lease.h"
+#include "bus/retained.h"
+#include "util/list.h"
+
+struct bus;
+struct sensor;
+
+#define N_GROUPS 4 /* bits of VMIBUS_GROUP_ */
+
+/** One sensor's offer of an endpoint. */
+struct provider {
+    struct sensor *sensor;
+    struct endpoint *endpoint;
+    uint32_t groups;            /**< VMIBUS_GROUP_ bits offered */
+    struct list endpoint_link;  /**< endpoint->providers, in order of offering */
+    struct list sensor_link;    /**< sensor->providers */
+};
+
+struct endpoint {
+    struct bus *bus;
+    uint32_t slot;
+    uint64_t generation;
+    char name[VMIBUS_NAME_BOUND + 1];
+    uint8_t uuid[16];
+    uint32_t pid;
+    uint64_t start_time;
+    uint64_t publication;           /**< last publication number given */
+    uint64_t demand;                /**< kinds that somebody subscribes to, as last told to providers */
+    struct charge charge;
+    struct list bindings;
+    struct list subscribers;        /**< bindings with kinds */
+    struct list providers;
+    struct list commands;           /**< being executed or waiting for their time */
+    struct provider *active[N_GROUPS];
+    struct lease leases[LEASE_CLASSES];
+    struct retained retained[N_RETAINED];
+    struct event *memctx_event;     /**< the last MEMCTX, to withdraw it where it still waits; NULL: none */
+};
+
+/** What is known of a VM when it is offered. */
+struct endpoint_identity {
+    const char *name;
+    uint8_t uuid[16];
+    uint32_t pid;
+    uint64_t start_time;
+};
+
+/**
+ * Makes an endpoint in a free slot, binds the controls that policy brings together with it and publishes ROSTER.
+ * @return 0, VMIBUS_ERROR_PRESSURE (all slots in use) or a negative errno
+ */
+int endpoint_new(struct endpoint **endpointp, struct bus *bus, const struct endpoint_identity *identity, struct sensor *sensor, uint32_t groups);
+
+/** Makes the endpoint of slot 0. */
+int endpoint_new_bus(struct endpoint **endpointp, struct bus *bus);
+
+/** Removes it: answers its commands GONE, ends its leases, publishes ROSTER REMOVED. Takes and returns NULL. */
+struct endpoint *endpoint_free(struct endpoint *endpoint, enum vmibus_reason reason);
+
+/** The endpoint that another sensor offered before, by UUID or by process; NULL if there is none. */
+struct endpoint *endpoint_find(struct bus *bus, const struct endpoint_identity *identity);
+
+/** Adds a provider, or changes what it offers, and chooses who is active anew. 0 or -ENOMEM. */
+int endpoint_add_provider(struct endpoint *endpoint, struct sensor *sensor, uint32_t groups);
+
+/** Takes a provider away; the endpoint goes with its last one. */
+void endpoint_remove_provider(struct provider *provider, enum vmibus_reason reason);
+
+/** Who executes commands of a group (one VMIBUS_GROUP_ bit); NULL: nobody. */
+struct sensor *endpoint_provider(const struct endpoint *endpoint, uint32_t group);
+
+/**
+ * Publishes an event: numbers it, retains it, queues it for every subscriber.  The header's endpoint, sequence, direction and
+ * (for retained kinds) priority are set here; tail_length tells the length of @a tail.
+ */
+void endpoint_publish(struct endpoint *endpoint, struct vmibus_frame *frame, const void *tail);
+
+/** Publishes ROSTER with what is known. */
+void endpoint_publish_roster(struct endpoint *endpoint, enum vmibus_roster_change change);
+
+/** Tells one provider which kinds are in demand, if any are. */
+void endpoint_tell_demand(struct endpoint *endpoint, struct sensor *sensor);
+
+/** Recomputes which kinds are in demand and tells the providers if that changed. */
+void endpoint_update_demand(struct endpoint *endpoint);
+
+#endif

@@ -1,0 +1,84 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * Events: one frame, shared by everybody it is delivered to, and what travels along.
+ *
+ * An event comes from a pool with a fixed capacity; making, queueing and delivering one allocates
+ * nothing.  Part of the pool is kept back for answers, so that a flood of events can never leave a
+ * command without its ACK.  A tail is shared and counted by itself: it outlives the event while it is
+ * being sent, and is what retained state keeps.
+ */
+#ifndef BUS_EVENT_H
+#define BUS_EVENT_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <vmibus/protocol.h>
+
+#include "util/ledger.h"
+#include "util/pool.h"
+
+/** Octets that follow a frame. */
+struct tail {
+    uint32_t refs;
+    uint32_t length;
+    uint8_t data[];
+};
+
+/** Descriptors that travel with a frame: owned here, charged as in flight. */
+struct event_fds {
+    struct charge charge;
+    uint8_t n_fds;
+    int fds[VMIBUS_FDS_PER_FRAME];
+};
+
+struct event {
+    struct event_pool *pool;
+    uint32_t refs;
+    bool withdrawn; /**< not to be delivered any more */
+    struct tail *tail;
+    struct event_fds *fds;
+    struct vmibus_frame frame;
+};
+
+/** What an event is made for. */
+enum event_purpose {
+    EVENT_LIVE,   /**< something published */
+    EVENT_ANSWER, /**< an ACK, GAP or ERROR: may use what is kept back */
+};
+
+struct event_pool {
+    struct pool blocks;
+    size_t live_capacity;
+};
+
+/** Copies octets into a tail with one reference. NULL: out of memory. */
+struct tail *tail_new(const void *data, size_t length);
+struct tail *tail_ref(struct tail *tail);
+/** Takes and returns NULL. */
+struct tail *tail_unref(struct tail *tail);
+
+/** Reserves room for @a live events and @a answers. 0 or a negative errno. */
+int event_pool_init(struct event_pool *pool, size_t live, size_t answers);
+void event_pool_deinit(struct event_pool *pool);
+
+/** An event with one reference, its frame a copy of @a frame, without tail and descriptors. NULL: the pool is exhausted. */
+struct event *event_new(struct event_pool *pool, enum event_purpose purpose, const struct vmibus_frame *frame);
+struct event *event_ref(struct event *event);
+/** Takes and returns NULL. */
+struct event *event_unref(struct event *event);
+
+/** Gives the event a copy of @a data as its tail; sets the header's tail_length. 0 or -ENOMEM. */
+int event_set_tail(struct event *event, const void *data, size_t length);
+
+/**
+ * Gives the event duplicates of descriptors, charged to @a account as in flight; sets the header's fd_count.
+ * @return 0, CHARGE_QUOTA, CHARGE_PRESSURE or a negative errno
+ */
+int event_dup_fds(struct event *event, struct account *account, const int *fds, size_t n_fds);
+
+/** Closes and frees descriptors detached from an event. Takes and returns NULL. */
+struct event_fds *event_fds_free(struct event_fds *fds);
+
+#endif

@@ -1,0 +1,104 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * Leases: exclusive ownership of a destructive class on one endpoint.
+ *
+ *      FREE --acquire--> HELD --release, expiry, preemption, disconnect--> REVOKING --drained--> FREE
+ *                                                                             |
+ *                                                                             +--deadline--> OUT_OF_SERVICE --drained--> FREE
+ *
+ * Revoke first, notify second: when a lease ends its token is dead before anybody hears of it, and the
+ * next token is issued only after everything under the old one has finished: commands at sensors,
+ * writes at the memory authority, and, for INPUT, the release of every held key.  Tokens only ever
+ * rise; their upper half is the bus's incarnation, so none returns after a restart.
+ *
+ * Waiters are served in the order they came; a preemptor goes to the front, before lower ranks.
+ */
+#ifndef BUS_LEASE_H
+#define BUS_LEASE_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include <vmibus/protocol.h>
+
+#include "util/ledger.h"
+#include "util/list.h"
+#include "util/loop.h"
+
+struct control;
+struct endpoint;
+
+#define LEASE_CLASSES 3 /* enum vmibus_lease_class, from 1 */
+
+struct lease {
+    struct endpoint *endpoint;
+    enum vmibus_lease_class lease_class;
+    enum vmibus_lease_state state;
+    enum vmibus_reason reason;  /**< what changed it last */
+    uint64_t token;             /**< the holder's, or the last holder's */
+    uint64_t expires;           /**< CLOCK_MONOTONIC nanoseconds; 0: does not */
+    struct control *holder;     /**< while HELD */
+    struct list holder_link;    /**< control->leases, while HELD */
+    struct charge charge;       /**< of the holder */
+    uint32_t holder_uid, holder_pid, rank;
+    uint32_t n_commands;        /**< being executed under the last token */
+    uint32_t n_waiters;
+    bool fence_drains;          /**< FENCE_REVOKE is not answered yet */
+    bool input_drains;          /**< INPUT_RELEASE is due or not answered yet */
+    bool ending;                /**< on the way from HELD to REVOKING */
+    bool input_draining;        /**< it is on its way */
+    struct list waiters;
+    struct loop_timer timer;    /**< expiry while HELD, deadline while REVOKING */
+};
+
+/** Somebody in line. */
+struct lease_waiter {
+    struct lease *lease;
+    struct control *control;
+    struct list lease_link;
+    struct list control_link;
+    struct charge charge;
+    struct vmibus_header header; /**< of the command, to answer it by */
+    uint64_t received;
+    uint64_t audit;
+    uint32_t ttl_ms;
+    uint32_t rank;
+};
+
+void lease_init(struct lease *lease, struct endpoint *endpoint, enum vmibus_lease_class lease_class);
+
+/** The endpoint goes: waiters are answered GONE, the holder is told. */
+void lease_deinit(struct lease *lease);
+
+/**
+ * Executes CMD_LEASE; answers it now, or when the lease comes (QUEUE, PREEMPT).
+ * @param audit the command's audit record
+ */
+void lease_execute(struct lease *lease, struct control *control, const struct vmibus_frame *command, uint64_t received,
+                   uint64_t audit);
+
+/**
+ * Checks a command's token against the holder.
+ * @return VMIBUS_ERROR_OK, NO_LEASE or STALE_TOKEN, with a reason
+ */
+enum vmibus_error lease_check(const struct lease *lease, const struct control *control, uint64_t token, enum vmibus_reason *reason);
+
+/** Ends the lease, if it is held. */
+void lease_revoke(struct lease *lease, enum vmibus_reason reason);
+
+/** Ends all that a control holds or waits for. */
+void lease_drop_control(struct control *control, enum vmibus_reason reason);
+
+/** A command begins under the lease's token. */
+void lease_command_begin(struct lease *lease);
+
+/** A command that began under some token ended. */
+void lease_command_end(struct lease *lease);
+
+/** The memory authority says that nothing under this token is in flight any more. */
+void lease_fence_drained(struct lease *lease, uint64_t token);
+
+/** The sensor says that everything is released in the guest. */
+void lease_input_drained(struct lease *lease);
+
+#endif

@@ -1,0 +1,18 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+#
+# src/bus: semantics.
+
+noinst_LTLIBRARIES += libvmibus_bus.la
+libvmibus_bus_la_SOURCES = \
+	src/bus/binding.c src/bus/binding.h \
+	src/bus/bus.c src/bus/bus.h \
+	src/bus/command.c src/bus/command.h \
+	src/bus/control.c src/bus/control.h \
+	src/bus/endpoint.c src/bus/endpoint.h \
+	src/bus/event.c src/bus/event.h \
+	src/bus/lease.c src/bus/lease.h \
+	src/bus/outbox.c src/bus/outbox.h \
+	src/bus/query.c src/bus/query.h \
+	src/bus/retained.c src/bus/retained.h \
+	src/bus/sensor.c src/bus/sensor.h \
+	src/bus/subscription.c src/bus/subscription.h
