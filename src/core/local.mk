@@ -1,0 +1,29 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+#
+# src/core: the bus and the memory authority in one process, and libvmibus-core made of them.
+
+pkgconfig_DATA += src/core/libvmibus-core.pc
+
+noinst_LTLIBRARIES += libvmibus_core_internal.la
+libvmibus_core_internal_la_SOURCES = \
+	src/core/core.c src/core/core.h \
+	src/core/local_link.c \
+	src/core/sensor_host.c src/core/sensor_host.h \
+	src/core/sensor_worker.c src/core/sensor_worker.h
+
+# What a program links that uses the core's own functions, in link order.  Not to be linked together
+# with libvmibus-core.la.
+core_libraries = \
+	libvmibus_core_internal.la libvmibus_client_internal.la libvmibus_memory.la libvmibus_bus.la libvmibus_policy.la \
+	libvmibus_transport.la libvmibus_guest_internal.la libvmibus_util.la libvmibus_protocol.la
+
+# The installed library: what these have, less what src/core/libvmibus-core.map does not list.
+lib_LTLIBRARIES += libvmibus-core.la
+libvmibus_core_la_SOURCES =
+libvmibus_core_la_LIBADD = \
+	libvmibus_core_internal.la libvmibus_memory.la libvmibus_bus.la libvmibus_policy.la \
+	libvmibus_transport.la libvmibus_guest_internal.la libvmibus_util.la libvmibus.la
+libvmibus_core_la_LDFLAGS = $(AM_LDFLAGS) -version-info 0:0:0 \
+	-Wl,--version-script=$(top_srcdir)/src/core/libvmibus-core.map
+EXTRA_libvmibus_core_la_DEPENDENCIES = src/core/libvmibus-core.map
+EXTRA_DIST += src/core/libvmibus-core.map

@@ -1,0 +1,70 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * The host of one sensor: gives a module the table of functions it lives on, and turns every call into
+ * the frame that it stands for.  The sensor's frames go to the bus, or to the memory authority, by the
+ * channel of their kind.  What comes back is given to the module from the loop, never from inside one
+ * of its own calls, so that a module sees the same order in one process as in two; only commands are
+ * handed on at once.
+ */
+#ifndef CORE_SENSOR_HOST_H
+#define CORE_SENSOR_HOST_H
+
+#include <vmibus/sensor.h>
+
+#include "bus/control.h"
+#include "bus/sensor.h"
+#include "core/sensor_worker.h"
+#include "util/list.h"
+#include "util/loop.h"
+
+struct authority_client;
+struct vmibus_core;
+
+struct vmibus_sensor_host {
+    struct vmibus_core *core;
+    struct list link;               /**< core->sensor_hosts */
+    const struct vmibus_sensor_module *module;
+    void *library;                  /**< of dlopen(3), or NULL */
+    void *instance;
+    bool started;
+    struct sensor sensor;           /**< as the bus sees it */
+    struct authority_client *memory;
+    struct account *account;
+    struct list endpoints;
+    struct list replies;            /**< from the authority, to be handed on */
+    struct loop_deferred reply;
+    struct list sources;
+    struct list timers;
+    struct sensor_worker worker;
+    bool observes;                  /**< others' endpoints, by the control below */
+    struct control observer;
+    struct loop_deferred observe;
+};
+
+struct vmibus_sensor_endpoint {
+    struct vmibus_sensor_host *host;
+    struct list link;
+    void *userdata;
+    uint32_t slot;                  /**< 0: not accepted by the bus */
+    uint64_t generation;
+    uint32_t groups;                /**< 0: another sensor's endpoint */
+    bool withdrawn;                 /**< on its way out */
+    uint64_t attached;              /**< epoch of ram; 0: none */
+    struct vmibus_ram_range *ranges;
+    size_t n_ranges;
+    int fds[VMIBUS_FDS_PER_FRAME];
+    size_t n_fds;
+};
+
+/**
+ * Starts a sensor.
+ * @param library given to dlclose(3) at the end, taken whatever the outcome; NULL: none
+ * @return 0, or a negative errno: -ELIBBAD the module's ABI does not fit; else what its start() said
+ */
+int sensor_host_new(struct vmibus_core *core, const struct vmibus_sensor_module *module, void *library,
+                    const struct vmibus_sensor_option *options, size_t n_options);
+
+/** Stops it: everything it offered is withdrawn. Takes and returns NULL. */
+struct vmibus_sensor_host *sensor_host_free(struct vmibus_sensor_host *host);
+
+#endif

@@ -1,0 +1,19 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * The incarnation: a number that rises with every start and is on disk before anything is numbered by
+ * it.  It is the upper half of every token, generation and epoch, so none of them returns after a
+ * crash.
+ */
+#ifndef DAEMON_INCARNATION_H
+#define DAEMON_INCARNATION_H
+
+#include <stdint.h>
+
+/**
+ * Raises the number kept in a directory and syncs it to disk.
+ * @param directory a descriptor of it
+ * @return 0; -EBADMSG: the file holds something else; -EOVERFLOW; or another negative errno
+ */
+int incarnation_raise(int directory, uint32_t *incarnation);
+
+#endif

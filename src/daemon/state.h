@@ -1,0 +1,14 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* The state directory: the incarnation and the intents log, which outlive the process. */
+#ifndef DAEMON_STATE_H
+#define DAEMON_STATE_H
+
+#include <stdint.h>
+
+/** Opens the directory, making it if its parent is there. A descriptor, or a negative errno. */
+int state_open(const char *path);
+
+/** Opens the intents log, audit/bus.log, in the state directory. A descriptor, or a negative errno. */
+int state_open_audit(int directory);
+
+#endif

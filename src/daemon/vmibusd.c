@@ -1,0 +1,262 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* vmibusd(8): the bus as a daemon. */
+#include <errno.h>
+#include <fcntl.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/resource.h>
+#include <sys/signalfd.h>
+#include <unistd.h>
+
+#include "core/core.h"
+#include "daemon/config.h"
+#include "daemon/incarnation.h"
+#include "daemon/log.h"
+#include "daemon/options.h"
+#include "daemon/sensors.h"
+#include "daemon/service.h"
+#include "daemon/state.h"
+#include "transport/listener.h"
+#include "util/fds.h"
+
+struct daemon {
+    struct options options;
+    struct config config;
+    struct vmibus_core *core;
+    struct listener *listener;
+    struct sensor_watch watch;
+    struct loop_source signals;
+    int state_fd;
+    int audit_fd;
+    bool bound;     /**< the socket file is ours to remove */
+};
+
+/* --- configuration ----------------------------------------------------------------------------- */
+
+static int configure(const struct options *options, struct config *config) {
+    struct config_error error;
+    int r = config_init(config);
+
+    if (r < 0)
+        return r;
+    r = config_read(config, options->config_path, &error);
+    if (r == -ENOENT && !options->config_path_given)
+        r = 0;
+    if (r == -EINVAL && error.line)
+        log_error("%s:%d: %s", options->config_path, error.line, error.text);
+    else if (r == -EINVAL)
+        log_error("%s: %s", options->config_path, error.text);
+    else if (r < 0)
+        log_error("%s cannot be read: %s", options->config_path, strerror(-r));
+    if (r == 0)
+        r = options_apply(options, config);
+    if (r < 0)
+        config_deinit(config);
+    return r;
+}
+
+/* What can change while the daemon runs is the policy. A file with a mistake changes nothing. */
+static void reload(struct daemon *daemon) {
+    struct config config;
+
+    service_reloading();
+    if (configure(&daemon->options, &config) == 0) {
+        core_set_policy(daemon->core, config_take_policy(&config));
+        config_deinit(&config);
+        log_info("the policy was read anew from %s", daemon->options.config_path);
+    } else {
+        log_warning("the policy stays as it was");
+    }
+    service_ready("serving");
+}
+
+/* --- signals ----------------------------------------------------------------------------------- */
+
+static void signal_came(struct loop_source *source, uint32_t events) {
+    struct daemon *daemon = container_of(source, struct daemon, signals);
+    struct signalfd_siginfo info;
+
+    (void)events;
+    if (read(source->fd, &info, sizeof(info)) != sizeof(info))
+        return;
+    if (info.ssi_signo == SIGHUP)
+        reload(daemon);
+    else
+        loop_stop(daemon->core->loop, 0);
+}
+
+static int watch_signals(struct daemon *daemon) {
+    sigset_t set;
+    int fd, r;
+
+    sigemptyset(&set);
+    sigaddset(&set, SIGHUP);
+    sigaddset(&set, SIGINT);
+    sigaddset(&set, SIGTERM);
+    if (sigprocmask(SIG_BLOCK, &set, NULL) < 0)
+        return -errno;
+    fd = signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);
+    if (fd < 0)
+        return -errno;
+    r = loop_source_init(&daemon->signals, daemon->core->loop, fd, EPOLLIN, signal_came);
+    if (r < 0)
+        fd_close(fd);
+    return r;
+}
+
+/* --- setting up -------------------------------------------------------------------------------- */
+
+static int open_state(struct daemon *daemon, uint32_t *incarnation) {
+    const char *path = daemon->config.state_directory;
+    int r;
+
+    daemon->state_fd = state_open(path);
+    if (daemon->state_fd < 0) {
+        log_error("%s cannot be opened: %s; give a directory of this user's with --state-directory", path, strerror(-daemon->state_fd));
+        return daemon->state_fd;
+    }
+    r = incarnation_raise(daemon->state_fd, incarnation);
+    if (r == -EBADMSG)
+        log_error("%s/incarnation holds no number; put one there that is higher than any used before", path);
+    else if (r < 0)
+        log_error("%s/incarnation cannot be raised: %s", path, strerror(-r));
+    if (r < 0)
+        return r;
+    daemon->audit_fd = state_open_audit(daemon->state_fd);
+    if (daemon->audit_fd < 0)
+        log_warning("%s/audit/bus.log cannot be opened: %s; commands are not recorded", path, strerror(-daemon->audit_fd));
+    return 0;
+}
+
+static int make_core(struct daemon *daemon, uint32_t incarnation) {
+    struct config *config = &daemon->config;
+    struct core_options options = {
+        .incarnation = incarnation,
+        .n_endpoints = config->n_endpoints,
+        .n_connections = config->n_connections,
+        .queue_depth = config->queue_depth,
+        .commands = config->commands,
+        .drain_ms = config->drain_ms,
+        .tail_bound = config->tail_bound,
+        .audit_fd = daemon->audit_fd,
+        .audit_records = config->audit_records,
+        .policy = config_take_policy(config),
+    };
+    int r = core_new(&daemon->core, &options);
+
+    if (r < 0)
+        log_error("the bus cannot be made: %s", strerror(-r));
+    return r;
+}
+
+static int open_socket(struct daemon *daemon) {
+    const char *path = daemon->config.socket;
+    int fd = service_take_socket();
+
+    if (fd == -ENOENT) {
+        fd = listener_bind(path, daemon->config.socket_mode);
+        daemon->bound = fd >= 0;
+    }
+    if (fd == -EADDRINUSE)
+        log_error("%s: another daemon listens there; give another path with --socket", path);
+    else if (fd == -EINVAL)
+        log_error("the service manager passed something else than one listening unix stream socket");
+    else if (fd < 0)
+        log_error("%s cannot be listened on: %s; its directory must be there and writable", path, strerror(-fd));
+    return fd;
+}
+
+static int listen_for_peers(struct daemon *daemon) {
+    const struct config *config = &daemon->config;
+    const struct listener_options options = {
+        .home = daemon->core->home,
+        .n_connections = config->n_connections,
+        .hello_ms = config->hello_ms,
+        .half_frame_ms = config->half_frame_ms,
+        .n_large_tails = config->n_large_tails,
+    };
+    int fd = open_socket(daemon);
+    int r;
+
+    if (fd < 0)
+        return fd;
+    r = listener_new_consume_fd(&daemon->listener, daemon->core->loop, fd, &options);
+    if (r < 0)
+        log_error("the listener cannot be made: %s", strerror(-r));
+    return r;
+}
+
+/* Each connection and each VM costs descriptors; the soft limit is for programs that use select(2). */
+static void raise_descriptor_limit(void) {
+    struct rlimit limit;
+
+    if (getrlimit(RLIMIT_NOFILE, &limit) == 0) {
+        limit.rlim_cur = limit.rlim_max;
+        (void)setrlimit(RLIMIT_NOFILE, &limit);
+    }
+}
+
+static int set_up(struct daemon *daemon) {
+    uint32_t incarnation;
+    int r;
+
+    raise_descriptor_limit();
+    r = open_state(daemon, &incarnation);
+    if (r == 0)
+        r = make_core(daemon, incarnation);
+    if (r == 0)
+        r = watch_signals(daemon);
+    if (r == 0)
+        r = sensor_watch_init(&daemon->watch, daemon->core);
+    if (r == 0)
+        r = listen_for_peers(daemon);
+    if (r == 0)
+        sensors_load(daemon->core, &daemon->config);
+    return r;
+}
+
+static void tear_down(struct daemon *daemon) {
+    listener_free(daemon->listener);
+    if (daemon->bound)
+        unlink(daemon->config.socket);
+    if (daemon->core) {
+        sensor_watch_deinit(&daemon->watch);
+        if (daemon->signals.loop) {
+            loop_source_deinit(&daemon->signals);
+            fd_close(daemon->signals.fd);
+        }
+        vmibus_core_free(daemon->core);
+    }
+    fd_close(daemon->audit_fd);
+    fd_close(daemon->state_fd);
+    config_deinit(&daemon->config);
+}
+
+int main(int argc, char **argv) {
+    struct daemon daemon = {.state_fd = -1, .audit_fd = -1};
+    enum options_result parsed = options_parse(&daemon.options, argc, argv);
+    int r;
+
+    if (parsed != OPTIONS_RUN)
+        return parsed == OPTIONS_DONE ? EXIT_SUCCESS : 2;
+    r = configure(&daemon.options, &daemon.config);
+    if (r < 0)
+        return EXIT_FAILURE;
+    if (daemon.options.check) {
+        config_deinit(&daemon.config);
+        return EXIT_SUCCESS;
+    }
+    r = set_up(&daemon);
+    if (r == 0) {
+        log_info("serving at %s", daemon.config.socket);
+        service_ready("serving");
+        r = loop_run(daemon.core->loop);
+        if (r < 0)
+            log_error("the event loop failed: %s", strerror(-r));
+        service_stopping();
+    }
+    tear_down(&daemon);
+    return r < 0 ? EXIT_FAILURE : EXIT_SUCCESS;
+}

@@ -1,0 +1,102 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#include "transport/frame_check.h"
+
+#include <stdbool.h>
+
+#include <vmibus/names.h>
+
+static enum frame_verdict fail(struct frame_fault *fault, enum frame_verdict verdict, enum vmibus_reason reason, uint64_t value,
+                               uint64_t bound) {
+    *fault = (struct frame_fault){.error = VMIBUS_ERROR_VALIDATION, .reason = reason, .value = value, .bound = bound};
+    return verdict;
+}
+
+enum frame_verdict frame_check_framing(const struct vmibus_frame *frame, uint32_t tail_bound, struct frame_fault *fault) {
+    const struct vmibus_header *header = &frame->header;
+
+    /* Another version may frame otherwise. HELLO settles versions by itself. */
+    if (header->kind != VMIBUS_KIND_HELLO && header->version != VMIBUS_PROTOCOL_VERSION)
+        return fail(fault, FRAME_VIOLATION, VMIBUS_REASON_BAD_VERSION, header->version, VMIBUS_PROTOCOL_VERSION);
+    if (header->tail_length > tail_bound)
+        return fail(fault, FRAME_VIOLATION, VMIBUS_REASON_BAD_LENGTH, header->tail_length, tail_bound);
+    /* A payload was announced and none can follow: whatever comes next cannot be told from it. */
+    if (header->kind == VMIBUS_KIND_CMD_MEMWRITE && frame->cmd_memwrite.flags & VMIBUS_MEMWRITE_SRC_PAYLOAD &&
+        (header->tail_length == 0 || (frame->cmd_memwrite.len == 0 && !(frame->cmd_memwrite.flags & VMIBUS_MEMWRITE_TABLE))))
+        return fail(fault, FRAME_VIOLATION, VMIBUS_REASON_BAD_LENGTH, 0, tail_bound);
+    return FRAME_OK;
+}
+
+static bool is_within(unsigned value, unsigned first, unsigned last) {
+    return value >= first && value <= last;
+}
+
+/* The enumerations that the code behind indexes or switches by. */
+static enum frame_verdict check_fields(const struct vmibus_frame *frame, struct frame_fault *fault) {
+    const struct vmibus_cmd_lease *lease = &frame->cmd_lease;
+    unsigned value = 0;
+    bool good = true;
+
+    switch (frame->header.kind) {
+    case VMIBUS_KIND_CMD_LEASE:
+        good = is_within(value = lease->operation, VMIBUS_LEASE_OPERATION_ACQUIRE, VMIBUS_LEASE_OPERATION_RELEASE) &&
+               is_within(value = lease->lease_class, VMIBUS_LEASE_CLASS_INPUT, VMIBUS_LEASE_CLASS_MEMWRITE) &&
+               (lease->operation != VMIBUS_LEASE_OPERATION_ACQUIRE ||
+                is_within(value = lease->mode, VMIBUS_LEASE_MODE_FAIL, VMIBUS_LEASE_MODE_PREEMPT));
+        break;
+    case VMIBUS_KIND_CMD_POWER:
+        good = is_within(value = frame->cmd_power.operation, VMIBUS_POWER_OPERATION_RESET, VMIBUS_POWER_OPERATION_WAKEUP);
+        break;
+    case VMIBUS_KIND_CMD_VM:
+        good = is_within(value = frame->cmd_vm.operation, VMIBUS_VM_OPERATION_PAUSE, VMIBUS_VM_OPERATION_RESUME);
+        break;
+    default:
+        break;
+    }
+    return good ? FRAME_OK : fail(fault, FRAME_REFUSED, VMIBUS_REASON_BAD_FIELD, value, 0);
+}
+
+enum frame_verdict frame_check_command(const struct vmibus_frame *frame, struct frame_fault *fault) {
+    const struct vmibus_header *header = &frame->header;
+    const struct vmibus_frame_description *description = vmibus_frame_describe(header->kind);
+
+    if (!description || !(description->senders & VMIBUS_SENDER_CONTROL))
+        return fail(fault, FRAME_REFUSED, VMIBUS_REASON_BAD_KIND, header->kind, 0);
+    if (header->direction != description->direction)
+        return fail(fault, FRAME_REFUSED, VMIBUS_REASON_BAD_DIRECTION, header->direction, description->direction);
+    if (header->priority > VMIBUS_PRIORITY_URGENT)
+        return fail(fault, FRAME_REFUSED, VMIBUS_REASON_BAD_PRIORITY, header->priority, VMIBUS_PRIORITY_URGENT);
+    if (header->flags & ~VMIBUS_FRAME_NO_ACK)
+        return fail(fault, FRAME_REFUSED, VMIBUS_REASON_BAD_FLAGS, header->flags, VMIBUS_FRAME_NO_ACK);
+    if (header->fd_count)
+        return fail(fault, FRAME_REFUSED, VMIBUS_REASON_BAD_FDS, header->fd_count, 0);
+    if (header->tail_length && !description->tail_allowed)
+        return fail(fault, FRAME_REFUSED, VMIBUS_REASON_BAD_LENGTH, header->tail_length, 0);
+    if (header->tail_length < description->tail_min)
+        return fail(fault, FRAME_REFUSED, VMIBUS_REASON_BAD_LENGTH, header->tail_length, description->tail_min);
+    if (description->tail_max && header->tail_length > description->tail_max)
+        return fail(fault, FRAME_REFUSED, VMIBUS_REASON_BAD_LENGTH, header->tail_length, description->tail_max);
+    return check_fields(frame, fault);
+}
+
+enum frame_verdict frame_check_hello(const struct vmibus_frame *frame, struct frame_fault *fault) {
+    const struct vmibus_hello *hello = &frame->hello;
+
+    if (frame->header.kind != VMIBUS_KIND_HELLO)
+        return fail(fault, FRAME_VIOLATION, VMIBUS_REASON_NO_HELLO, frame->header.kind, 0);
+    if (hello->magic != VMIBUS_MAGIC)
+        return fail(fault, FRAME_VIOLATION, VMIBUS_REASON_BAD_MAGIC, hello->magic, VMIBUS_MAGIC);
+    if (hello->version_min > VMIBUS_PROTOCOL_VERSION || hello->version_max < VMIBUS_PROTOCOL_VERSION)
+        return fail(fault, FRAME_VIOLATION, VMIBUS_REASON_BAD_VERSION, hello->version_min, VMIBUS_PROTOCOL_VERSION);
+    if (frame->header.tail_length || frame->header.fd_count)
+        return fail(fault, FRAME_VIOLATION, VMIBUS_REASON_BAD_LENGTH, frame->header.tail_length, 0);
+    if (hello->role == VMIBUS_ROLE_CONTROL && hello->channel == VMIBUS_CHANNEL_BUS)
+        return FRAME_OK;
+    (void)fail(fault, FRAME_VIOLATION, VMIBUS_REASON_BAD_FIELD, hello->role, 0);
+    /* Sensors apart, and a memory channel apart, are for a bus that said so in WELCOME. */
+    if (is_within(hello->role, VMIBUS_ROLE_CONTROL, VMIBUS_ROLE_SENSOR) &&
+        is_within(hello->channel, VMIBUS_CHANNEL_BUS, VMIBUS_CHANNEL_MEMORY)) {
+        fault->error = VMIBUS_ERROR_UNSUPPORTED;
+        fault->reason = VMIBUS_REASON_NOT_BUILT;
+    }
+    return FRAME_VIOLATION;
+}

@@ -1,0 +1,125 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#include "transport/listener.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/un.h>
+#include <unistd.h>
+
+#include "transport/peer.h"
+#include "transport/sender.h"
+#include "util/clock.h"
+#include "util/fds.h"
+
+#define BACKLOG 128
+#define ACCEPT_BATCH 16      /* others get their turn in a storm of connections */
+#define RETRY_MS 100         /* after running out of descriptors */
+#define SMALL_TAILS_PER_PEER 1
+
+static bool out_of_descriptors(int error) {
+    return error == EMFILE || error == ENFILE || error == ENOBUFS || error == ENOMEM;
+}
+
+/* A level-triggered listener that cannot accept would wake the loop for ever. */
+static void pause_accepting(struct listener *listener) {
+    if (loop_timer_set(&listener->retry, clock_now() + RETRY_MS * NS_PER_MS) == 0)
+        (void)loop_source_modify(&listener->source, 0);
+}
+
+static void resume_accepting(struct loop_timer *timer) {
+    struct listener *listener = container_of(timer, struct listener, retry);
+
+    (void)loop_source_modify(&listener->source, EPOLLIN);
+}
+
+static void accept_some(struct loop_source *source, uint32_t events) {
+    struct listener *listener = container_of(source, struct listener, source);
+
+    (void)events;
+    for (int i = 0; i < ACCEPT_BATCH; i++) {
+        int fd = accept4(source->fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
+
+        if (fd >= 0) {
+            peer_new_consume_fd(listener, fd);
+        } else {
+            if (out_of_descriptors(errno))
+                pause_accepting(listener);
+            return;
+        }
+    }
+}
+
+int listener_new_consume_fd(struct listener **listenerp, struct loop *loop, int fd, const struct listener_options *options) {
+    struct listener *listener = calloc(1, sizeof(*listener));
+    int r;
+
+    if (!listener) {
+        fd_close(fd);
+        return -ENOMEM;
+    }
+    listener->options = *options;
+    listener->loop = loop;
+    listener->fd = fd;
+    list_init(&listener->peers);
+    loop_timer_init(&listener->retry, loop, resume_accepting);
+    r = receiver_pool_init(&listener->receivers, options->home.tail_bound, options->n_connections * SMALL_TAILS_PER_PEER,
+                           options->n_large_tails);
+    if (r == 0)
+        r = pool_init(&listener->senders, SENDER_BUFFER, options->n_connections);
+    if (r == 0)
+        r = loop_source_init(&listener->source, loop, fd, EPOLLIN, accept_some);
+    if (r < 0) {
+        listener_free(listener);
+        return r;
+    }
+    *listenerp = listener;
+    return 0;
+}
+
+struct listener *listener_free(struct listener *listener) {
+    if (!listener)
+        return NULL;
+    peer_free_all(listener);
+    loop_timer_cancel(&listener->retry);
+    loop_source_deinit(&listener->source);
+    receiver_pool_deinit(&listener->receivers);
+    pool_deinit(&listener->senders);
+    fd_close(listener->fd);
+    free(listener);
+    return NULL;
+}
+
+/* Whether somebody listens on a socket file that exists. */
+static bool is_alive(const struct sockaddr_un *address) {
+    _cleanup_fd_ int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+
+    return fd >= 0 && (connect(fd, (const struct sockaddr *)address, sizeof(*address)) == 0 || errno == EAGAIN);
+}
+
+int listener_bind(const char *path, mode_t mode) {
+    struct sockaddr_un address = {.sun_family = AF_UNIX};
+    _cleanup_fd_ int fd = -1;
+    mode_t mask;
+    int r;
+
+    if (strlen(path) >= sizeof(address.sun_path))
+        return -ENAMETOOLONG;
+    strcpy(address.sun_path, path);
+    if (is_alive(&address))
+        return -EADDRINUSE;
+    fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+    if (fd < 0)
+        return -errno;
+    if (unlink(path) < 0 && errno != ENOENT)
+        return -errno;
+    /* The file is never more open than it is going to be. */
+    mask = umask(0777 & ~mode);
+    r = bind(fd, (struct sockaddr *)&address, sizeof(address)) < 0 ? -errno : 0;
+    umask(mask);
+    if (r == 0 && listen(fd, BACKLOG) < 0)
+        r = -errno;
+    return r < 0 ? r : fd_steal(&fd);
+}

@@ -1,0 +1,54 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * The listening socket and the peers that came through it.
+ *
+ * A connection is charged to its uid before a single octet of it is read, and refused with the limit
+ * named when it is one too many.  When the process runs out of descriptors the listener stops
+ * accepting until one is free again: it must neither spin nor take the bus down.
+ */
+#ifndef TRANSPORT_LISTENER_H
+#define TRANSPORT_LISTENER_H
+
+#include <stdint.h>
+
+#include "transport/receiver.h"
+#include "transport/session.h"
+#include "util/list.h"
+#include "util/loop.h"
+#include "util/pool.h"
+
+struct listener_options {
+    struct session_home home;
+    uint32_t n_connections;     /**< at most */
+    uint32_t hello_ms;          /**< how long HELLO may take */
+    uint32_t half_frame_ms;     /**< how long the rest of a frame may take */
+    size_t n_large_tails;       /**< tails being gathered at once */
+};
+
+struct listener {
+    struct listener_options options;
+    struct loop *loop;
+    struct loop_source source;
+    struct loop_timer retry;        /**< after running out of descriptors */
+    struct list peers;
+    uint32_t n_peers;
+    struct receiver_pool receivers;
+    struct pool senders;
+    int fd;
+};
+
+/** Listens on a socket, which is taken whatever the outcome. 0 or a negative errno. */
+int listener_new_consume_fd(struct listener **listenerp, struct loop *loop, int fd, const struct listener_options *options);
+
+/** Closes all connections and the socket. Takes and returns NULL. */
+struct listener *listener_free(struct listener *listener);
+
+/**
+ * Makes a listening socket.
+ * @param path replaced if nobody listens there any more
+ * @param mode of the file
+ * @return a descriptor, -EADDRINUSE if somebody listens there, or another negative errno
+ */
+int listener_bind(const char *path, mode_t mode);
+
+#endif

@@ -1,0 +1,345 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#include "transport/peer.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <sys/socket.h>
+
+#include "bus/bus.h"
+#include "transport/frame_check.h"
+#include "transport/listener.h"
+#include "transport/receiver.h"
+#include "transport/sender.h"
+#include "transport/session.h"
+#include "util/clock.h"
+#include "util/fds.h"
+
+/* How long a peer that was told to go may take to read why. */
+#define FAREWELL_MS 1000
+
+enum peer_state {
+    PEER_HELLO,   /**< nothing but HELLO is read */
+    PEER_OPEN,
+    PEER_CLOSING, /**< nothing is read; what is queued is sent, then it ends */
+};
+
+struct peer {
+    struct listener *listener;
+    struct list link;
+    enum peer_state state;
+    struct principal principal;
+    struct account *account;
+    struct charge charge;
+    struct session session;     /**< from PEER_OPEN on */
+    bool has_session;
+    struct receiver receiver;
+    struct sender sender;
+    struct loop_source source;
+    struct loop_deferred flush;
+    struct loop_timer deadline; /**< for HELLO, for half a frame, for the farewell */
+    int fd;
+};
+
+static struct peer *peer_of(struct control *control) {
+    return container_of(container_of(control, struct session, control), struct peer, session);
+}
+
+static struct peer *peer_free(struct peer *peer) {
+    /* First, because what ends with it may still wake the peer. */
+    if (peer->has_session)
+        session_deinit(&peer->session);
+    loop_deferred_cancel(&peer->flush);
+    loop_timer_cancel(&peer->deadline);
+    loop_source_deinit(&peer->source);
+    receiver_deinit(&peer->receiver);
+    sender_deinit(&peer->sender);
+    list_unlink(&peer->link);
+    peer->listener->n_peers--;
+    charge_release(&peer->charge);
+    account_unref(peer->account);
+    fd_close(peer->fd);
+    free(peer);
+    return NULL;
+}
+
+void peer_free_all(struct listener *listener) {
+    while (!list_is_empty(&listener->peers))
+        peer_free(list_first(&listener->peers, struct peer, link));
+}
+
+/* --- what is waited for ------------------------------------------------------------------------ */
+
+static bool may_read(const struct peer *peer) {
+    return peer->state == PEER_HELLO || (peer->state == PEER_OPEN && control_may_submit(&peer->session.control));
+}
+
+static void wait_for(struct peer *peer, bool writable) {
+    /* EPOLLHUP and EPOLLERR are always told. EPOLLRDHUP ends a peer that is not being read. */
+    uint32_t events = (may_read(peer) ? EPOLLIN : 0) | EPOLLRDHUP | (writable ? EPOLLOUT : 0);
+
+    (void)loop_source_modify(&peer->source, events);
+}
+
+static void set_deadline(struct peer *peer, uint32_t ms) {
+    if (loop_timer_set(&peer->deadline, clock_now() + ms * NS_PER_MS) < 0)
+        loop_timer_cancel(&peer->deadline);
+}
+
+/* --- sending ----------------------------------------------------------------------------------- */
+
+static void peer_flush(struct loop_deferred *deferred) {
+    struct peer *peer = container_of(deferred, struct peer, flush);
+    int r = sender_flush(&peer->sender, &peer->session.control);
+
+    if (r == -EAGAIN)
+        wait_for(peer, true);
+    else if (r < 0 || peer->state == PEER_CLOSING)
+        peer_free(peer);
+    else
+        wait_for(peer, false);
+}
+
+static void session_wake(struct control *control) {
+    loop_defer(&peer_of(control)->flush);
+}
+
+static void session_fail(struct control *control) {
+    struct peer *peer = peer_of(control);
+
+    peer->state = PEER_CLOSING;
+    set_deadline(peer, FAREWELL_MS);
+    loop_defer(&peer->flush);
+}
+
+static void session_reclaim(struct control *control) {
+    sender_reclaim(&peer_of(control)->sender);
+}
+
+static const struct control_ops session_ops = {
+    .wake = session_wake,
+    .fail = session_fail,
+    .reclaim = session_reclaim,
+};
+
+/* Before there is a session there is no queue: one ERROR goes out as it is, and the peer with it. */
+static void send_error(int fd, const struct frame_fault *fault, uint16_t offender) {
+    const struct vmibus_frame frame = {
+        .header = {.kind = VMIBUS_KIND_ERROR,
+                   .direction = VMIBUS_DIRECTION_UP,
+                   .priority = VMIBUS_PRIORITY_URGENT,
+                   .version = VMIBUS_PROTOCOL_VERSION,
+                   .delivery = 1,
+                   .timestamp = clock_now()},
+        .error = {.error = (uint16_t)fault->error,
+                  .reason = (uint16_t)fault->reason,
+                  .offender = offender,
+                  .closing = 1,
+                  .value = fault->value,
+                  .bound = fault->bound},
+    };
+
+    (void)!send(fd, &frame, sizeof(frame), MSG_DONTWAIT | MSG_NOSIGNAL);
+}
+
+/* --- receiving --------------------------------------------------------------------------------- */
+
+static void peer_violation(void *context, const struct vmibus_frame *frame, const struct frame_fault *fault) {
+    struct peer *peer = context;
+    uint16_t offender = frame ? frame->header.kind : 0;
+
+    if (peer->has_session)
+        control_fail_with(&peer->session.control, fault->error, fault->reason, offender, fault->value, fault->bound);
+    else
+        send_error(peer->fd, fault, offender);
+}
+
+static bool peer_open(struct peer *peer, const struct vmibus_frame *hello) {
+    struct frame_fault fault;
+    int r;
+
+    if (frame_check_hello(hello, &fault) != FRAME_OK) {
+        peer_violation(peer, hello, &fault);
+        return false;
+    }
+    r = session_init(&peer->session, &peer->listener->options.home, &peer->principal, &session_ops);
+    if (r) {
+        fault = (struct frame_fault){.error = r > 0 ? (enum vmibus_error)r : VMIBUS_ERROR_PRESSURE,
+                                     .reason = VMIBUS_REASON_LIMIT_CONNECTIONS};
+        peer_violation(peer, hello, &fault);
+        return false;
+    }
+    peer->has_session = true;
+    peer->state = PEER_OPEN;
+    loop_timer_cancel(&peer->deadline);
+    return session_welcome(&peer->session, &hello->header) == 0;
+}
+
+static bool peer_frame(void *context, const struct vmibus_frame *frame, const void *tail, uint64_t received) {
+    struct peer *peer = context;
+
+    if (peer->state == PEER_HELLO)
+        return peer_open(peer, frame);
+    session_submit(&peer->session, frame, tail, received);
+    return peer->state == PEER_OPEN;
+}
+
+static bool peer_skipped(void *context, const struct vmibus_frame *frame, int refusal, uint64_t received) {
+    struct peer *peer = context;
+    const uint64_t *limits = refusal == CHARGE_QUOTA ? peer->account->limit : peer->account->ledger->limit;
+
+    session_refuse(&peer->session, frame, received, refusal == CHARGE_QUOTA ? VMIBUS_ERROR_QUOTA : VMIBUS_ERROR_PRESSURE,
+                   VMIBUS_REASON_LIMIT_TAILS, limits[RESOURCE_TAILS]);
+    return peer->state == PEER_OPEN;
+}
+
+static struct account *peer_account(void *context) {
+    struct peer *peer = context;
+
+    return peer->account;
+}
+
+static const struct receiver_events receiver_events = {
+    .frame = peer_frame,
+    .skipped = peer_skipped,
+    .violation = peer_violation,
+    .account = peer_account,
+};
+
+/* How many frames can be taken with room for all their answers. */
+static size_t frames_allowed(const struct peer *peer) {
+    const struct control *control = &peer->session.control;
+
+    return peer->state == PEER_HELLO ? 1 : control->bus->options.commands - control->outbox.n_answers;
+}
+
+static void watch_half_frame(struct peer *peer) {
+    if (peer->state != PEER_OPEN)
+        return;
+    if (!receiver_is_halfway(&peer->receiver))
+        loop_timer_cancel(&peer->deadline);
+    else if (!loop_timer_is_armed(&peer->deadline))
+        set_deadline(peer, peer->listener->options.half_frame_ms);
+}
+
+static void peer_read(struct peer *peer) {
+    int r = receiver_read(&peer->receiver, frames_allowed(peer), &receiver_events, peer);
+
+    if (r == -EAGAIN)
+        return;
+    /* Told to go: a session sends why first, a peer without one has been told. */
+    if (r == -ECANCELED && peer->state == PEER_CLOSING)
+        return;
+    if (r < 0) {
+        peer_free(peer);
+        return;
+    }
+    watch_half_frame(peer);
+    if (!may_read(peer))
+        wait_for(peer, peer->source.events & EPOLLOUT);
+}
+
+static void peer_ready(struct loop_source *source, uint32_t events) {
+    struct peer *peer = container_of(source, struct peer, source);
+
+    /* What was sent before the end is still taken: reading then tells of the end. */
+    if (events & EPOLLIN && may_read(peer)) {
+        if (events & EPOLLOUT)
+            loop_defer(&peer->flush);
+        peer_read(peer);
+    } else if (events & (EPOLLHUP | EPOLLERR | EPOLLRDHUP)) {
+        peer_free(peer);
+    } else if (events & EPOLLOUT) {
+        loop_defer(&peer->flush);
+    }
+}
+
+static void peer_deadline(struct loop_timer *timer) {
+    struct peer *peer = container_of(timer, struct peer, deadline);
+    struct frame_fault fault = {.error = VMIBUS_ERROR_EXPIRED};
+
+    switch (peer->state) {
+    case PEER_HELLO:
+        fault.reason = VMIBUS_REASON_NO_HELLO;
+        fault.bound = peer->listener->options.hello_ms;
+        peer_violation(peer, NULL, &fault);
+        peer_free(peer);
+        break;
+    case PEER_OPEN:
+        fault.reason = VMIBUS_REASON_HALF_FRAME;
+        fault.bound = peer->listener->options.half_frame_ms;
+        peer_violation(peer, NULL, &fault);
+        break;
+    case PEER_CLOSING:
+        peer_free(peer);
+        break;
+    }
+}
+
+/* --- coming ------------------------------------------------------------------------------------ */
+
+/* Whom the policy names nowhere is not let in at all; everyone else pays for the connection. False: @a fault tells why not. */
+static bool admit(struct peer *peer, struct frame_fault *fault) {
+    const struct listener_options *options = &peer->listener->options;
+    struct bus *bus = options->home.bus;
+    int r;
+
+    if (!policy_evaluate_any(bus->policy, &peer->principal).capabilities) {
+        *fault = (struct frame_fault){.error = VMIBUS_ERROR_DENIED, .reason = VMIBUS_REASON_NO_GRANT};
+        return false;
+    }
+    r = ledger_ref_account(bus->ledger, peer->principal.uid, bus->policy->limits, &peer->account);
+    if (r == 0 && peer->listener->n_peers < options->n_connections)
+        r = charge_take(&peer->charge, peer->account, RESOURCE_CONNECTIONS, 1);
+    else
+        r = CHARGE_PRESSURE;
+    *fault = (struct frame_fault){
+        .error = r == CHARGE_QUOTA ? VMIBUS_ERROR_QUOTA : VMIBUS_ERROR_PRESSURE,
+        .reason = VMIBUS_REASON_LIMIT_CONNECTIONS,
+        .bound = r == CHARGE_QUOTA ? bus->policy->limits[RESOURCE_CONNECTIONS] : options->n_connections,
+    };
+    return r == 0;
+}
+
+static void refuse(struct peer *peer, const struct frame_fault *fault) {
+    peer->listener->options.home.bus->counters.connections_refused++;
+    send_error(peer->fd, fault, 0);
+    account_unref(peer->account);
+    fd_close(peer->fd);
+    free(peer);
+}
+
+void peer_new_consume_fd(struct listener *listener, int fd) {
+    struct peer *peer = calloc(1, sizeof(*peer));
+    struct frame_fault fault;
+    int r;
+
+    if (!peer) {
+        fd_close(fd);
+        return;
+    }
+    peer->listener = listener;
+    peer->fd = fd;
+    r = principal_from_socket(&peer->principal, fd);
+    if (r < 0) {
+        fd_close(fd);
+        free(peer);
+        return;
+    }
+    if (!admit(peer, &fault)) {
+        refuse(peer, &fault);
+        return;
+    }
+    list_append(&listener->peers, &peer->link);
+    listener->n_peers++;
+    loop_deferred_init(&peer->flush, listener->loop, peer_flush);
+    loop_timer_init(&peer->deadline, listener->loop, peer_deadline);
+    receiver_init(&peer->receiver, &listener->receivers, fd);
+    r = sender_init(&peer->sender, &listener->senders, fd, peer->account);
+    if (r == 0)
+        r = loop_source_init(&peer->source, listener->loop, fd, EPOLLIN | EPOLLRDHUP, peer_ready);
+    if (r) {
+        peer_free(peer);
+        return;
+    }
+    set_deadline(peer, listener->options.hello_ms);
+}

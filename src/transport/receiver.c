@@ -1,0 +1,188 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#include "transport/receiver.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+
+#include "util/clock.h"
+
+int receiver_pool_init(struct receiver_pool *pool, uint32_t tail_bound, size_t n_small, size_t n_large) {
+    int r;
+
+    *pool = (struct receiver_pool){.tail_bound = tail_bound, .area = malloc(RECEIVER_AREA)};
+    if (!pool->area)
+        return -ENOMEM;
+    r = pool_init(&pool->small, RECEIVER_SMALL_TAIL, n_small);
+    if (r == 0)
+        r = pool_init(&pool->large, tail_bound, n_large);
+    if (r < 0)
+        receiver_pool_deinit(pool);
+    return r;
+}
+
+void receiver_pool_deinit(struct receiver_pool *pool) {
+    pool_deinit(&pool->small);
+    pool_deinit(&pool->large);
+    free(pool->area);
+    pool->area = NULL;
+}
+
+void receiver_init(struct receiver *receiver, struct receiver_pool *pool, int fd) {
+    *receiver = (struct receiver){.pool = pool, .fd = fd};
+}
+
+static void tail_give(struct receiver *receiver) {
+    if (receiver->tail)
+        pool_give(receiver->tail_is_large ? &receiver->pool->large : &receiver->pool->small, receiver->tail);
+    receiver->tail = NULL;
+    charge_release(&receiver->charge);
+}
+
+void receiver_deinit(struct receiver *receiver) {
+    tail_give(receiver);
+}
+
+bool receiver_is_halfway(const struct receiver *receiver) {
+    return receiver->n_partial > 0 || receiver->in_tail;
+}
+
+/* Finds a buffer for the tail of receiver->frame, or notes why there is none. */
+static void tail_take(struct receiver *receiver, struct account *account) {
+    struct receiver_pool *pool = receiver->pool;
+
+    receiver->tail_is_large = receiver->frame.header.tail_length > RECEIVER_SMALL_TAIL;
+    receiver->refusal = 0;
+    if (!account) {
+        receiver->refusal = CHARGE_QUOTA;
+        return;
+    }
+    if (receiver->tail_is_large)
+        receiver->refusal = charge_take(&receiver->charge, account, RESOURCE_TAILS, 1);
+    if (receiver->refusal)
+        return;
+    receiver->tail = pool_take(receiver->tail_is_large ? &pool->large : &pool->small);
+    if (!receiver->tail) {
+        receiver->refusal = CHARGE_PRESSURE;
+        charge_release(&receiver->charge);
+    }
+}
+
+/* The tail is whole, or past. */
+static bool tail_end(struct receiver *receiver, uint64_t received, const struct receiver_events *events, void *context) {
+    struct vmibus_frame frame = receiver->frame;
+    struct receiver taken = *receiver;
+    bool more;
+
+    /* The buffer is detached meanwhile: a callback may end the receiver. */
+    receiver->in_tail = false;
+    receiver->tail = NULL;
+    receiver->charge = (struct charge){};
+    if (taken.tail)
+        more = events->frame(context, &frame, taken.tail, received);
+    else
+        more = events->skipped(context, &frame, taken.refusal, received);
+    tail_give(&taken);
+    return more;
+}
+
+/* Consumes octets of a tail. Returns how many. */
+static size_t tail_feed(struct receiver *receiver, const uint8_t *data, size_t length) {
+    size_t missing = receiver->frame.header.tail_length - receiver->n_tail;
+    size_t n = length < missing ? length : missing;
+
+    if (receiver->tail)
+        memcpy(receiver->tail + receiver->n_tail, data, n);
+    receiver->n_tail += n;
+    return n;
+}
+
+/* A frame stands alone; its tail, if any, begins at @a data. Returns octets of the tail consumed, or negative to stop. */
+static ssize_t frame_feed(struct receiver *receiver, const struct vmibus_frame *frame, const uint8_t *data, size_t length,
+                          uint64_t received, const struct receiver_events *events, void *context) {
+    uint32_t tail_length = frame->header.tail_length;
+    struct frame_fault fault;
+
+    if (frame_check_framing(frame, receiver->pool->tail_bound, &fault) != FRAME_OK) {
+        events->violation(context, frame, &fault);
+        return -ECANCELED;
+    }
+    if (tail_length <= length)
+        return events->frame(context, frame, tail_length ? data : NULL, received) ? (ssize_t)tail_length : -ECANCELED;
+    receiver->frame = *frame;
+    receiver->in_tail = true;
+    receiver->n_tail = 0;
+    tail_take(receiver, events->account(context));
+    return (ssize_t)tail_feed(receiver, data, length);
+}
+
+static int feed(struct receiver *receiver, const uint8_t *data, size_t length, uint64_t received,
+                const struct receiver_events *events, void *context) {
+    while (length > 0 || (receiver->in_tail && receiver->n_tail == receiver->frame.header.tail_length)) {
+        struct vmibus_frame frame;
+        size_t missing;
+        ssize_t n;
+
+        if (receiver->in_tail) {
+            n = (ssize_t)tail_feed(receiver, data, length);
+            data += n;
+            length -= (size_t)n;
+            if (receiver->n_tail < receiver->frame.header.tail_length)
+                break;
+            if (!tail_end(receiver, received, events, context))
+                return -ECANCELED;
+            continue;
+        }
+        missing = VMIBUS_FRAME_SIZE - receiver->n_partial;
+        if (length < missing) {
+            memcpy(receiver->partial + receiver->n_partial, data, length);
+            receiver->n_partial += length;
+            break;
+        }
+        memcpy(&frame, receiver->partial, receiver->n_partial);
+        memcpy((uint8_t *)&frame + receiver->n_partial, data, missing);
+        receiver->n_partial = 0;
+        data += missing;
+        length -= missing;
+        n = frame_feed(receiver, &frame, data, length, received, events, context);
+        if (n < 0)
+            return (int)n;
+        data += n;
+        length -= (size_t)n;
+    }
+    return 0;
+}
+
+int receiver_read(struct receiver *receiver, size_t n_frames, const struct receiver_events *events, void *context) {
+    size_t room = n_frames * VMIBUS_FRAME_SIZE < RECEIVER_AREA ? n_frames * VMIBUS_FRAME_SIZE : RECEIVER_AREA;
+    bool gathering = receiver->in_tail && receiver->tail;
+    size_t missing = receiver->in_tail ? receiver->frame.header.tail_length - receiver->n_tail : 0;
+    struct iovec pieces[2] = {
+        {.iov_base = gathering ? receiver->tail + receiver->n_tail : NULL, .iov_len = gathering ? missing : 0},
+        {.iov_base = receiver->pool->area, .iov_len = room},
+    };
+    struct msghdr message = {
+        .msg_iov = gathering ? pieces : pieces + 1,
+        .msg_iovlen = gathering ? 2 : 1,
+    };
+    ssize_t n = recvmsg(receiver->fd, &message, MSG_DONTWAIT | MSG_CMSG_CLOEXEC);
+    uint64_t received;
+    size_t in_place;
+
+    if (n < 0)
+        return -errno;
+    if (n == 0)
+        return -ECONNRESET;
+    received = clock_now();
+    if (message.msg_flags & MSG_CTRUNC) {
+        /* With no room for them the kernel has closed whatever descriptors were sent. */
+        const struct frame_fault fault = {.error = VMIBUS_ERROR_VALIDATION, .reason = VMIBUS_REASON_BAD_FDS, .value = 1};
+
+        events->violation(context, NULL, &fault);
+        return -ECANCELED;
+    }
+    in_place = gathering ? ((size_t)n < missing ? (size_t)n : missing) : 0;
+    receiver->n_tail += in_place;
+    return feed(receiver, receiver->pool->area, (size_t)n - in_place, received, events, context);
+}

@@ -1,0 +1,84 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * The two-phase receiver: octets from a stream socket become frames, and frames with a tail wait until
+ * it is whole.
+ *
+ * What arrives is read into one area shared by all receivers of a thread; only half a frame is kept per
+ * connection.  A tail that arrived with its frame is used where it lies; one that did not is gathered
+ * into a buffer that the connection owns meanwhile, from a bounded pool.  Where no buffer is to be
+ * had, the tail is skipped and the command answered with the limit: the stream stays in step, and
+ * nobody waits for anybody else's buffer.
+ *
+ * No descriptor is ever received: a control has none to give.
+ */
+#ifndef TRANSPORT_RECEIVER_H
+#define TRANSPORT_RECEIVER_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <vmibus/protocol.h>
+
+#include "transport/frame_check.h"
+#include "util/ledger.h"
+#include "util/pool.h"
+
+#define RECEIVER_AREA 65536
+#define RECEIVER_SMALL_TAIL 4096
+
+/** What receivers of one thread share. */
+struct receiver_pool {
+    struct pool small;  /**< tails up to RECEIVER_SMALL_TAIL */
+    struct pool large;  /**< tails up to the bound */
+    uint32_t tail_bound;
+    uint8_t *area;
+};
+
+struct receiver {
+    struct receiver_pool *pool;
+    int fd;
+    uint8_t partial[VMIBUS_FRAME_SIZE];
+    size_t n_partial;           /**< octets of half a frame */
+    struct vmibus_frame frame;  /**< whose tail is being gathered */
+    bool in_tail;
+    size_t n_tail;              /**< octets of the tail that have arrived */
+    uint8_t *tail;              /**< NULL while in_tail: the tail is skipped */
+    bool tail_is_large;
+    struct charge charge;       /**< for a large tail */
+    int refusal;                /**< charge_result for which the tail is skipped */
+};
+
+struct receiver_events {
+    /** A whole frame, its framing checked. Return false to stop: the receiver is not touched again. */
+    bool (*frame)(void *context, const struct vmibus_frame *frame, const void *tail, uint64_t received);
+    /** A frame whose tail could not be gathered, once it is past. @a refusal: a charge_result. False: stop. */
+    bool (*skipped)(void *context, const struct vmibus_frame *frame, int refusal, uint64_t received);
+    /** A framing violation. The receiver is not touched again. */
+    void (*violation)(void *context, const struct vmibus_frame *frame, const struct frame_fault *fault);
+    /** Whom to charge a large tail; NULL: nobody yet, it is skipped. */
+    struct account *(*account)(void *context);
+};
+
+/** Reserves what receivers share: room for @a n_small and @a n_large tails. 0 or a negative errno. */
+int receiver_pool_init(struct receiver_pool *pool, uint32_t tail_bound, size_t n_small, size_t n_large);
+void receiver_pool_deinit(struct receiver_pool *pool);
+
+/** Prepares a receiver on a non-blocking stream socket, borrowed. */
+void receiver_init(struct receiver *receiver, struct receiver_pool *pool, int fd);
+
+/** Gives a buffer back that was being filled. */
+void receiver_deinit(struct receiver *receiver);
+
+/**
+ * Reads once and hands on what has become whole.
+ * @param n_frames frames to hand on at most
+ * @return 0, -EAGAIN nothing was there, -ECONNRESET the peer closed, or another negative errno.
+ *         After a callback asked to stop, -ECANCELED.
+ */
+int receiver_read(struct receiver *receiver, size_t n_frames, const struct receiver_events *events, void *context);
+
+/** Whether a frame has begun and is not whole. */
+bool receiver_is_halfway(const struct receiver *receiver);
+
+#endif

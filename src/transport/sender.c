@@ -1,0 +1,150 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#include "transport/sender.h"
+
+#include <errno.h>
+#include <linux/sockios.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <sys/socket.h>
+
+int sender_init(struct sender *sender, struct pool *buffers, int fd, struct account *account) {
+    *sender = (struct sender){.buffers = buffers, .fd = fd, .buffer = pool_take(buffers)};
+    if (!sender->buffer)
+        return -ENOBUFS;
+    return charge_take(&sender->in_flight, account, RESOURCE_FDS, 0);
+}
+
+void sender_deinit(struct sender *sender) {
+    if (sender->has_item)
+        control_item_deinit(&sender->item);
+    if (sender->buffer)
+        pool_give(sender->buffers, sender->buffer);
+    charge_release(&sender->in_flight);
+    *sender = (struct sender){};
+}
+
+void sender_reclaim(struct sender *sender) {
+    int unread;
+
+    if (sender->in_flight.amount && ioctl(sender->fd, SIOCOUTQ, &unread) == 0 && unread == 0)
+        charge_lower(&sender->in_flight, sender->in_flight.amount);
+}
+
+static size_t room(const struct sender *sender) {
+    return SENDER_BUFFER - sender->end;
+}
+
+static void put(struct sender *sender, const void *data, size_t length) {
+    memcpy(sender->buffer + sender->end, data, length);
+    sender->end += length;
+}
+
+/* Puts the item into the buffer, wholly or (a long tail) only its frame. False: there is no room. */
+static bool put_item(struct sender *sender) {
+    struct control_item *item = &sender->item;
+    size_t tail_length = item->tail ? item->tail->length : 0;
+
+    if (item->fds && sender->end > sender->begin)
+        return false;
+    if (room(sender) < sizeof(item->frame))
+        return false;
+    if (!item->fds && tail_length <= room(sender) - sizeof(item->frame)) {
+        put(sender, &item->frame, sizeof(item->frame));
+        if (tail_length)
+            put(sender, item->tail->data, tail_length);
+        control_item_deinit(item);
+        sender->has_item = false;
+        return true;
+    }
+    if (sender->end > sender->begin && !item->fds && tail_length <= SENDER_BUFFER - sizeof(item->frame))
+        return false; /* it fits once the buffer is empty */
+    put(sender, &item->frame, sizeof(item->frame));
+    sender->item_is_framed = true;
+    sender->tail_sent = 0;
+    return true;
+}
+
+/* Fills the buffer from the outbox. */
+static void fill(struct sender *sender, struct control *control) {
+    if (sender->begin == sender->end)
+        sender->begin = sender->end = 0;
+    while (!sender->item_is_framed) {
+        if (!sender->has_item && room(sender) >= VMIBUS_FRAME_SIZE)
+            sender->has_item = control_take(control, &sender->item);
+        if (!sender->has_item || !put_item(sender))
+            return;
+    }
+}
+
+/* Adds the item's descriptors to a message that begins with its frame. */
+static void attach_fds(const struct event_fds *fds, struct msghdr *message, void *control, size_t size) {
+    struct cmsghdr *header;
+
+    memset(control, 0, size);
+    message->msg_control = control;
+    message->msg_controllen = CMSG_SPACE(fds->n_fds * sizeof(int));
+    header = CMSG_FIRSTHDR(message);
+    header->cmsg_level = SOL_SOCKET;
+    header->cmsg_type = SCM_RIGHTS;
+    header->cmsg_len = CMSG_LEN(fds->n_fds * sizeof(int));
+    memcpy(CMSG_DATA(header), fds->fds, fds->n_fds * sizeof(int));
+}
+
+/* The descriptors are the kernel's now; the charge stays until the peer has read them. */
+static void fds_sent(struct sender *sender) {
+    uint64_t n = sender->item.fds->n_fds;
+
+    sender->item.fds = event_fds_free(sender->item.fds);
+    (void)charge_raise(&sender->in_flight, n);
+}
+
+static void advance(struct sender *sender, size_t sent) {
+    size_t of_buffer = sender->end - sender->begin < sent ? sender->end - sender->begin : sent;
+
+    sender->begin += of_buffer;
+    if (!sender->item_is_framed)
+        return;
+    sender->tail_sent += sent - of_buffer;
+    if (sender->begin == sender->end && sender->tail_sent == (sender->item.tail ? sender->item.tail->length : 0)) {
+        control_item_deinit(&sender->item);
+        sender->has_item = sender->item_is_framed = false;
+    }
+}
+
+static int send_once(struct sender *sender) {
+    struct iovec pieces[2] = {{.iov_base = sender->buffer + sender->begin, .iov_len = sender->end - sender->begin}};
+    struct msghdr message = {.msg_iov = pieces, .msg_iovlen = 1};
+    union {
+        struct cmsghdr align;
+        uint8_t space[CMSG_SPACE(VMIBUS_FDS_PER_FRAME * sizeof(int))];
+    } control;
+    ssize_t n;
+
+    if (sender->item_is_framed && sender->item.tail) {
+        pieces[1] = (struct iovec){.iov_base = sender->item.tail->data + sender->tail_sent,
+                                   .iov_len = sender->item.tail->length - sender->tail_sent};
+        message.msg_iovlen = 2;
+    }
+    if (sender->item_is_framed && sender->item.fds)
+        attach_fds(sender->item.fds, &message, &control, sizeof(control));
+    n = sendmsg(sender->fd, &message, MSG_DONTWAIT | MSG_NOSIGNAL);
+    if (n < 0)
+        return -errno;
+    if (sender->item_is_framed && sender->item.fds)
+        fds_sent(sender);
+    advance(sender, (size_t)n);
+    return 0;
+}
+
+int sender_flush(struct sender *sender, struct control *control) {
+    for (;;) {
+        int r;
+
+        fill(sender, control);
+        if (sender->begin == sender->end && !sender->item_is_framed)
+            return 0;
+        r = send_once(sender);
+        if (r < 0)
+            return r;
+    }
+}
