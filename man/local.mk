@@ -1,0 +1,6 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+#
+# man: manual pages.  dist_man_MANS for those written by hand, nodist_man_MANS for those made in the
+# build.
+
+dist_man_MANS += man/vmibus-sensor.7 man/vmibusd.8 man/vmibusd.conf.5
