@@ -1,0 +1,353 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * The parsers of HMP text: flat view, locations, registers, and /proc/PID/stat.  Real answers of QEMU first,
+ * then text that lies.
+ */
+#include "harness.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "qemu/layout.h"
+#include "qemu/mtree.h"
+#include "qemu/process.h"
+#include "qemu/registers.h"
+
+#define GIB (UINT64_C(1) << 30)
+#define MIB (UINT64_C(1) << 20)
+#define HEAD "FlatView #0\n AS \"memory\", root: system\n Root memory region: system\n"
+
+static char *fixture(const char *name) {
+    const char *top = getenv("VMIBUS_SOURCE_DIR");
+    char path[512], *text = calloc(1, 65536);
+    FILE *file;
+
+    snprintf(path, sizeof(path), "%s/tests/fixtures/qemu/%s", top ? top : ".", name);
+    file = fopen(path, "re");
+    if (!file)
+        test_skip("%s is missing: set VMIBUS_SOURCE_DIR", path);
+    ck_assert_uint_lt(fread(text, 1, 65535, file), 65535);
+    fclose(file);
+
+    return text;
+}
+
+static int parse(const char *text, struct mtree *tree) {
+    return mtree_parse(text, strlen(text), tree);
+}
+
+static bool is(const struct mtree_range *range, const char *name) {
+    return strcmp(range->name, name) == 0 && range->priority == 0;
+}
+
+/* --- real flat views ---------------------------------------------------------------------------------- */
+
+/* What each shows: RAM of its backends, below and above 4 GiB, and where the low part ends. */
+static const struct {
+    const char *name;
+    const char *backends[2];
+    uint64_t total, low_end, high;
+} views[] = {
+    {"q35-512M.mtree.txt", {"ram0"}, 512 * MIB, 512 * MIB, 0},
+    {"q35-512M-qemu64.mtree.txt", {"ram0"}, 512 * MIB, 512 * MIB, 0},
+    {"q35-512M-dimm-plugged.mtree.txt", {"ram0", "mem1"}, 768 * MIB, 512 * MIB, 256 * MIB},
+    {"pc-512M.mtree.txt", {"ram0"}, 512 * MIB, 512 * MIB, 0},
+    {"q35-3G.mtree.txt", {"ram0"}, 3 * GIB, 2 * GIB, GIB},
+    {"pc-4608M-numa2.mtree.txt", {"node0", "node1"}, 4608 * MIB, 3 * GIB, 1536 * MIB},
+    {"firmware/q35-512M-reset.mtree.txt", {"ram0"}, 512 * MIB, 512 * MIB, 0},
+    {"firmware/q35-2560M.mtree.txt", {"ram0"}, 2560 * MIB, 2560 * MIB, 0},
+    {"firmware/q35-512M-private.mtree.txt", {"pc.ram"}, 512 * MIB, 512 * MIB, 0},
+    {"firmware/q35-1G-numa2.mtree.txt", {"ram0", "ram1"}, GIB, GIB, 0},
+    {"firmware/microvm-512M.mtree.txt", {"ram0"}, 512 * MIB, 512 * MIB, 0},
+};
+
+#define N_VIEWS ((int)(sizeof(views) / sizeof(*views)))
+
+TEST(test_p12_real_flat_views, .iterations = N_VIEWS) {
+    char *text = fixture(views[_i].name);
+    uint64_t total = 0, low_end = 0, high = 0;
+    struct mtree tree;
+
+    ck_assert_int_eq(parse(text, &tree), 0);
+    for (size_t i = 0; i < tree.n_ranges; i++) {
+        const struct mtree_range *range = &tree.ranges[i];
+
+        if (!is(range, views[_i].backends[0]) && (!views[_i].backends[1] || !is(range, views[_i].backends[1])))
+            continue;
+        total += range->len;
+        if (range->gpa < 4 * GIB)
+            low_end = range->gpa + range->len;
+        else
+            high += range->len;
+    }
+    /* Less the holes for video memory and the firmware's shadow. */
+    ck_assert_uint_le(total, views[_i].total);
+    ck_assert_uint_ge(total, views[_i].total - MIB);
+    ck_assert_uint_eq(low_end, views[_i].low_end);
+    ck_assert_uint_eq(high, views[_i].high);
+    mtree_deinit(&tree);
+    free(text);
+}
+
+TEST(test_video_memory_has_another_priority) {
+    char *text = fixture("firmware/q35-2560M.mtree.txt");
+    struct mtree tree;
+    bool found = false;
+
+    ck_assert_int_eq(parse(text, &tree), 0);
+    for (size_t i = 0; i < tree.n_ranges; i++)
+        if (strcmp(tree.ranges[i].name, "vga.vram") == 0) {
+            ck_assert_int_eq(tree.ranges[i].priority, 1);
+            found = true;
+        }
+    ck_assert(found);
+    mtree_deinit(&tree);
+    free(text);
+}
+
+TEST(test_carriage_returns_are_taken) {
+    struct mtree tree;
+
+    ck_assert_int_eq(parse("FlatView #0\r\n AS \"memory\", root: system\r\n Root memory region: system\r\n"
+                           "  0000000000001000-0000000000001fff (prio 0, rom): ram0 @0000000000005000\r\n\r\n",
+                           &tree),
+                     0);
+    ck_assert_uint_eq(tree.n_ranges, 1);
+    ck_assert_uint_eq(tree.ranges[0].gpa, 0x1000);
+    ck_assert_uint_eq(tree.ranges[0].len, 0x1000);
+    ck_assert_uint_eq(tree.ranges[0].offset, 0x5000);
+    ck_assert(tree.ranges[0].read_only);
+    ck_assert_str_eq(tree.ranges[0].name, "ram0");
+    mtree_deinit(&tree);
+}
+
+TEST(test_names_may_hold_anything) {
+    struct mtree tree;
+
+    ck_assert_int_eq(parse(HEAD "  0000000000000000-0000000000000fff (prio -7, nv-ram): a @b (prio 0, ram): c\n", &tree), 0);
+    ck_assert_str_eq(tree.ranges[0].name, "a @b (prio 0, ram): c");
+    ck_assert_int_eq(tree.ranges[0].priority, -7);
+    ck_assert(!tree.ranges[0].read_only);
+    mtree_deinit(&tree);
+}
+
+/* Every prefix of a real text is refused or parsed, and never read past its end. */
+TEST(test_p09_truncated_views) {
+    char *text = fixture("q35-3G.mtree.txt");
+    size_t len = strlen(text);
+
+    for (size_t n = 0; n < len; n += n < 2048 ? 1 : 13) {
+        char *copy = malloc(n ? n : 1);
+        struct mtree tree;
+
+        memcpy(copy, text, n);
+        if (mtree_parse(copy, n, &tree) == 0)
+            mtree_deinit(&tree);
+        free(copy);
+    }
+    free(text);
+}
+
+/* --- text that lies ----------------------------------------------------------------------------------- */
+
+static const struct {
+    const char *text;
+    int outcome;
+} lies[] = {
+    {"", MTREE_NO_VIEW},
+    {"garbage\n", MTREE_NO_VIEW},
+    {"FlatView #0\n AS \"I/O\", root: io\n Root memory region: io\n  No rendered FlatView\n", MTREE_NO_VIEW},
+    {"FlatView #0\n AS \"memory", MTREE_MALFORMED},
+    {"FlatView #0\n AS \"memory\", root: system\n", MTREE_MALFORMED},
+    {"FlatView #0\n AS \"memory\", root: system\nnonsense\n Root memory region: system\n", MTREE_MALFORMED},
+    {HEAD, MTREE_MALFORMED},
+    {HEAD "  No rendered FlatView\n", MTREE_MALFORMED},
+    {HEAD "  0000000000000000-0000000000000fff (prio 0, ram)\n", MTREE_MALFORMED},
+    {HEAD "  0000000000000000-0000000000000fff (prio 0, ram: x\n", MTREE_MALFORMED},
+    {HEAD "  0000000000000000-0000000000000fff (prio , ram): x\n", MTREE_MALFORMED},
+    {HEAD "  0000000000000000-0000000000000fff (prio 2147483648, ram): x\n", MTREE_MALFORMED},
+    {HEAD "  0000000000000000-0000000000000fff (prio 99999999999, ram): x\n", MTREE_MALFORMED},
+    {HEAD "  000000000000000-0000000000000fff (prio 0, ram): x\n", MTREE_MALFORMED},
+    {HEAD "  000000000000000G-0000000000000fff (prio 0, ram): x\n", MTREE_MALFORMED},
+    {HEAD "  00000000000000000-0000000000000fff (prio 0, ram): x\n", MTREE_MALFORMED},
+    /* backwards, wrapping, overlapping, falling */
+    {HEAD "  0000000000001000-0000000000000fff (prio 0, ram): x\n", MTREE_MALFORMED},
+    {HEAD "  0000000000000000-ffffffffffffffff (prio 0, ram): x\n", MTREE_MALFORMED},
+    {HEAD "  0000000000000000-0000000000000fff (prio 0, ram): x @ffffffffffffffff\n", MTREE_MALFORMED},
+    {HEAD "  0000000000000000-0000000000001fff (prio 0, ram): x\n  0000000000001000-0000000000002fff (prio 0, ram): x\n",
+     MTREE_MALFORMED},
+    {HEAD "  0000000000000000-0000000000001fff (prio 0, i/o): x\n  0000000000001000-0000000000002fff (prio 0, ram): x\n",
+     MTREE_MALFORMED},
+    {HEAD "  0000000000002000-0000000000002fff (prio 0, ram): x\n  0000000000000000-0000000000000fff (prio 0, ram): x\n",
+     MTREE_MALFORMED},
+    /* two views of memory: which one counts nobody knows */
+    {HEAD "  0000000000000000-0000000000000fff (prio 0, ram): x\n\n" HEAD
+          "  0000000000000000-0000000000001fff (prio 0, ram): x\n",
+     MTREE_NO_VIEW},
+};
+
+TEST(test_p12_lies_are_refused, .iterations = (int)(sizeof(lies) / sizeof(*lies))) {
+    struct mtree tree;
+
+    ck_assert_int_eq(parse(lies[_i].text, &tree), lies[_i].outcome);
+    ck_assert_ptr_null(tree.ranges);
+}
+
+TEST(test_p09_ranges_are_bounded) {
+    char *text = malloc(80 * (MTREE_RANGES_BOUND + 2) + sizeof(HEAD)), *at = stpcpy(text, HEAD);
+    struct mtree tree;
+
+    for (unsigned int i = 0; i <= MTREE_RANGES_BOUND; i++)
+        at += sprintf(at, "  %016x-%016x (prio 0, i/o): x\n", i * 16, i * 16 + 15);
+    ck_assert_int_eq(parse(text, &tree), MTREE_TOO_MANY);
+    free(text);
+}
+
+TEST(test_overlong_name_reads_as_empty) {
+    char text[1024] = HEAD "  0000000000000000-0000000000000fff (prio 0, ram): ";
+    struct mtree tree;
+
+    memset(text + strlen(text), 'x', MTREE_NAME_BOUND + 1);
+    ck_assert_int_eq(parse(text, &tree), 0);
+    ck_assert_str_eq(tree.ranges[0].name, "");
+    mtree_deinit(&tree);
+}
+
+/* --- locations ---------------------------------------------------------------------------------------- */
+
+TEST(test_locations) {
+    const char *good = "Host virtual address for 0x9f000 (ram0) is 0x7f72f809e000\r\n";
+    uint64_t hva = 0;
+
+    ck_assert(layout_parse_location(good, 0x9f000, "ram0", &hva));
+    ck_assert_uint_eq(hva, UINT64_C(0x7f72f809e000));
+    ck_assert(!layout_parse_location(good, 0x9f001, "ram0", &hva));
+    ck_assert(!layout_parse_location(good, 0x9f000, "ram", &hva));
+    ck_assert(!layout_parse_location("Memory at address 0xa0000 is not RAM\r\n", 0xa0000, "ram0", &hva));
+    ck_assert(!layout_parse_location("Host virtual address for 0x0 (r) is 0x\r\n", 0, "r", &hva));
+    ck_assert(!layout_parse_location("Host virtual address for 0x0 (r) is 0x0\r\n", 0, "r", &hva));
+    ck_assert(!layout_parse_location("Host virtual address for 0x0 (r) is 0x11112222333344445\r\n", 0, "r", &hva));
+    ck_assert(!layout_parse_location("Host virtual address for 0x0 (r) is 0x1000 and more\r\n", 0, "r", &hva));
+}
+
+static struct vmibus_layout_range range_at(uint64_t gpa, uint64_t len, uint64_t location, uint16_t flags) {
+    return (struct vmibus_layout_range){.gpa = gpa, .len = len, .location = location, .object = 0xffff, .flags = flags};
+}
+
+TEST(test_neighbours_join_and_aliases_are_marked) {
+    struct vmibus_layout_range ranges[] = {
+        range_at(0, 0x1000, 0x7000, 0),
+        range_at(0x1000, 0x1000, 0x8000, 0),
+        range_at(0x2000, 0x1000, 0x9000, VMIBUS_RANGE_READ_ONLY),
+        range_at(0x10000, 0x1000, 0x7800, 0),
+    };
+    struct layout_ranges list = {ranges, 4};
+
+    ck_assert(layout_finish(&list));
+    ck_assert_uint_eq(list.n_ranges, 3);
+    ck_assert_uint_eq(ranges[0].len, 0x2000);
+    ck_assert_uint_eq(ranges[1].flags, VMIBUS_RANGE_READ_ONLY);
+    ck_assert_uint_eq(ranges[2].flags, VMIBUS_RANGE_ALIAS);
+}
+
+TEST(test_p12_wrapping_ranges_are_refused) {
+    struct vmibus_layout_range wraps = range_at(0, 0x1000, UINT64_MAX - 0xffe, 0);
+    struct vmibus_layout_range high = range_at(UINT64_MAX, 2, 0x1000, 0);
+    struct vmibus_layout_range overlap[] = {range_at(0, 0x2000, 0x7000, 0), range_at(0x1000, 0x1000, 0x9000, 0)};
+
+    ck_assert(!layout_finish(&(struct layout_ranges){&wraps, 1}));
+    ck_assert(!layout_finish(&(struct layout_ranges){&high, 1}));
+    ck_assert(!layout_finish(&(struct layout_ranges){overlap, 2}));
+}
+
+/* --- registers ---------------------------------------------------------------------------------------- */
+
+TEST(test_registers_of_a_guest_that_is_up) {
+    static const struct {
+        const char *name;
+        size_t vcpus;
+    } guests[] = {{"q35-512M.registers.txt", 1}, {"pc-4608M-numa2.registers.txt", 2}};
+
+    for (size_t i = 0; i < 2; i++) {
+        char *text = fixture(guests[i].name);
+        struct registers registers;
+
+        registers_parse(text, strlen(text), &registers);
+        ck_assert_uint_eq(registers.n_vcpus, guests[i].vcpus);
+        ck_assert_uint_eq(registers.n_cr3, guests[i].vcpus);
+        ck_assert_uint_ne(registers.cr3[0], 0);
+        ck_assert_uint_ne(registers_fingerprint(text, strlen(text)), registers_fingerprint(text, strlen(text) - 1));
+        free(text);
+    }
+}
+
+#define LONG_MODE "CPU#0\nCR0=80050033 CR2=0 CR3=000000000a5c2000 CR4=00350ef0\nEFER=0000000000000d01\n"
+
+TEST(test_only_long_mode_counts) {
+    static const struct {
+        const char *text;
+        size_t n_cr3;
+    } texts[] = {
+        {LONG_MODE, 1},
+        {LONG_MODE LONG_MODE, 2},
+        {"", 0},
+        {"CPU#0\nCR0=00050033 CR2=0 CR3=a5c2000 CR4=00350ef0\nEFER=d01\n", 0},   /* no paging */
+        {"CPU#0\nCR0=80050033 CR2=0 CR3=a5c2000 CR4=00350ed0\nEFER=d01\n", 0},   /* no PAE */
+        {"CPU#0\nCR0=80050033 CR2=0 CR3=a5c2000 CR4=00350ef0\nEFER=901\n", 0},   /* no long mode */
+        {"CPU#0\nCR0=80050033 CR2=0 CR4=00350ef0\nEFER=d01\n", 0},
+        {"CPU#0\nCR0=80050033 CR3=11112222333344445 CR4=00350ef0\nEFER=d01\n", 0},
+        {"CPU#0\nCR0=80050033 CR3=", 0},
+        {"CPU#0\nCR0=", 0},
+    };
+
+    for (size_t i = 0; i < sizeof(texts) / sizeof(*texts); i++) {
+        struct registers registers;
+
+        registers_parse(texts[i].text, strlen(texts[i].text), &registers);
+        ck_assert_msg(registers.n_cr3 == texts[i].n_cr3, "text %zu: %zu", i, registers.n_cr3);
+    }
+}
+
+TEST(test_p09_vcpus_are_bounded) {
+    size_t len = sizeof(LONG_MODE) - 1;
+    char *text = malloc(len * 100);
+    struct registers registers;
+
+    for (size_t i = 0; i < 100; i++)
+        memcpy(text + i * len, LONG_MODE, len);
+    registers_parse(text, len * 100, &registers);
+    ck_assert_uint_eq(registers.n_vcpus, 100);
+    ck_assert_uint_eq(registers.n_cr3, REGISTERS_VCPUS_BOUND);
+    free(text);
+}
+
+/* --- /proc/PID/stat ----------------------------------------------------------------------------------- */
+
+#define STAT_TAIL " S 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 "
+
+TEST(test_start_time) {
+    static const struct {
+        const char *text;
+        bool good;
+        uint64_t start_time;
+    } stats[] = {
+        {"17 (qemu)" STAT_TAIL "4711 23\n", true, 4711},
+        {"17 (a) b) S 1 (c d)" STAT_TAIL "4711 23\n", true, 4711},
+        {"17 (qemu)" STAT_TAIL "18446744073709551615 0\n", true, UINT64_MAX},
+        {"17 (qemu)" STAT_TAIL "18446744073709551616 0\n", false, 0},
+        {"17 (qemu)" STAT_TAIL, false, 0},
+        {"17 (qemu) S 1 2", false, 0},
+        {"17 qemu" STAT_TAIL "4711 23\n", false, 0},
+        {"", false, 0},
+    };
+
+    for (size_t i = 0; i < sizeof(stats) / sizeof(*stats); i++) {
+        uint64_t start_time = 0;
+        bool good = process_parse_stat(stats[i].text, strlen(stats[i].text), &start_time);
+
+        ck_assert_msg(good == stats[i].good && start_time == (good ? stats[i].start_time : start_time), "text %zu", i);
+    }
+}
+
+HARNESS_SUITE("qemu: texts", HARNESS_QUICK)
