@@ -1,0 +1,257 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * libvmibus-guest: reading a guest through the RAM that a memctx describes.
+ *
+ * Every octet that comes from a guest is hostile: nothing here trusts a count, a pointer or a
+ * string that it read.  Nothing is cached that a running guest could make stale.  No function logs,
+ * exits, writes to a guest or blocks on anything but the page cache.  An object may be used by one
+ * thread at a time; distinct objects are independent.
+ *
+ * Return values: 0 success, negative errno fatal, positive enum vmibus_guest_result expected.
+ */
+#ifndef VMIBUS_GUEST_H
+#define VMIBUS_GUEST_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/types.h>
+
+#include <vmibus/protocol.h>
+#include <vmibus/visibility.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+/** Expected outcomes. */
+enum vmibus_guest_result {
+    VMIBUS_GUEST_NOT_PRESENT = 1,   /**< a paging entry is not present */
+    VMIBUS_GUEST_RESERVED_BITS = 2, /**< a paging entry has reserved bits set */
+    VMIBUS_GUEST_NON_CANONICAL = 3, /**< the address is not canonical at this paging depth */
+    VMIBUS_GUEST_OUTSIDE_RAM = 4,   /**< a physical address is not RAM */
+    VMIBUS_GUEST_TRUNCATED = 5,     /**< the RAM file ends before the range does */
+    VMIBUS_GUEST_NOT_FOUND = 6,     /**< nothing found */
+    VMIBUS_GUEST_UNPROVEN = 7,      /**< something found that the evidence does not support */
+    VMIBUS_GUEST_UNFINISHED = 8,    /**< there is more to do: call again */
+};
+
+/* --- guest-physical memory -------------------------------------------------------------------- */
+
+/**
+ * How guest-physical memory is read: fills @a buffer with @a len octets from @a gpa.
+ * Returns 0, VMIBUS_GUEST_OUTSIDE_RAM, VMIBUS_GUEST_TRUNCATED or a negative errno.
+ */
+typedef int (*vmibus_guest_read_fn)(void *context, uint64_t gpa, void *buffer, size_t len);
+
+/** A way to read guest-physical memory. */
+struct vmibus_guest_reader {
+    vmibus_guest_read_fn read;
+    void *context;
+};
+
+/* --- page walk -------------------------------------------------------------------------------- */
+
+/** An address space: its top page table and depth. */
+struct vmibus_guest_root {
+    uint64_t cr3;    /**< CR3 value; PCID and flag bits are ignored */
+    uint8_t levels;  /**< 4 or 5 */
+};
+
+/** Rights that all levels of a walk agree on. */
+enum vmibus_guest_rights {
+    VMIBUS_GUEST_WRITABLE = 1u << 0,   /**< R/W set on every level */
+    VMIBUS_GUEST_USER = 1u << 1,       /**< U/S set on every level */
+    VMIBUS_GUEST_NO_EXECUTE = 1u << 2, /**< NX set on some level */
+};
+
+/** Where a guest-virtual address leads. What is not said to be filled is zero. */
+struct vmibus_guest_translation {
+    /** guest-physical address; after OUTSIDE_RAM and TRUNCATED, the one that could not be read */
+    uint64_t gpa;
+    uint64_t page_size;  /**< 4 KiB, 2 MiB or 1 GiB */
+    uint32_t rights;     /**< enum vmibus_guest_rights, if an entry that maps a page was reached */
+    uint8_t depth;       /**< entries read */
+    /**
+     * level that ended the walk: 1 is the page table, 5 the PML5; on failure, the level at fault,
+     * where 0 is the page itself (vmibus_guest_read() only)
+     */
+    uint8_t level;
+    struct {
+        uint64_t gpa;    /**< where the entry lies */
+        uint64_t value;  /**< the entry */
+    } entries[5];        /**< from the top, depth of them */
+};
+
+/**
+ * Walks the page tables once, reading each entry once (Intel SDM volume 3, 4.5; AMD APM volume 2,
+ * 5.3), as a processor with 52 physical address bits and NX enabled does. Whether the address that
+ * comes out is RAM, reading it tells. Any number of threads may walk with a reader that allows it.
+ * @param reader       how to read guest-physical memory
+ * @param root         the address space
+ * @param gva          guest-virtual address
+ * @param translation  filled as far as the walk came, also on failure
+ * @return 0, NOT_PRESENT, RESERVED_BITS, NON_CANONICAL, OUTSIDE_RAM, TRUNCATED, or a negative
+ *         errno; -EINVAL if the root has neither 4 nor 5 levels.
+ */
+VMIBUS_PUBLIC int vmibus_guest_translate(const struct vmibus_guest_reader *reader,
+                                         const struct vmibus_guest_root *root, uint64_t gva,
+                                         struct vmibus_guest_translation *translation);
+
+/**
+ * Reads guest-virtual memory, translating each page once. Pages are read one after another: a
+ * running guest may change what they hold, and their tables, meanwhile.
+ * @param reader  how to read guest-physical memory
+ * @param root    the address space
+ * @param gva     guest-virtual address; a range that passes the top of the address space is
+ *                NON_CANONICAL from there on
+ * @param buffer  filled with @a len octets; undefined behind what was read
+ * @param len     octets
+ * @param done    if not NULL, receives how many octets were read before the first failure
+ * @param fault   if not NULL, filled on failure with the translation that failed; its level is 0
+ *                where the translation succeeded and the page could not be read
+ * @return as vmibus_guest_translate()
+ */
+VMIBUS_PUBLIC int vmibus_guest_read(const struct vmibus_guest_reader *reader,
+                                    const struct vmibus_guest_root *root, uint64_t gva,
+                                    void *buffer, size_t len, size_t *done,
+                                    struct vmibus_guest_translation *fault);
+
+/* --- RAM from a memctx ------------------------------------------------------------------------ */
+
+/** Guest RAM as the ranges and read-only descriptors of a memctx give it. */
+struct vmibus_guest_ram;
+
+/**
+ * Makes a view of guest RAM.
+ * @param ramp     receives the view, NULL on failure
+ * @param ranges   the memctx's ranges, in any order, copied; empty, overlapping or wrapping ones,
+ *                 and ones of an object that has no descriptor, are refused with -EINVAL
+ * @param n_ranges their number, at least 1
+ * @param fds      the RAM objects' descriptors, duplicated; reading needs no more than O_RDONLY
+ * @param n_fds    their number, at least 1
+ * @return 0, -EINVAL, -ENOMEM, -EBADF or -EMFILE
+ */
+VMIBUS_PUBLIC int vmibus_guest_ram_new(struct vmibus_guest_ram **ramp,
+                                       const struct vmibus_ram_range *ranges, size_t n_ranges,
+                                       const int *fds, size_t n_fds);
+
+/** Frees a view and its descriptors. Takes and returns NULL. */
+VMIBUS_PUBLIC struct vmibus_guest_ram *vmibus_guest_ram_free(struct vmibus_guest_ram *ram);
+
+/**
+ * Reads guest-physical memory, across ranges that adjoin; holes of the files read as zeros and are
+ * not filled by reading.
+ * @return 0, VMIBUS_GUEST_OUTSIDE_RAM, VMIBUS_GUEST_TRUNCATED (the file has become shorter than its
+ *         range), or a negative errno; unless 0, what the buffer holds is undefined.
+ */
+VMIBUS_PUBLIC int vmibus_guest_ram_read(struct vmibus_guest_ram *ram, uint64_t gpa, void *buffer,
+                                        size_t len);
+
+/** The view as a reader; the view is borrowed, and must outlive it. */
+VMIBUS_PUBLIC struct vmibus_guest_reader vmibus_guest_ram_reader(struct vmibus_guest_ram *ram);
+
+/**
+ * The next stretch of guest-physical RAM at or after @a gpa that the backing files hold data for.
+ * @param gpa  where to begin; on success, where the data begin
+ * @param len  receives the length of the stretch in octets
+ * @return 0, VMIBUS_GUEST_NOT_FOUND after the last one, or a negative errno. A running guest may
+ *         change the answer at once: it says where to look. It moves the position of the open file
+ *         description.
+ */
+VMIBUS_PUBLIC int vmibus_guest_ram_next_data(struct vmibus_guest_ram *ram, uint64_t *gpa,
+                                             uint64_t *len);
+
+/* --- the Linux kernel's own description ------------------------------------------------------- */
+
+/** The octets that a note has at most: the kernel keeps it in one page. */
+#define VMIBUS_GUEST_NOTE_MAX 4096
+
+/** What a VMCOREINFO note says (Linux kernel/crash_core.c, arch/x86/kernel/machine_kexec_64.c). */
+struct vmibus_guest_note {
+    uint64_t gpa;               /**< where its text begins; 0 if only parsed */
+    uint32_t len;               /**< octets of text, up to the first NUL */
+    char release[65];           /**< OSRELEASE: printable, no blanks */
+    uint64_t swapper_pg_dir;    /**< SYMBOL(swapper_pg_dir): virtual */
+    uint64_t phys_base;         /**< NUMBER(phys_base): two's complement, may be negative */
+    uint64_t kernel_offset;     /**< KERNELOFFSET: KASLR displacement of the text; 0 if not said */
+    bool five_levels;           /**< NUMBER(pgtable_l5_enabled); false if not said */
+};
+
+/** What helps to find and to prove a root; all may be zero. */
+struct vmibus_guest_hints {
+    const uint64_t *vcpu_cr3;   /**< CR3 of live vCPUs that page in long mode; flags are ignored */
+    size_t n_vcpu_cr3;
+};
+
+/** A kernel root, and why it is believed. */
+struct vmibus_guest_kernel {
+    struct vmibus_guest_root root;
+    struct vmibus_guest_note note;
+    /**
+     * the top page table of a vCPU that agrees, 0 if none: its CR3 without flags; where the vCPU
+     * ran on the user half of page-table isolation, the kernel half
+     */
+    uint64_t vcpu_cr3;
+    uint32_t evidence;          /**< VMIBUS_EVIDENCE_ bits */
+    uint8_t confidence;         /**< enum vmibus_confidence */
+};
+
+/**
+ * Reads the text of a note: lines that are ended, up to the first NUL or VMIBUS_GUEST_NOTE_MAX
+ * octets.
+ * @return 0, or VMIBUS_GUEST_UNPROVEN where a line that is needed (OSRELEASE, swapper_pg_dir,
+ *         phys_base) is missing, as in a note that is still being written, or stands there twice or
+ *         malformed.
+ */
+VMIBUS_PUBLIC int vmibus_guest_note_parse(const char *text, size_t len,
+                                          struct vmibus_guest_note *note);
+
+/**
+ * Finds the live Linux kernel's root: sweeps the data extents of RAM for page-aligned VMCOREINFO
+ * notes, and believes one only if its own tables map swapper_pg_dir to itself; a vCPU's CR3, where
+ * given, must map it to the same place. A note that hints contradict (left behind by a kernel
+ * before a reset) is not taken; without hints, neither is one of several that name different roots.
+ *
+ * Reads all of RAM that holds data unless a vCPU agrees earlier (some 80 ms a GiB): in an event
+ * loop, take a search instead.
+ * @param ram     the guest's RAM
+ * @param hints   what is known of the vCPUs; may be NULL
+ * @param kernel  receives the kernel: with confidence PROVEN if a vCPU agrees, NOTED if no vCPU is
+ *                known; all zeros on failure
+ * @return 0, VMIBUS_GUEST_NOT_FOUND (no note: booting, or not Linux), VMIBUS_GUEST_UNPROVEN, or a
+ *         negative errno.
+ */
+VMIBUS_PUBLIC int vmibus_guest_find_linux(struct vmibus_guest_ram *ram,
+                                          const struct vmibus_guest_hints *hints,
+                                          struct vmibus_guest_kernel *kernel);
+
+/** vmibus_guest_find_linux() in portions, for event loops. */
+struct vmibus_guest_search;
+
+/** Begins a search of RAM, which is borrowed and must outlive it. Returns 0 or -ENOMEM. */
+VMIBUS_PUBLIC int vmibus_guest_search_new(struct vmibus_guest_search **searchp,
+                                          struct vmibus_guest_ram *ram);
+
+/** Frees a search, finished or not. Takes and returns NULL. */
+VMIBUS_PUBLIC struct vmibus_guest_search *
+vmibus_guest_search_free(struct vmibus_guest_search *search);
+
+/**
+ * Searches on.
+ * @param search  the search
+ * @param hints   what is known of the vCPUs now; may be NULL, may differ from step to step
+ * @param octets  roughly how much RAM to read in this step, more than 0: 16 MiB take about 1.5 ms
+ * @param kernel  as with vmibus_guest_find_linux()
+ * @return VMIBUS_GUEST_UNFINISHED if there is more to read; else as vmibus_guest_find_linux(), and
+ *         the search is over.
+ */
+VMIBUS_PUBLIC int vmibus_guest_search_step(struct vmibus_guest_search *search,
+                                           const struct vmibus_guest_hints *hints, uint64_t octets,
+                                           struct vmibus_guest_kernel *kernel);
+
+#ifdef __cplusplus
+}
+#endif
+
+#endif

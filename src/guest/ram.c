@@ -1,0 +1,227 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * Guest RAM as a memctx describes it: ranges over read-only descriptors.
+ *
+ * Everything is read with pread(2): it neither fills a hole of the file (a load through a mapping
+ * would, and the host would grow) nor faults where the file was truncated.  Extents come from
+ * SEEK_DATA and SEEK_HOLE, whose answers are stale at once: they say where to look, never what is
+ * safe.  Both move the position of the open file description, which is shared with whoever the
+ * descriptor came from; nobody may rely on that position, and this file does not.
+ */
+#include <vmibus/guest.h>
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "paging.h"
+
+struct vmibus_guest_ram {
+    int *fds;
+    size_t n_fds;
+    size_t recent; /* the range that was read last: a walk reads several times from one */
+    size_t n_ranges;
+    struct vmibus_ram_range ranges[]; /* by gpa, disjoint, none empty, none wrapping */
+};
+
+static int compare_ranges(const void *a, const void *b) {
+    const struct vmibus_ram_range *left = a, *right = b;
+
+    return (left->gpa > right->gpa) - (left->gpa < right->gpa);
+}
+
+/* Whether a range is sound by itself: addresses have 52 bits, offsets are an off_t. */
+static bool range_is_sound(const struct vmibus_ram_range *range, size_t n_fds) {
+    uint64_t gpa_end, offset_end;
+
+    return range->len > 0 && range->object < n_fds &&
+           !__builtin_add_overflow(range->gpa, range->len, &gpa_end) &&
+           !__builtin_add_overflow(range->offset, range->len, &offset_end) &&
+           gpa_end <= PAGING_ADDRESS + PAGING_PAGE_SIZE && offset_end <= INT64_MAX;
+}
+
+static bool ranges_are_sound(const struct vmibus_guest_ram *ram, size_t n_fds) {
+    for (size_t i = 0; i < ram->n_ranges; i++) {
+        const struct vmibus_ram_range *range = &ram->ranges[i];
+
+        if (!range_is_sound(range, n_fds))
+            return false;
+        if (i > 0 && range[-1].gpa + range[-1].len > range->gpa)
+            return false;
+    }
+    return ram->n_ranges > 0;
+}
+
+static int duplicate_fds(struct vmibus_guest_ram *ram, const int *fds, size_t n_fds) {
+    ram->fds = calloc(n_fds, sizeof(*ram->fds));
+    if (!ram->fds)
+        return -ENOMEM;
+    for (; ram->n_fds < n_fds; ram->n_fds++) {
+        int fd = fcntl(fds[ram->n_fds], F_DUPFD_CLOEXEC, 3);
+
+        if (fd < 0)
+            return -errno;
+        ram->fds[ram->n_fds] = fd;
+    }
+    return 0;
+}
+
+int vmibus_guest_ram_new(struct vmibus_guest_ram **ramp, const struct vmibus_ram_range *ranges,
+                         size_t n_ranges, const int *fds, size_t n_fds) {
+    struct vmibus_guest_ram *ram;
+    size_t size;
+    int r;
+
+    *ramp = NULL;
+    if (n_ranges == 0 || n_fds == 0)
+        return -EINVAL;
+    if (__builtin_mul_overflow(n_ranges, sizeof(*ranges), &size) ||
+        __builtin_add_overflow(size, sizeof(*ram), &size))
+        return -EINVAL;
+    ram = calloc(1, size);
+    if (!ram)
+        return -ENOMEM;
+    memcpy(ram->ranges, ranges, n_ranges * sizeof(*ranges));
+    ram->n_ranges = n_ranges;
+    qsort(ram->ranges, n_ranges, sizeof(*ranges), compare_ranges);
+    r = ranges_are_sound(ram, n_fds) ? duplicate_fds(ram, fds, n_fds) : -EINVAL;
+    if (r != 0) {
+        vmibus_guest_ram_free(ram);
+        return r;
+    }
+    *ramp = ram;
+    return 0;
+}
+
+struct vmibus_guest_ram *vmibus_guest_ram_free(struct vmibus_guest_ram *ram) {
+    if (!ram)
+        return NULL;
+    for (size_t i = 0; i < ram->n_fds; i++)
+        close(ram->fds[i]);
+    free(ram->fds);
+    free(ram);
+    return NULL;
+}
+
+/* The first range that ends after gpa: it holds gpa, or is the next one. n_ranges if none does. */
+static size_t range_at_or_after(const struct vmibus_guest_ram *ram, uint64_t gpa) {
+    size_t low = 0, high = ram->n_ranges;
+
+    while (low < high) {
+        size_t middle = low + (high - low) / 2;
+
+        if (ram->ranges[middle].gpa + ram->ranges[middle].len > gpa)
+            high = middle;
+        else
+            low = middle + 1;
+    }
+    return low;
+}
+
+/* The range that holds gpa, or NULL. */
+static const struct vmibus_ram_range *find_range(struct vmibus_guest_ram *ram, uint64_t gpa) {
+    const struct vmibus_ram_range *range = &ram->ranges[ram->recent];
+    size_t i;
+
+    if (gpa - range->gpa < range->len)
+        return range;
+    i = range_at_or_after(ram, gpa);
+    if (i == ram->n_ranges || gpa < ram->ranges[i].gpa)
+        return NULL;
+    ram->recent = i;
+    return &ram->ranges[i];
+}
+
+/* Reads from a file; what lies behind its end is TRUNCATED. */
+static int read_file(int fd, uint64_t offset, uint8_t *buffer, size_t len) {
+    while (len > 0) {
+        ssize_t n = pread(fd, buffer, len, (off_t)offset);
+
+        if (n < 0 && errno == EINTR)
+            continue;
+        if (n < 0)
+            return -errno;
+        if (n == 0)
+            return VMIBUS_GUEST_TRUNCATED;
+        offset += (size_t)n;
+        buffer += n;
+        len -= (size_t)n;
+    }
+    return 0;
+}
+
+int vmibus_guest_ram_read(struct vmibus_guest_ram *ram, uint64_t gpa, void *buffer, size_t len) {
+    uint8_t *at = buffer;
+
+    while (len > 0) {
+        const struct vmibus_ram_range *range = find_range(ram, gpa);
+        uint64_t skipped, step = len;
+        int r;
+
+        if (!range)
+            return VMIBUS_GUEST_OUTSIDE_RAM;
+        skipped = gpa - range->gpa;
+        if (step > range->len - skipped)
+            step = range->len - skipped;
+        r = read_file(ram->fds[range->object], range->offset + skipped, at, (size_t)step);
+        if (r != 0)
+            return r;
+        gpa += step;
+        at += step;
+        len -= (size_t)step;
+    }
+    return 0;
+}
+
+static int read_callback(void *context, uint64_t gpa, void *buffer, size_t len) {
+    return vmibus_guest_ram_read(context, gpa, buffer, len);
+}
+
+struct vmibus_guest_reader vmibus_guest_ram_reader(struct vmibus_guest_ram *ram) {
+    return (struct vmibus_guest_reader){.read = read_callback, .context = ram};
+}
+
+/*
+ * The next data of a file in [*offset, end).  Where the file system knows no holes, all is data.
+ * What changes between the two questions is taken as one page of data: the search must go on.
+ */
+static int next_file_data(int fd, uint64_t *offset, uint64_t end, uint64_t *len) {
+    off_t data = lseek(fd, (off_t)*offset, SEEK_DATA), hole;
+
+    if (data < 0 && errno == ENXIO)
+        return VMIBUS_GUEST_NOT_FOUND;
+    if (data < 0 && errno == EINVAL) {
+        *len = end - *offset;
+        return 0;
+    }
+    if (data < 0)
+        return -errno;
+    if ((uint64_t)data >= end)
+        return VMIBUS_GUEST_NOT_FOUND;
+    hole = lseek(fd, data, SEEK_HOLE);
+    if (hole < 0 && errno != ENXIO)
+        return -errno;
+    if (hole <= data)
+        hole = data + (off_t)PAGING_PAGE_SIZE;
+    *offset = (uint64_t)data;
+    *len = ((uint64_t)hole < end ? (uint64_t)hole : end) - *offset;
+    return 0;
+}
+
+int vmibus_guest_ram_next_data(struct vmibus_guest_ram *ram, uint64_t *gpa, uint64_t *len) {
+    for (size_t i = range_at_or_after(ram, *gpa); i < ram->n_ranges; i++) {
+        const struct vmibus_ram_range *range = &ram->ranges[i];
+        uint64_t skipped = *gpa > range->gpa ? *gpa - range->gpa : 0;
+        uint64_t offset = range->offset + skipped;
+        int r = next_file_data(ram->fds[range->object], &offset, range->offset + range->len, len);
+
+        if (r == VMIBUS_GUEST_NOT_FOUND)
+            continue;
+        if (r == 0)
+            *gpa = range->gpa + (offset - range->offset);
+        return r;
+    }
+    return VMIBUS_GUEST_NOT_FOUND;
+}
