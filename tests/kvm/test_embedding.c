@@ -5,6 +5,7 @@
  */
 #include <sched.h>
 #include <stdio.h>
+#include <string.h>
 
 #include <vmibus/client.h>
 #include <vmibus/core.h>
@@ -113,6 +114,27 @@ TEST(test_running_guest_sees_writes) {
         wait_for_echo(&embedding, word);
     }
     ck_assert_uint_gt(tiny_vmm_peek(&embedding.vmm, TINY_COUNTER), before);
+    tear_down(&embedding);
+}
+
+/* Long writes into this very process go by process_vm_writev: its pid cannot be anybody else's. */
+TEST(test_long_write_into_own_process) {
+    static uint8_t data[64 << 10];
+    struct embedding embedding;
+    struct vmibus_write write = {.gva = TINY_KERNEL_BASE + 0x80010, .data = data, .len = sizeof(data)};
+    struct vmibus_message reply;
+
+    for (size_t i = 0; i < sizeof(data); i++)
+        data[i] = (uint8_t)(i * 7 + i / 256);
+    set_up(&embedding);
+    acquire(&embedding);
+    write.token = embedding.token;
+    write.epoch = embedding.memctx.epoch;
+    ck_assert_int_eq(vmibus_memwrite(embedding.bus, &embedding.endpoint, &write, &reply), 0);
+    ck_assert_uint_eq(reply.frame.ack.count, sizeof(data));
+    vmibus_message_deinit(&reply);
+    ck_assert_int_eq(memcmp(embedding.vmm.ram + 0x80010, data, sizeof(data)), 0);
+    wait_for_echo(&embedding, 0);
     tear_down(&embedding);
 }
 
