@@ -102,8 +102,10 @@ void fake_event(struct fake_qemu *fake, const char *name, const char *data) {
     char line[1024];
     int n;
 
-    n = snprintf(line, sizeof(line), "{\"timestamp\": {\"seconds\": 1, \"microseconds\": 2}, \"event\": \"%s\"%s%s}\r\n", name,
-                 data ? ", \"data\": " : "", data ? data : "");
+    n = snprintf(
+        line, sizeof(line),
+        "{\"timestamp\": {\"seconds\": 1, \"microseconds\": 2}, \"event\": \"%s\"%s%s}\r\n", name,
+        data ? ", \"data\": " : "", data ? data : "");
     fake_send(fake, line, (size_t)n);
 }
 
@@ -119,7 +121,8 @@ size_t fake_count(const struct fake_qemu *fake, const char *text) {
 /* gpa2hva of the small machine. */
 static void locate(const struct fake_qemu *fake, uint64_t gpa, char *text, size_t size) {
     if (gpa < 0x1000000)
-        snprintf(text, size, "Host virtual address for 0x%" PRIx64 " (ram0) is 0x%" PRIx64 "\r\n", gpa, fake->hva + gpa);
+        snprintf(text, size, "Host virtual address for 0x%" PRIx64 " (ram0) is 0x%" PRIx64 "\r\n",
+                 gpa, fake->hva + gpa + (fake->torn && gpa >= fake->torn ? 0x1000 : 0));
     else
         snprintf(text, size, "No memory is mapped at address 0x%" PRIx64 "\r\n", gpa);
 }
@@ -150,7 +153,8 @@ static json_object *result_of(struct fake_qemu *fake, const char *command, json_
     if (strcmp(command, "query-status") == 0)
         json_object_object_add(result, "status", json_object_new_string(fake->status));
     else if (strcmp(command, "query-uuid") == 0)
-        json_object_object_add(result, "UUID", json_object_new_string("00112233-4455-6677-8899-aabbccddeeff"));
+        json_object_object_add(result, "UUID",
+                               json_object_new_string("00112233-4455-6677-8899-aabbccddeeff"));
     else if (strcmp(command, "query-sev") == 0)
         json_object_object_add(result, "enabled", json_object_new_boolean(false));
     else if (strcmp(command, "qom-get") == 0) {
@@ -195,7 +199,9 @@ static void answer(struct fake_qemu *fake, const char *text) {
     if (!fake->silent && !(fake->hold && strstr(text, fake->hold))) {
         reply = json_object_new_object();
         if (fake->refuse && strstr(text, fake->refuse)) {
-            json_object_object_add(reply, "error", json_tokener_parse("{\"class\": \"GenericError\", \"desc\": \"no\"}"));
+            json_object_object_add(
+                reply, "error",
+                json_tokener_parse("{\"class\": \"GenericError\", \"desc\": \"no\"}"));
         } else {
             act(fake, command);
             json_object_object_add(reply, "return", result_of(fake, command, arguments));
@@ -230,7 +236,8 @@ bool fake_serve(struct fake_qemu *fake) {
 
     if (fake->client < 0)
         return happened;
-    n = recv(fake->client, fake->in + fake->in_len, sizeof(fake->in) - 1 - fake->in_len, MSG_DONTWAIT);
+    n = recv(fake->client, fake->in + fake->in_len, sizeof(fake->in) - 1 - fake->in_len,
+             MSG_DONTWAIT);
     if (n == 0 || (n < 0 && errno != EAGAIN)) {
         fake_hang_up(fake);
         return true;

@@ -18,39 +18,59 @@ static size_t check(const struct vmibus_input_event *events, size_t n, const cha
 
     ck_assert_int_eq(input_encode(events, n, &taken, &arguments), 0);
     if (json)
-        ck_assert_str_eq(json_object_to_json_string_ext(arguments, JSON_C_TO_STRING_PLAIN | JSON_C_TO_STRING_NOSLASHESCAPE), json);
+        ck_assert_str_eq(json_object_to_json_string_ext(
+                             arguments, JSON_C_TO_STRING_PLAIN | JSON_C_TO_STRING_NOSLASHESCAPE),
+                         json);
     json_object_put(arguments);
 
     return taken;
 }
 
-#define KEY_JSON(key, down) "{\"type\":\"key\",\"data\":{\"key\":{\"type\":\"qcode\",\"data\":\"" key "\"},\"down\":" down "}}"
-#define BTN_JSON(button, down) "{\"type\":\"btn\",\"data\":{\"down\":" down ",\"button\":\"" button "\"}}"
-#define MOVE_JSON(type, axis, value) "{\"type\":\"" type "\",\"data\":{\"axis\":\"" axis "\",\"value\":" value "}}"
+#define KEY_JSON(key, down)                                                                        \
+    "{\"type\":\"key\",\"data\":{\"key\":{\"type\":\"qcode\",\"data\":\"" key "\"},\"down\":" down \
+    "}}"
+#define BTN_JSON(button, down)                                                                     \
+    "{\"type\":\"btn\",\"data\":{\"down\":" down ",\"button\":\"" button "\"}}"
+#define MOVE_JSON(type, axis, value)                                                               \
+    "{\"type\":\"" type "\",\"data\":{\"axis\":\"" axis "\",\"value\":" value "}}"
 
 TEST(test_kinds_of_events) {
-    const struct vmibus_input_event key = {1, KEY_A, 1}, button = {1, BTN_LEFT, 0}, relative = {2, REL_Y, -5},
-                                    absolute = {3, ABS_X, 32767}, wheel = {2, REL_WHEEL, -2}, sideways = {2, REL_HWHEEL, 1};
+    const struct vmibus_input_event key = {1, KEY_A, 1}, button = {1, BTN_LEFT, 0},
+                                    relative = {2, REL_Y, -5}, absolute = {3, ABS_X, 32767},
+                                    wheel = {2, REL_WHEEL, -2}, sideways = {2, REL_HWHEEL, 1};
 
     check(&button, 1, "{\"events\":[" BTN_JSON("left", "false") "]}");
     check(&relative, 1, "{\"events\":[" MOVE_JSON("rel", "y", "-5") "]}");
     check(&absolute, 1, "{\"events\":[" MOVE_JSON("abs", "x", "32767") "]}");
     check(&wheel, 1,
-          "{\"events\":[" BTN_JSON("wheel-down", "true") "," BTN_JSON("wheel-down", "false") "," BTN_JSON("wheel-down", "true") ","
-          BTN_JSON("wheel-down", "false") "]}");
-    check(&sideways, 1, "{\"events\":[" BTN_JSON("wheel-right", "true") "," BTN_JSON("wheel-right", "false") "]}");
+          "{\"events\":[" BTN_JSON("wheel-down", "true") "," BTN_JSON(
+              "wheel-down", "false") "," BTN_JSON("wheel-down", "true") "," BTN_JSON("wheel-down",
+                                                                                     "false") "]}");
+    check(
+        &sideways, 1,
+        "{\"events\":[" BTN_JSON("wheel-right", "true") "," BTN_JSON("wheel-right", "false") "]}");
     check(&key, 1, NULL);
 }
 
-/* QKeyCode of QEMU 7.2 (query-qmp-schema), less "unmapped", what evdev has no key for, and second names. */
+/*
+ * QKeyCode of QEMU 7.2 (query-qmp-schema), less "unmapped", what evdev has no key for, and second
+ * names.
+ */
 static const char *const qemu_keys =
-    " shift shift_r alt alt_r ctrl ctrl_r menu esc 1 2 3 4 5 6 7 8 9 0 minus equal backspace tab q w e r t y u i o p bracket_left "
-    "bracket_right ret a s d f g h j k l semicolon apostrophe grave_accent backslash z x c v b n m comma dot slash asterisk spc "
-    "caps_lock f1 f2 f3 f4 f5 f6 f7 f8 f9 f10 num_lock scroll_lock kp_divide kp_multiply kp_subtract kp_add kp_enter kp_decimal "
-    "sysrq kp_0 kp_1 kp_2 kp_3 kp_4 kp_5 kp_6 kp_7 kp_8 kp_9 less f11 f12 print home pgup pgdn end left up down right insert "
-    "delete stop again props undo front copy open paste find cut lf help meta_l meta_r compose pause ro hiragana henkan yen "
-    "muhenkan katakanahiragana kp_comma kp_equals power sleep wake audionext audioprev audiostop audioplay audiomute volumeup "
-    "volumedown mediaselect mail calculator computer ac_home ac_back ac_forward ac_refresh ac_bookmarks lang1 lang2 ";
+    " shift shift_r alt alt_r ctrl ctrl_r menu esc 1 2 3 4 5 6 7 8 9 0 minus equal backspace tab q "
+    "w e r t y u i o p bracket_left "
+    "bracket_right ret a s d f g h j k l semicolon apostrophe grave_accent backslash z x c v b n m "
+    "comma dot slash asterisk spc "
+    "caps_lock f1 f2 f3 f4 f5 f6 f7 f8 f9 f10 num_lock scroll_lock kp_divide kp_multiply "
+    "kp_subtract kp_add kp_enter kp_decimal "
+    "sysrq kp_0 kp_1 kp_2 kp_3 kp_4 kp_5 kp_6 kp_7 kp_8 kp_9 less f11 f12 print home pgup pgdn end "
+    "left up down right insert "
+    "delete stop again props undo front copy open paste find cut lf help meta_l meta_r compose "
+    "pause ro hiragana henkan yen "
+    "muhenkan katakanahiragana kp_comma kp_equals power sleep wake audionext audioprev audiostop "
+    "audioplay audiomute volumeup "
+    "volumedown mediaselect mail calculator computer ac_home ac_back ac_forward ac_refresh "
+    "ac_bookmarks lang1 lang2 ";
 
 TEST(test_every_key_of_the_table_is_known_to_qemu_once) {
     const char *seen[INPUT_CODES];
@@ -100,13 +120,17 @@ TEST(test_what_cannot_be_expressed_is_refused) {
 
 TEST(test_a_report_says_nothing_twice) {
     const struct vmibus_input_event events[] = {
-        {1, KEY_A, 1}, {1, KEY_A, 0}, {1, KEY_B, 1}, {1, KEY_C, 1}, {1, KEY_D, 1}, {1, KEY_E, 1}, {1, KEY_F, 1},
+        {1, KEY_A, 1}, {1, KEY_A, 0}, {1, KEY_B, 1}, {1, KEY_C, 1},
+        {1, KEY_D, 1}, {1, KEY_E, 1}, {1, KEY_F, 1},
     };
 
     ck_assert_uint_eq(check(events, 7, NULL), 1);
     ck_assert_uint_eq(check(events + 1, 6, NULL), INPUT_BATCH_BOUND);
     /* The same number of another kind is another thing. */
-    ck_assert_uint_eq(check((const struct vmibus_input_event[]){{2, REL_X, 1}, {2, REL_Y, 1}, {3, ABS_X, 1}}, 3, NULL), 3);
+    ck_assert_uint_eq(
+        check((const struct vmibus_input_event[]){{2, REL_X, 1}, {2, REL_Y, 1}, {3, ABS_X, 1}}, 3,
+              NULL),
+        3);
 }
 
 HARNESS_SUITE("qemu: input encoding", HARNESS_QUICK)

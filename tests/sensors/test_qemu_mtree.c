@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * The parsers of HMP text: flat view, locations, registers, and /proc/PID/stat.  Real answers of QEMU first,
- * then text that lies.
+ * The parsers of HMP text: flat view, locations, registers, and /proc/PID/stat.  Real answers of
+ * QEMU first, then text that lies.
  */
 #include "harness.h"
 
@@ -41,7 +41,7 @@ static bool is(const struct mtree_range *range, const char *name) {
     return strcmp(range->name, name) == 0 && range->priority == 0;
 }
 
-/* --- real flat views ---------------------------------------------------------------------------------- */
+/* --- real flat views ------------------------------------------------------------------------- */
 
 /* What each shows: RAM of its backends, below and above 4 GiB, and where the low part ends. */
 static const struct {
@@ -73,7 +73,8 @@ TEST(test_p12_real_flat_views, .iterations = N_VIEWS) {
     for (size_t i = 0; i < tree.n_ranges; i++) {
         const struct mtree_range *range = &tree.ranges[i];
 
-        if (!is(range, views[_i].backends[0]) && (!views[_i].backends[1] || !is(range, views[_i].backends[1])))
+        if (!is(range, views[_i].backends[0]) &&
+            (!views[_i].backends[1] || !is(range, views[_i].backends[1])))
             continue;
         total += range->len;
         if (range->gpa < 4 * GIB)
@@ -109,10 +110,11 @@ TEST(test_video_memory_has_another_priority) {
 TEST(test_carriage_returns_are_taken) {
     struct mtree tree;
 
-    ck_assert_int_eq(parse("FlatView #0\r\n AS \"memory\", root: system\r\n Root memory region: system\r\n"
-                           "  0000000000001000-0000000000001fff (prio 0, rom): ram0 @0000000000005000\r\n\r\n",
-                           &tree),
-                     0);
+    ck_assert_int_eq(
+        parse("FlatView #0\r\n AS \"memory\", root: system\r\n Root memory region: system\r\n"
+              "  0000000000001000-0000000000001fff (prio 0, rom): ram0 @0000000000005000\r\n\r\n",
+              &tree),
+        0);
     ck_assert_uint_eq(tree.n_ranges, 1);
     ck_assert_uint_eq(tree.ranges[0].gpa, 0x1000);
     ck_assert_uint_eq(tree.ranges[0].len, 0x1000);
@@ -125,7 +127,10 @@ TEST(test_carriage_returns_are_taken) {
 TEST(test_names_may_hold_anything) {
     struct mtree tree;
 
-    ck_assert_int_eq(parse(HEAD "  0000000000000000-0000000000000fff (prio -7, nv-ram): a @b (prio 0, ram): c\n", &tree), 0);
+    ck_assert_int_eq(
+        parse(HEAD "  0000000000000000-0000000000000fff (prio -7, nv-ram): a @b (prio 0, ram): c\n",
+              &tree),
+        0);
     ck_assert_str_eq(tree.ranges[0].name, "a @b (prio 0, ram): c");
     ck_assert_int_eq(tree.ranges[0].priority, -7);
     ck_assert(!tree.ranges[0].read_only);
@@ -149,7 +154,7 @@ TEST(test_p09_truncated_views) {
     free(text);
 }
 
-/* --- text that lies ----------------------------------------------------------------------------------- */
+/* --- text that lies -------------------------------------------------------------------------- */
 
 static const struct {
     const char *text;
@@ -157,10 +162,12 @@ static const struct {
 } lies[] = {
     {"", MTREE_NO_VIEW},
     {"garbage\n", MTREE_NO_VIEW},
-    {"FlatView #0\n AS \"I/O\", root: io\n Root memory region: io\n  No rendered FlatView\n", MTREE_NO_VIEW},
+    {"FlatView #0\n AS \"I/O\", root: io\n Root memory region: io\n  No rendered FlatView\n",
+     MTREE_NO_VIEW},
     {"FlatView #0\n AS \"memory", MTREE_MALFORMED},
     {"FlatView #0\n AS \"memory\", root: system\n", MTREE_MALFORMED},
-    {"FlatView #0\n AS \"memory\", root: system\nnonsense\n Root memory region: system\n", MTREE_MALFORMED},
+    {"FlatView #0\n AS \"memory\", root: system\nnonsense\n Root memory region: system\n",
+     MTREE_MALFORMED},
     {HEAD, MTREE_MALFORMED},
     {HEAD "  No rendered FlatView\n", MTREE_MALFORMED},
     {HEAD "  0000000000000000-0000000000000fff (prio 0, ram)\n", MTREE_MALFORMED},
@@ -174,12 +181,16 @@ static const struct {
     /* backwards, wrapping, overlapping, falling */
     {HEAD "  0000000000001000-0000000000000fff (prio 0, ram): x\n", MTREE_MALFORMED},
     {HEAD "  0000000000000000-ffffffffffffffff (prio 0, ram): x\n", MTREE_MALFORMED},
-    {HEAD "  0000000000000000-0000000000000fff (prio 0, ram): x @ffffffffffffffff\n", MTREE_MALFORMED},
-    {HEAD "  0000000000000000-0000000000001fff (prio 0, ram): x\n  0000000000001000-0000000000002fff (prio 0, ram): x\n",
+    {HEAD "  0000000000000000-0000000000000fff (prio 0, ram): x @ffffffffffffffff\n",
      MTREE_MALFORMED},
-    {HEAD "  0000000000000000-0000000000001fff (prio 0, i/o): x\n  0000000000001000-0000000000002fff (prio 0, ram): x\n",
+    {HEAD "  0000000000000000-0000000000001fff (prio 0, ram): x\n  "
+          "0000000000001000-0000000000002fff (prio 0, ram): x\n",
      MTREE_MALFORMED},
-    {HEAD "  0000000000002000-0000000000002fff (prio 0, ram): x\n  0000000000000000-0000000000000fff (prio 0, ram): x\n",
+    {HEAD "  0000000000000000-0000000000001fff (prio 0, i/o): x\n  "
+          "0000000000001000-0000000000002fff (prio 0, ram): x\n",
+     MTREE_MALFORMED},
+    {HEAD "  0000000000002000-0000000000002fff (prio 0, ram): x\n  "
+          "0000000000000000-0000000000000fff (prio 0, ram): x\n",
      MTREE_MALFORMED},
     /* two views of memory: which one counts nobody knows */
     {HEAD "  0000000000000000-0000000000000fff (prio 0, ram): x\n\n" HEAD
@@ -214,7 +225,7 @@ TEST(test_overlong_name_reads_as_empty) {
     mtree_deinit(&tree);
 }
 
-/* --- locations ---------------------------------------------------------------------------------------- */
+/* --- locations ------------------------------------------------------------------------------- */
 
 TEST(test_locations) {
     const char *good = "Host virtual address for 0x9f000 (ram0) is 0x7f72f809e000\r\n";
@@ -224,15 +235,20 @@ TEST(test_locations) {
     ck_assert_uint_eq(hva, UINT64_C(0x7f72f809e000));
     ck_assert(!layout_parse_location(good, 0x9f001, "ram0", &hva));
     ck_assert(!layout_parse_location(good, 0x9f000, "ram", &hva));
-    ck_assert(!layout_parse_location("Memory at address 0xa0000 is not RAM\r\n", 0xa0000, "ram0", &hva));
+    ck_assert(
+        !layout_parse_location("Memory at address 0xa0000 is not RAM\r\n", 0xa0000, "ram0", &hva));
     ck_assert(!layout_parse_location("Host virtual address for 0x0 (r) is 0x\r\n", 0, "r", &hva));
     ck_assert(!layout_parse_location("Host virtual address for 0x0 (r) is 0x0\r\n", 0, "r", &hva));
-    ck_assert(!layout_parse_location("Host virtual address for 0x0 (r) is 0x11112222333344445\r\n", 0, "r", &hva));
-    ck_assert(!layout_parse_location("Host virtual address for 0x0 (r) is 0x1000 and more\r\n", 0, "r", &hva));
+    ck_assert(!layout_parse_location("Host virtual address for 0x0 (r) is 0x11112222333344445\r\n",
+                                     0, "r", &hva));
+    ck_assert(!layout_parse_location("Host virtual address for 0x0 (r) is 0x1000 and more\r\n", 0,
+                                     "r", &hva));
 }
 
-static struct vmibus_layout_range range_at(uint64_t gpa, uint64_t len, uint64_t location, uint16_t flags) {
-    return (struct vmibus_layout_range){.gpa = gpa, .len = len, .location = location, .object = 0xffff, .flags = flags};
+static struct vmibus_layout_range range_at(uint64_t gpa, uint64_t len, uint64_t location,
+                                           uint16_t flags) {
+    return (struct vmibus_layout_range){
+        .gpa = gpa, .len = len, .location = location, .object = 0xffff, .flags = flags};
 }
 
 TEST(test_neighbours_join_and_aliases_are_marked) {
@@ -254,14 +270,15 @@ TEST(test_neighbours_join_and_aliases_are_marked) {
 TEST(test_p12_wrapping_ranges_are_refused) {
     struct vmibus_layout_range wraps = range_at(0, 0x1000, UINT64_MAX - 0xffe, 0);
     struct vmibus_layout_range high = range_at(UINT64_MAX, 2, 0x1000, 0);
-    struct vmibus_layout_range overlap[] = {range_at(0, 0x2000, 0x7000, 0), range_at(0x1000, 0x1000, 0x9000, 0)};
+    struct vmibus_layout_range overlap[] = {range_at(0, 0x2000, 0x7000, 0),
+                                            range_at(0x1000, 0x1000, 0x9000, 0)};
 
     ck_assert(!layout_finish(&(struct layout_ranges){&wraps, 1}));
     ck_assert(!layout_finish(&(struct layout_ranges){&high, 1}));
     ck_assert(!layout_finish(&(struct layout_ranges){overlap, 2}));
 }
 
-/* --- registers ---------------------------------------------------------------------------------------- */
+/* --- registers ------------------------------------------------------------------------------- */
 
 TEST(test_registers_of_a_guest_that_is_up) {
     static const struct {
@@ -277,12 +294,14 @@ TEST(test_registers_of_a_guest_that_is_up) {
         ck_assert_uint_eq(registers.n_vcpus, guests[i].vcpus);
         ck_assert_uint_eq(registers.n_cr3, guests[i].vcpus);
         ck_assert_uint_ne(registers.cr3[0], 0);
-        ck_assert_uint_ne(registers_fingerprint(text, strlen(text)), registers_fingerprint(text, strlen(text) - 1));
+        ck_assert_uint_ne(registers_fingerprint(text, strlen(text)),
+                          registers_fingerprint(text, strlen(text) - 1));
         free(text);
     }
 }
 
-#define LONG_MODE "CPU#0\nCR0=80050033 CR2=0 CR3=000000000a5c2000 CR4=00350ef0\nEFER=0000000000000d01\n"
+#define LONG_MODE                                                                                  \
+    "CPU#0\nCR0=80050033 CR2=0 CR3=000000000a5c2000 CR4=00350ef0\nEFER=0000000000000d01\n"
 
 TEST(test_only_long_mode_counts) {
     static const struct {
@@ -292,9 +311,9 @@ TEST(test_only_long_mode_counts) {
         {LONG_MODE, 1},
         {LONG_MODE LONG_MODE, 2},
         {"", 0},
-        {"CPU#0\nCR0=00050033 CR2=0 CR3=a5c2000 CR4=00350ef0\nEFER=d01\n", 0},   /* no paging */
-        {"CPU#0\nCR0=80050033 CR2=0 CR3=a5c2000 CR4=00350ed0\nEFER=d01\n", 0},   /* no PAE */
-        {"CPU#0\nCR0=80050033 CR2=0 CR3=a5c2000 CR4=00350ef0\nEFER=901\n", 0},   /* no long mode */
+        {"CPU#0\nCR0=00050033 CR2=0 CR3=a5c2000 CR4=00350ef0\nEFER=d01\n", 0}, /* no paging */
+        {"CPU#0\nCR0=80050033 CR2=0 CR3=a5c2000 CR4=00350ed0\nEFER=d01\n", 0}, /* no PAE */
+        {"CPU#0\nCR0=80050033 CR2=0 CR3=a5c2000 CR4=00350ef0\nEFER=901\n", 0}, /* no long mode */
         {"CPU#0\nCR0=80050033 CR2=0 CR4=00350ef0\nEFER=d01\n", 0},
         {"CPU#0\nCR0=80050033 CR3=11112222333344445 CR4=00350ef0\nEFER=d01\n", 0},
         {"CPU#0\nCR0=80050033 CR3=", 0},
@@ -322,7 +341,7 @@ TEST(test_p09_vcpus_are_bounded) {
     free(text);
 }
 
-/* --- /proc/PID/stat ----------------------------------------------------------------------------------- */
+/* --- /proc/PID/stat -------------------------------------------------------------------------- */
 
 #define STAT_TAIL " S 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 "
 
@@ -346,7 +365,9 @@ TEST(test_start_time) {
         uint64_t start_time = 0;
         bool good = process_parse_stat(stats[i].text, strlen(stats[i].text), &start_time);
 
-        ck_assert_msg(good == stats[i].good && start_time == (good ? stats[i].start_time : start_time), "text %zu", i);
+        ck_assert_msg(good == stats[i].good &&
+                          start_time == (good ? stats[i].start_time : start_time),
+                      "text %zu", i);
     }
 }
 

@@ -14,7 +14,7 @@
 #include "mock_host.h"
 #include "qemu/qmp.h"
 
-/* --- a sensor that is nothing but a client ------------------------------------------------------------ */
+/* --- a sensor that is nothing but a client --------------------------------------------------- */
 
 static struct {
     struct vmibus_sensor_host *host;
@@ -24,7 +24,7 @@ static struct {
     char event[64];
     enum qmp_failure failure;
     char message[512];
-    unsigned int replies[3];    /* by outcome */
+    unsigned int replies[3]; /* by outcome */
     char reply[64];
 } seen;
 
@@ -45,7 +45,11 @@ static void stop(void *instance) {
 }
 
 static const struct vmibus_sensor_module module = {
-    .struct_size = sizeof(module), .abi = VMIBUS_SENSOR_ABI, .name = "client", .start = start, .stop = stop,
+    .struct_size = sizeof(module),
+    .abi = VMIBUS_SENSOR_ABI,
+    .name = "client",
+    .start = start,
+    .stop = stop,
 };
 
 static void on_ready(void *userdata) {
@@ -82,7 +86,7 @@ static void on_reply(void *userdata, const struct qmp_reply *reply) {
         snprintf(seen.reply, sizeof(seen.reply), "%s", json_object_get_string(reply->value));
 }
 
-/* --- the test ----------------------------------------------------------------------------------------- */
+/* --- the test -------------------------------------------------------------------------------- */
 
 static struct fake_qemu *fake;
 static struct mock_host *host;
@@ -156,7 +160,8 @@ static const struct {
     {"{\"QMP\": {\"version\": {\"a\": \"\xff\xfe\"}}}", "json"},
 };
 
-TEST(test_p09_bad_greetings, .setup = begin, .teardown = end, .iterations = (int)(sizeof(greetings) / sizeof(*greetings))) {
+TEST(test_p09_bad_greetings, .setup = begin, .teardown = end,
+     .iterations = (int)(sizeof(greetings) / sizeof(*greetings))) {
     fake->greeting = greetings[_i].greeting;
     ck_assert_int_eq(open_client(), 0);
     expect_failure(QMP_GARBAGE, greetings[_i].word);
@@ -186,7 +191,8 @@ static const struct {
     {"[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[1]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]", "json"},
 };
 
-TEST(test_p09_garbage_in_the_middle, .setup = begin, .teardown = end, .iterations = (int)(sizeof(lines) / sizeof(*lines))) {
+TEST(test_p09_garbage_in_the_middle, .setup = begin, .teardown = end,
+     .iterations = (int)(sizeof(lines) / sizeof(*lines))) {
     connect_client();
     fake->hold = "query-status";
     ck_assert_int_eq(qmp_execute(seen.qmp, "query-status", NULL, on_reply, NULL), 0);
@@ -231,7 +237,8 @@ TEST(test_p09_an_octet_zero_is_garbage, .setup = begin, .teardown = end) {
 }
 
 TEST(test_octet_by_octet, .setup = begin, .teardown = end) {
-    const char *line = "{\"event\": \"STOP\", \"timestamp\": {\"seconds\": 1, \"microseconds\": 2}}\r\n";
+    const char *line =
+        "{\"event\": \"STOP\", \"timestamp\": {\"seconds\": 1, \"microseconds\": 2}}\r\n";
 
     connect_client();
     for (size_t i = 0; line[i]; i++) {
@@ -353,13 +360,15 @@ TEST(test_p08_commands_are_bounded, .setup = begin, .teardown = end) {
     fake->silent = true;
     for (unsigned int i = 0; i < QMP_PENDING_BOUND; i++)
         ck_assert_int_eq(qmp_execute(seen.qmp, "query-status", NULL, on_reply, NULL), 0);
-    ck_assert_int_eq(qmp_execute(seen.qmp, "query-status", json_object_new_object(), on_reply, NULL), -ENOBUFS);
+    ck_assert_int_eq(
+        qmp_execute(seen.qmp, "query-status", json_object_new_object(), on_reply, NULL), -ENOBUFS);
 }
 
 TEST(test_commands_before_the_greeting_are_refused, .setup = begin, .teardown = end) {
     fake->greeting = NULL;
     ck_assert_int_eq(open_client(), 0);
-    ck_assert_int_eq(qmp_execute(seen.qmp, "query-status", json_object_new_object(), on_reply, NULL), -ENOTCONN);
+    ck_assert_int_eq(
+        qmp_execute(seen.qmp, "query-status", json_object_new_object(), on_reply, NULL), -ENOTCONN);
 }
 
 HARNESS_SUITE("qemu: QMP client", HARNESS_QUICK)

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * The QEMU sensor as a whole, against monitors that the test plays and a host that it plays too.  Time is
- * the test's.
+ * The QEMU sensor as a whole, against monitors that the test plays and a host that it plays too.
+ * Time is the test's.
  */
 #include "harness.h"
 
@@ -20,7 +20,8 @@
 #include "qemu/qmp.h"
 
 #define NS_PER_MS UINT64_C(1000000)
-#define LONG_MODE "CPU#0\r\nCR0=80050033 CR2=0 CR3=0000000000200000 CR4=00350ef0\r\nEFER=0000000000000d01\r\n"
+#define LONG_MODE                                                                                  \
+    "CPU#0\r\nCR0=80050033 CR2=0 CR3=0000000000200000 CR4=00350ef0\r\nEFER=0000000000000d01\r\n"
 
 static struct fake_qemu *fake, *other;
 static struct mock_host *host;
@@ -80,7 +81,8 @@ static const struct vmibus_lifecycle *last_lifecycle(void) {
     return record ? &record->frame.lifecycle : NULL;
 }
 
-static void expect_lifecycle(enum vmibus_vm_state state, enum vmibus_lifecycle_cause cause, bool by_bus) {
+static void expect_lifecycle(enum vmibus_vm_state state, enum vmibus_lifecycle_cause cause,
+                             bool by_bus) {
     const struct vmibus_lifecycle *body = last_lifecycle();
 
     ck_assert_ptr_nonnull(body);
@@ -94,7 +96,7 @@ static void event(const char *name, const char *data) {
     settle();
 }
 
-/* --- introduction ------------------------------------------------------------------------------------- */
+/* --- introduction ---------------------------------------------------------------------------- */
 
 TEST(test_a_vm_is_introduced, .setup = begin, .teardown = end) {
     const struct mock_layout *layout;
@@ -119,7 +121,8 @@ TEST(test_a_vm_is_introduced, .setup = begin, .teardown = end) {
 }
 
 TEST(test_options, .setup = begin, .teardown = end) {
-    static const char *const bad[] = {"monitor.=/x", "monitor.a=relative", "nonsense=1", "state-directory=relative"};
+    static const char *const bad[] = {"monitor.=/x", "monitor.a=relative", "nonsense=1",
+                                      "state-directory=relative"};
 
     host = mock_host_new(&vmibus_qemu_sensor);
     for (size_t i = 0; i < sizeof(bad) / sizeof(*bad); i++) {
@@ -128,7 +131,9 @@ TEST(test_options, .setup = begin, .teardown = end) {
         ck_assert_int_eq(mock_host_start(host, options), -EINVAL);
         ck_assert_int_eq(mock_host_last(host, MOCK_ANNOUNCE)->state, VMIBUS_SENSOR_STATE_FAILED);
     }
-    ck_assert_int_eq(mock_host_start(host, (const char *const[]){"monitor.a=/x", "monitor.a=/y", NULL}), -EINVAL);
+    ck_assert_int_eq(
+        mock_host_start(host, (const char *const[]){"monitor.a=/x", "monitor.a=/y", NULL}),
+        -EINVAL);
 }
 
 TEST(test_p12_confidential_guest_is_refused, .setup = begin, .teardown = end) {
@@ -153,7 +158,14 @@ TEST(test_p12_lying_monitor_gets_no_layout, .setup = begin, .teardown = end) {
     ck_assert_int_eq(mock_host_last(host, MOCK_ROOT)->root.reason, VMIBUS_REASON_LAYOUT_UNPROVEN);
 }
 
-/* --- absence, monitors in use, silence ---------------------------------------------------------------- */
+TEST(test_p12_a_range_in_two_pieces_gets_no_layout, .setup = begin, .teardown = end) {
+    fake->torn = 0x800000;
+    start();
+    ck_assert_uint_eq(mock_host_count(host, MOCK_LAYOUT), 0);
+    ck_assert_int_eq(mock_host_last(host, MOCK_ROOT)->root.reason, VMIBUS_REASON_LAYOUT_UNPROVEN);
+}
+
+/* --- absence, monitors in use, silence ------------------------------------------------------- */
 
 TEST(test_a_vm_that_comes_later, .setup = begin, .teardown = end) {
     size_t woken;
@@ -177,7 +189,8 @@ TEST(test_monitor_in_use_is_said_plainly, .setup = begin, .teardown = end) {
     start();
     pass(1500);
     ck_assert_int_eq(mock_host_last(host, MOCK_ANNOUNCE)->state, VMIBUS_SENSOR_STATE_DEGRADED);
-    ck_assert_ptr_nonnull(strstr(mock_host_last(host, MOCK_ANNOUNCE)->message, "in use by another client"));
+    ck_assert_ptr_nonnull(
+        strstr(mock_host_last(host, MOCK_ANNOUNCE)->message, "in use by another client"));
     fake_send(fake, FAKE_GREETING "\r\n", sizeof(FAKE_GREETING "\r\n") - 1);
     settle();
     ck_assert_ptr_nonnull(mock_host_endpoint(host, "one"));
@@ -211,7 +224,7 @@ TEST(test_p09_one_hanging_qemu_disturbs_no_other, .setup = begin_two, .teardown 
     ck_assert_uint_ne(vm->epoch, 0);
 }
 
-/* --- events ------------------------------------------------------------------------------------------- */
+/* --- events ---------------------------------------------------------------------------------- */
 
 TEST(test_p06_resets_in_a_row_are_one, .setup = begin, .teardown = end) {
     size_t published, ended;
@@ -246,9 +259,10 @@ TEST(test_p06_reset_overtakes_a_verdict, .setup = begin, .teardown = end) {
     vm = mock_host_endpoint(host, "one");
     ck_assert_uint_eq(mock_host_count(host, MOCK_LAYOUT), 1);
     event("RESET", "{\"guest\": true}");
+    ck_assert_uint_eq(mock_host_count(host, MOCK_END_EPOCH), 1);
     mock_host_answer_layout(host, vm, 77, VMIBUS_ERROR_OK, VMIBUS_REASON_NONE);
     settle();
-    ck_assert_uint_eq(mock_host_count(host, MOCK_END_EPOCH), 1);
+    ck_assert_uint_eq(mock_host_count(host, MOCK_END_EPOCH), 2);
     ck_assert_uint_eq(mock_host_count(host, MOCK_ROOT), 0);
     pass(500);
     ck_assert_uint_eq(mock_host_count(host, MOCK_LAYOUT), 2);
@@ -283,10 +297,18 @@ TEST(test_run_states, .setup = begin, .teardown = end) {
 
 /* Nothing that an event lacks, or has of another type, does harm. */
 TEST(test_p09_malformed_events, .setup = begin, .teardown = end) {
-    static const char *const names[] = {"STOP", "RESUME", "RESET", "SHUTDOWN", "GUEST_PANICKED", "BLOCK_IO_ERROR",
-                                        "MIGRATION", "JOB_STATUS_CHANGE", "DEVICE_DELETED", "NO_SUCH_EVENT"};
-    static const char *const data[] = {NULL, "null", "[]", "17", "{}", "{\"guest\": \"no\", \"status\": 5, \"action\": []}",
-                                       "{\"guest\": null, \"status\": \"\", \"action\": \"\\u0000\"}"};
+    static const char *const names[] = {
+        "STOP",           "RESUME",         "RESET",     "SHUTDOWN",
+        "GUEST_PANICKED", "BLOCK_IO_ERROR", "MIGRATION", "JOB_STATUS_CHANGE",
+        "DEVICE_DELETED", "NO_SUCH_EVENT"};
+    static const char *const data[] = {
+        NULL,
+        "null",
+        "[]",
+        "17",
+        "{}",
+        "{\"guest\": \"no\", \"status\": 5, \"action\": []}",
+        "{\"guest\": null, \"status\": \"\", \"action\": \"\\u0000\"}"};
 
     start();
     for (size_t i = 0; i < sizeof(names) / sizeof(*names); i++)
@@ -323,7 +345,8 @@ TEST(test_migration, .setup = begin, .teardown = end) {
 }
 
 TEST(test_background_snapshot, .setup = begin, .teardown = end) {
-    fake->capabilities = "[{\"capability\": \"events\", \"state\": true}, {\"capability\": \"background-snapshot\", \"state\": true}]";
+    fake->capabilities = "[{\"capability\": \"events\", \"state\": true}, {\"capability\": "
+                         "\"background-snapshot\", \"state\": true}]";
     start();
     event("MIGRATION", "{\"status\": \"setup\"}");
     ck_assert_int_eq(mock_host_last(host, MOCK_MEMORY_BUSY)->reason, VMIBUS_REASON_SNAPSHOT);
@@ -354,7 +377,7 @@ TEST(test_p06_changed_layout_is_a_new_epoch, .setup = begin, .teardown = end) {
     ck_assert_uint_eq(mock_host_count(host, MOCK_LAYOUT), 2);
 }
 
-/* --- root --------------------------------------------------------------------------------------------- */
+/* --- root ------------------------------------------------------------------------------------ */
 
 TEST(test_p02_a_guest_without_a_kernel_is_not_asked_for_ever, .setup = begin, .teardown = end) {
     size_t asked;
@@ -393,7 +416,8 @@ TEST(test_p02_a_paused_guest_is_not_asked_again, .setup = begin, .teardown = end
 static void give_empty_ram(void) {
     const struct vmibus_ram_range range = {.gpa = 0, .len = 1 << 24};
     int fd = memfd_create("ram", MFD_CLOEXEC);
-    const struct vmibus_sensor_ram ram = {.epoch = vm->epoch, .ranges = &range, .n_ranges = 1, .fds = &fd, .n_fds = 1};
+    const struct vmibus_sensor_ram ram = {
+        .epoch = vm->epoch, .ranges = &range, .n_ranges = 1, .fds = &fd, .n_fds = 1};
 
     ck_assert_int_eq(ftruncate(fd, 1 << 24), 0);
     mock_host_answer_attach(host, vm, &ram, VMIBUS_ERROR_OK, VMIBUS_REASON_NONE);
@@ -425,10 +449,11 @@ TEST(test_attach_refused, .setup = begin, .teardown = end) {
     ck_assert_int_eq(mock_host_last(host, MOCK_ROOT)->root.reason, VMIBUS_REASON_NAMED_FILE);
 }
 
-/* --- commands ----------------------------------------------------------------------------------------- */
+/* --- commands -------------------------------------------------------------------------------- */
 
 static uint64_t command_vm(enum vmibus_vm_operation operation) {
-    const struct vmibus_frame frame = {.header.kind = VMIBUS_KIND_CMD_VM, .cmd_vm.operation = (uint8_t)operation};
+    const struct vmibus_frame frame = {.header.kind = VMIBUS_KIND_CMD_VM,
+                                       .cmd_vm.operation = (uint8_t)operation};
     uint64_t id = mock_host_execute(host, vm, &frame, NULL, 0);
 
     settle();
@@ -437,7 +462,8 @@ static uint64_t command_vm(enum vmibus_vm_operation operation) {
 }
 
 static uint64_t command_power(uint8_t operation) {
-    const struct vmibus_frame frame = {.header.kind = VMIBUS_KIND_CMD_POWER, .cmd_power.operation = operation};
+    const struct vmibus_frame frame = {.header.kind = VMIBUS_KIND_CMD_POWER,
+                                       .cmd_power.operation = operation};
     uint64_t id = mock_host_execute(host, vm, &frame, NULL, 0);
 
     settle();
@@ -451,7 +477,8 @@ static uint64_t command_input(const struct vmibus_input_event *events, uint16_t 
     if (count <= 6)
         memcpy(frame.cmd_input.events, events, count * sizeof(*events));
 
-    return mock_host_execute(host, vm, &frame, count > 6 ? events : NULL, count > 6 ? count * sizeof(*events) : 0);
+    return mock_host_execute(host, vm, &frame, count > 6 ? events : NULL,
+                             count > 6 ? count * sizeof(*events) : 0);
 }
 
 static uint64_t command_release(void) {
@@ -460,7 +487,8 @@ static uint64_t command_release(void) {
     return mock_host_execute(host, vm, &frame, NULL, 0);
 }
 
-static void expect_ack(uint64_t id, enum vmibus_error error, enum vmibus_reason reason, uint64_t count) {
+static void expect_ack(uint64_t id, enum vmibus_error error, enum vmibus_reason reason,
+                       uint64_t count) {
     const struct vmibus_ack *ack = mock_host_ack(host, id);
 
     ck_assert_ptr_nonnull(ack);
@@ -471,7 +499,8 @@ static void expect_ack(uint64_t id, enum vmibus_error error, enum vmibus_reason 
 
 TEST(test_power_operations, .setup = begin, .teardown = end) {
     start();
-    expect_ack(command_power(VMIBUS_POWER_OPERATION_POWERDOWN), VMIBUS_ERROR_OK, VMIBUS_REASON_NONE, 1);
+    expect_ack(command_power(VMIBUS_POWER_OPERATION_POWERDOWN), VMIBUS_ERROR_OK, VMIBUS_REASON_NONE,
+               1);
     ck_assert_uint_eq(fake_count(fake, "system_powerdown"), 1);
     event("POWERDOWN", NULL);
     expect_lifecycle(VMIBUS_VM_STATE_RUNNING, VMIBUS_LIFECYCLE_CAUSE_POWERDOWN, true);
@@ -480,7 +509,8 @@ TEST(test_power_operations, .setup = begin, .teardown = end) {
     expect_ack(command_power(VMIBUS_POWER_OPERATION_RESET), VMIBUS_ERROR_OK, VMIBUS_REASON_NONE, 1);
     expect_ack(command_power(99), VMIBUS_ERROR_VALIDATION, VMIBUS_REASON_BAD_FIELD, 0);
     fake->refuse = "system_wakeup";
-    expect_ack(command_power(VMIBUS_POWER_OPERATION_WAKEUP), VMIBUS_ERROR_IO, VMIBUS_REASON_SENSOR_FAILED, 0);
+    expect_ack(command_power(VMIBUS_POWER_OPERATION_WAKEUP), VMIBUS_ERROR_IO,
+               VMIBUS_REASON_SENSOR_FAILED, 0);
 }
 
 TEST(test_p11_pause_of_somebody_else_is_not_ours, .setup = begin, .teardown = end) {
@@ -524,18 +554,20 @@ TEST(test_commands_to_a_lost_monitor, .setup = begin, .teardown = end) {
     pass(6000);
     expect_ack(power, VMIBUS_ERROR_IO, VMIBUS_REASON_SENSOR_FAILED, 0);
     expect_ack(input, VMIBUS_ERROR_IO, VMIBUS_REASON_SENSOR_FAILED, 0);
-    expect_ack(command_power(VMIBUS_POWER_OPERATION_RESET), VMIBUS_ERROR_IO, VMIBUS_REASON_SENSOR_FAILED, 0);
+    expect_ack(command_power(VMIBUS_POWER_OPERATION_RESET), VMIBUS_ERROR_IO,
+               VMIBUS_REASON_SENSOR_FAILED, 0);
     expect_ack(command_input(&key, 1), VMIBUS_ERROR_IO, VMIBUS_REASON_SENSOR_FAILED, 0);
 }
 
-/* --- input -------------------------------------------------------------------------------------------- */
+/* --- input ----------------------------------------------------------------------------------- */
 
 #define EVENTS 30
 static struct vmibus_input_event typed[EVENTS];
 
 static void type(void) {
     for (size_t i = 0; i < EVENTS; i++)
-        typed[i] = (struct vmibus_input_event){1, (uint16_t)(KEY_Q + i / 6 * 2 + i % 2), i / 2 % 2 == 0};
+        typed[i] =
+            (struct vmibus_input_event){1, (uint16_t)(KEY_Q + i / 6 * 2 + i % 2), i / 2 % 2 == 0};
 }
 
 TEST(test_input_is_sent_in_batches_and_counted, .setup = begin, .teardown = end) {
@@ -606,14 +638,16 @@ TEST(test_input_is_checked_as_a_whole, .setup = begin, .teardown = end) {
     ck_assert_uint_eq(fake_count(fake, "input-send-event"), 0);
 
     expect_ack(command_input(typed, 0), VMIBUS_ERROR_VALIDATION, VMIBUS_REASON_BAD_LENGTH, 0);
-    expect_ack(mock_host_execute(host, vm, &frame, NULL, 0), VMIBUS_ERROR_VALIDATION, VMIBUS_REASON_BAD_LENGTH, 0);
-    expect_ack(mock_host_execute(host, vm, &frame, typed, 7 * sizeof(*typed)), VMIBUS_ERROR_VALIDATION,
+    expect_ack(mock_host_execute(host, vm, &frame, NULL, 0), VMIBUS_ERROR_VALIDATION,
                VMIBUS_REASON_BAD_LENGTH, 0);
+    expect_ack(mock_host_execute(host, vm, &frame, typed, 7 * sizeof(*typed)),
+               VMIBUS_ERROR_VALIDATION, VMIBUS_REASON_BAD_LENGTH, 0);
 }
 
 TEST(test_p05_release_lets_go_of_everything, .setup = begin, .teardown = end) {
     static const struct vmibus_input_event held[] = {
-        {1, KEY_A, 1}, {1, KEY_B, 1}, {1, KEY_B, 0}, {1, KEY_LEFTCTRL, 1}, {1, BTN_LEFT, 1}, {1, KEY_F1, 1},
+        {1, KEY_A, 1},        {1, KEY_B, 1},    {1, KEY_B, 0},
+        {1, KEY_LEFTCTRL, 1}, {1, BTN_LEFT, 1}, {1, KEY_F1, 1},
     };
     uint64_t waiting, release;
 

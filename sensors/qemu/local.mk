@@ -1,0 +1,73 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+#
+# sensors/qemu: VMs of QEMU by their monitors; built with --with-qemu or --enable-armed.  The library serves
+# the tests, and programs that hand the sensor to a bus themselves.
+
+qemu_sources = \
+	sensors/qemu/arrival.c sensors/qemu/arrival.h \
+	sensors/qemu/input.c sensors/qemu/input.h \
+	sensors/qemu/keys.c \
+	sensors/qemu/layout.c sensors/qemu/layout.h \
+	sensors/qemu/lifecycle.c sensors/qemu/lifecycle.h \
+	sensors/qemu/memory.c sensors/qemu/memory.h \
+	sensors/qemu/mtree.c sensors/qemu/mtree.h \
+	sensors/qemu/power.c sensors/qemu/power.h \
+	sensors/qemu/process.c sensors/qemu/process.h \
+	sensors/qemu/qemu.c sensors/qemu/qemu.h \
+	sensors/qemu/qmp.c sensors/qemu/qmp.h \
+	sensors/qemu/registers.c sensors/qemu/registers.h \
+	sensors/qemu/root.c sensors/qemu/root.h \
+	sensors/qemu/vm.c sensors/qemu/vm.h
+
+EXTRA_DIST += sensors/qemu/qemu.sensor tests/fixtures/qemu tests/fuzz/corpus tests/fuzz/fuzz_mtree.c tests/fuzz/fuzz_qmp.c
+noinst_HEADERS += tests/sensors/fake_qemu.h
+
+if WITH_QEMU
+noinst_LTLIBRARIES += libvmibus_qemu.la
+libvmibus_qemu_la_SOURCES = $(qemu_sources)
+libvmibus_qemu_la_CFLAGS = $(AM_CFLAGS) $(JSON_C_CFLAGS)
+libvmibus_qemu_la_LIBADD = $(JSON_C_LIBS)
+
+sensor_LTLIBRARIES += sensors/qemu.la
+sensors_qemu_la_SOURCES =
+sensors_qemu_la_LIBADD = libvmibus_qemu.la libvmibus-guest.la
+sensors_qemu_la_LDFLAGS = $(sensor_ldflags)
+sensor_manifests += sensors/qemu/qemu.sensor
+dist_man_MANS += sensors/qemu/vmibus-sensor-qemu.7
+
+qemu_test_cppflags = $(AM_CPPFLAGS) -I$(top_srcdir)/sensors
+qemu_test_cflags = $(AM_CFLAGS) $(JSON_C_CFLAGS)
+qemu_test_libs = libharness.la libmock_host.la libvmibus_qemu.la libvmibus_guest_internal.la libvmibus_util.la
+
+test_programs += \
+	tests/sensors/test_qemu_input \
+	tests/sensors/test_qemu_mtree \
+	tests/sensors/test_qemu_qmp \
+	tests/sensors/test_qemu_vm
+
+tests_sensors_test_qemu_input_SOURCES = tests/sensors/test_qemu_input.c
+tests_sensors_test_qemu_input_CPPFLAGS = $(qemu_test_cppflags)
+tests_sensors_test_qemu_input_CFLAGS = $(qemu_test_cflags)
+tests_sensors_test_qemu_input_LDADD = $(qemu_test_libs)
+
+tests_sensors_test_qemu_mtree_SOURCES = tests/sensors/test_qemu_mtree.c
+tests_sensors_test_qemu_mtree_CPPFLAGS = $(qemu_test_cppflags)
+tests_sensors_test_qemu_mtree_CFLAGS = $(qemu_test_cflags)
+tests_sensors_test_qemu_mtree_LDADD = $(qemu_test_libs)
+
+tests_sensors_test_qemu_qmp_SOURCES = tests/sensors/test_qemu_qmp.c tests/sensors/fake_qemu.c
+tests_sensors_test_qemu_qmp_CPPFLAGS = $(qemu_test_cppflags)
+tests_sensors_test_qemu_qmp_CFLAGS = $(qemu_test_cflags)
+tests_sensors_test_qemu_qmp_LDADD = $(qemu_test_libs)
+
+tests_sensors_test_qemu_vm_SOURCES = tests/sensors/test_qemu_vm.c tests/sensors/fake_qemu.c
+tests_sensors_test_qemu_vm_CPPFLAGS = $(qemu_test_cppflags)
+tests_sensors_test_qemu_vm_CFLAGS = $(qemu_test_cflags)
+tests_sensors_test_qemu_vm_LDADD = $(qemu_test_libs)
+
+guest_test_programs += tests/sensors/test_qemu_guest
+tests_sensors_test_qemu_guest_SOURCES = tests/sensors/test_qemu_guest.c
+tests_sensors_test_qemu_guest_CPPFLAGS = $(qemu_test_cppflags)
+tests_sensors_test_qemu_guest_CFLAGS = $(qemu_test_cflags)
+tests_sensors_test_qemu_guest_LDADD = $(qemu_test_libs) libbed.la
+endif

@@ -1,0 +1,43 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * The process behind a connected monitor: which one it is, and when it ends.
+ *
+ * A process id alone names nothing for long: the start time goes with it, and a pidfd is held, so
+ * that the number cannot come to mean another process unseen.
+ */
+#ifndef SENSORS_QEMU_PROCESS_H
+#define SENSORS_QEMU_PROCESS_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+/** A process. */
+struct process {
+    uint32_t pid;        /**< 0 if it cannot be told, as from another pid namespace */
+    uint64_t start_time; /**< in clock ticks since boot: proc(5), stat field 22 */
+    int fd;              /**< pidfd, readable once the process has ended; -1 if there is none */
+};
+
+#define PROCESS_NONE                                                                               \
+    { .fd = -1 }
+
+/**
+ * Finds out who listens at the other end of a connected unix socket (unix(7), SO_PEERCRED: the
+ * process that called listen(2)).
+ * @return 0, also where it cannot be told (pid 0), or a negative errno
+ */
+int process_of_socket(int fd, struct process *process);
+
+/**
+ * Reads the start time from the text of /proc/PID/stat.  The command in parentheses may hold any
+ * octets, parentheses and spaces too: fields are counted from the last parenthesis.
+ */
+bool process_parse_stat(const char *text, size_t len, uint64_t *start_timep);
+
+/** Whether two are the same process. */
+bool process_equal(const struct process *a, const struct process *b);
+
+/** Closes the pidfd. */
+void process_deinit(struct process *process);
+
+#endif

@@ -1,0 +1,338 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * The search.  One attempt at a time: sampling registers, attaching, searching on the worker.  What
+ * was begun for an epoch that has ended is let run out, and its outcome dropped.
+ */
+#include <errno.h>
+#include <stdlib.h>
+
+#include "vm.h"
+
+static void attempt(struct vm *vm);
+
+static bool is_busy(const struct root *root) {
+    return root->sampling || root->attaching || root->job;
+}
+
+static void pause_for(struct vm *vm, uint64_t ns) {
+    vm->root.pausing = ns != 0;
+    vm->qemu->api->timer_set(vm->root.timer, ns);
+}
+
+/* Tells why there is no root yet, once for each reason. */
+static void tell(struct vm *vm, enum vmibus_reason reason) {
+    struct root *root = &vm->root;
+    struct vmibus_mem_root none = {.epoch = root->epoch, .reason = (uint16_t)reason};
+
+    if (root->has_published || (root->told && root->told_reason == reason))
+        return;
+    root->told = true;
+    root->told_reason = reason;
+    vm->qemu->api->root(vm->endpoint, &none);
+}
+
+/* An attempt found nothing: another follows, if there is hope or somebody asks. */
+static void later(struct vm *vm) {
+    struct root *root = &vm->root;
+
+    root->attempts++;
+    if (root->has_published && root->attempts >= ROOT_RECHECK_ATTEMPTS) {
+        memory_end(vm, VMIBUS_REASON_RELOADED);
+        memory_read(vm, false);
+        return;
+    }
+    if (!vm->lifecycle.running)
+        return;
+    if (root->attempts >= ROOT_UNASKED_ATTEMPTS && !(root->demand_known && root->demanded))
+        return;
+    pause_for(vm, root->pause_ns);
+    root->pause_ns =
+        2 * root->pause_ns < ROOT_PAUSE_MAX_NS ? 2 * root->pause_ns : ROOT_PAUSE_MAX_NS;
+}
+
+/* A step of an attempt has come to its end. Returns whether the attempt still matters. */
+static bool still_matters(struct vm *vm, bool *step) {
+    struct root *root = &vm->root;
+
+    *step = false;
+    if (!root->abandoned)
+        return root->epoch != 0;
+    root->abandoned = false;
+    if (root->wanted)
+        attempt(vm);
+
+    return false;
+}
+
+static void release(struct vm *vm) {
+    if (vm->root.attached && vm->endpoint)
+        vm->qemu->api->detach(vm->endpoint, vm->root.epoch);
+    vm->root.attached = false;
+}
+
+/* --- the worker ------------------------------------------------------------------------------ */
+
+static struct root_job *job_free(struct root_job *job) {
+    if (!job)
+        return NULL;
+    TAILQ_REMOVE(job->jobs, job, link);
+    vmibus_guest_ram_free(job->ram);
+    free(job);
+
+    return NULL;
+}
+
+/* On the worker's thread. */
+static void job_work(void *data) {
+    struct root_job *job = data;
+    const struct vmibus_guest_hints hints = {.vcpu_cr3 = job->registers.cr3,
+                                             .n_vcpu_cr3 = job->registers.n_cr3};
+
+    job->result = vmibus_guest_find_linux(job->ram, &hints, &job->kernel);
+}
+
+static void take_result(struct vm *vm, const struct root_job *job) {
+    struct root *root = &vm->root;
+    const struct vmibus_guest_kernel *kernel = &job->kernel;
+
+    if (job->result != 0 || !kernel->root.cr3) {
+        tell(vm, job->result == VMIBUS_GUEST_NOT_FOUND  ? VMIBUS_REASON_BOOTING
+                 : job->result == VMIBUS_GUEST_UNPROVEN ? VMIBUS_REASON_ROOT_UNPROVEN
+                                                        : VMIBUS_REASON_SENSOR_FAILED);
+        later(vm);
+        return;
+    }
+    root->candidate = (struct vmibus_mem_root){
+        .epoch = root->epoch,
+        .cr3 = kernel->root.cr3,
+        .note = kernel->note.gpa,
+        .vcpu_cr3 = kernel->vcpu_cr3,
+        .probe_gva = kernel->note.swapper_pg_dir,
+        .note_len = kernel->note.len,
+        .levels = kernel->root.levels,
+        .confidence = kernel->confidence,
+    };
+    root->has_candidate = true;
+    memory_read(vm, false);
+}
+
+static void job_done(void *data) {
+    struct root_job *job = data;
+    struct vm *vm = job->vm;
+
+    if (vm) {
+        vm->root.job = NULL;
+        release(vm);
+        take_result(vm, job);
+    }
+    job_free(job);
+}
+
+static int job_start(struct vm *vm, const struct vmibus_sensor_ram *ram) {
+    struct root_job *job = calloc(1, sizeof(*job));
+    int r;
+
+    if (!job)
+        return -ENOMEM;
+    job->jobs = &vm->qemu->jobs;
+    job->vm = vm;
+    job->registers = vm->root.registers;
+    TAILQ_INSERT_TAIL(job->jobs, job, link);
+    r = vmibus_guest_ram_new(&job->ram, ram->ranges, ram->n_ranges, ram->fds, ram->n_fds);
+    if (r >= 0)
+        r = vm->qemu->api->work(vm->qemu->host, job_work, job_done, job);
+    if (r < 0) {
+        job_free(job);
+        return r;
+    }
+    vm->root.job = job;
+
+    return 0;
+}
+
+void root_jobs_deinit(struct root_jobs *jobs) {
+    struct root_job *job;
+
+    while ((job = TAILQ_FIRST(jobs)))
+        job_free(job);
+}
+
+/* --- attempts -------------------------------------------------------------------------------- */
+
+void root_attached(struct vm *vm, const struct vmibus_sensor_ram *ram, enum vmibus_error error,
+                   enum vmibus_reason reason) {
+    struct root *root = &vm->root;
+
+    if (!root->attaching)
+        return;
+    if (!still_matters(vm, &root->attaching)) {
+        if (ram)
+            vm->qemu->api->detach(vm->endpoint, ram->epoch);
+        return;
+    }
+    if (!ram || ram->epoch != root->epoch) {
+        if (ram)
+            vm->qemu->api->detach(vm->endpoint, ram->epoch);
+        if (error != VMIBUS_ERROR_STALE_EPOCH)
+            tell(vm, reason != VMIBUS_REASON_NONE ? reason : VMIBUS_REASON_SENSOR_FAILED);
+        later(vm);
+        return;
+    }
+    root->attached = true;
+    if (job_start(vm, ram) < 0) {
+        release(vm);
+        later(vm);
+    }
+}
+
+static void on_registers(void *userdata, const struct qmp_reply *reply) {
+    struct vm *vm = userdata;
+    struct root *root = &vm->root;
+    const char *text;
+    size_t len;
+
+    if (!still_matters(vm, &root->sampling) || reply->outcome == QMP_LOST)
+        return;
+    text = qmp_text(reply, &len);
+    if (text)
+        registers_parse(text, len, &root->registers);
+    else
+        root->registers = (struct registers){0};
+    if (!root->registers.n_cr3) {
+        tell(vm, VMIBUS_REASON_BOOTING);
+        later(vm);
+    } else if (vm->qemu->api->attach(vm->endpoint, root->epoch) < 0) {
+        later(vm);
+    } else {
+        root->attaching = true;
+    }
+}
+
+static void attempt(struct vm *vm) {
+    struct root *root = &vm->root;
+
+    if (is_busy(root)) {
+        root->wanted = true;
+        return;
+    }
+    root->wanted = false;
+    if (!vm_is_usable(vm) || !root->epoch)
+        return;
+    if (qmp_execute_human(vm->qmp, "info registers -a", on_registers, vm) < 0)
+        later(vm);
+    else
+        root->sampling = true;
+}
+
+static void on_timer(void *userdata) {
+    struct vm *vm = userdata;
+
+    vm->root.pausing = false;
+    attempt(vm);
+}
+
+void root_search(struct vm *vm) {
+    struct root *root = &vm->root;
+
+    root_stop(vm);
+    root->epoch = vm->memory.epoch;
+    if (root->published.epoch != root->epoch)
+        root->has_published = root->told = false;
+    attempt(vm);
+}
+
+void root_stop(struct vm *vm) {
+    struct root *root = &vm->root;
+
+    pause_for(vm, 0);
+    release(vm);
+    if (root->job) {
+        root->job->vm = NULL;
+        root->job = NULL;
+    }
+    root->abandoned = root->sampling || root->attaching;
+    root->wanted = root->has_candidate = root->proposing = false;
+    root->attempts = 0;
+    root->pause_ns = ROOT_PAUSE_MIN_NS;
+    root->epoch = 0;
+}
+
+static bool is_same_kernel(const struct vmibus_mem_root *a, const struct vmibus_mem_root *b) {
+    return a->cr3 == b->cr3 && a->levels == b->levels && a->note == b->note &&
+           a->note_len == b->note_len && a->probe_gva == b->probe_gva;
+}
+
+bool root_confirmed(struct vm *vm) {
+    struct root *root = &vm->root;
+
+    if (!root->has_candidate)
+        return false;
+    root->has_candidate = false;
+    if (root->has_published && !is_same_kernel(&root->candidate, &root->published)) {
+        memory_end(vm, VMIBUS_REASON_RELOADED);
+        memory_read(vm, false);
+        return true;
+    }
+    if (vm->qemu->api->root(vm->endpoint, &root->candidate) < 0)
+        later(vm);
+    else
+        root->proposing = true;
+
+    return true;
+}
+
+void root_verdict(struct vm *vm, uint64_t epoch, enum vmibus_error error,
+                  enum vmibus_reason reason) {
+    struct root *root = &vm->root;
+    bool proposing = root->proposing;
+
+    (void)reason;
+    /* A verdict that names no epoch is a refusal of the one that was named. */
+    if (!root->epoch || (epoch ? epoch != root->epoch : !error))
+        return;
+    root->proposing = false;
+    if (error == VMIBUS_ERROR_STALE_EPOCH) {
+        memory_ended(vm, root->epoch);
+        return;
+    }
+    if (error && (proposing || root->has_published)) {
+        root->has_published = false;
+        later(vm);
+    } else if (proposing) {
+        root->has_published = true;
+        root->published = root->candidate;
+        root->attempts = 0;
+        root->pause_ns = ROOT_PAUSE_MIN_NS;
+    }
+}
+
+void root_demand(struct vm *vm, uint64_t kinds) {
+    struct root *root = &vm->root;
+
+    root->demand_known = true;
+    root->demanded = (kinds & VMIBUS_KIND_BIT(VMIBUS_KIND_MEMCTX)) != 0;
+    if (root->demanded && root->epoch && !root->has_published && !root->pausing &&
+        !root->proposing && !root->has_candidate && !is_busy(root))
+        attempt(vm);
+}
+
+int root_init(struct vm *vm) {
+    vm->root.pause_ns = ROOT_PAUSE_MIN_NS;
+
+    return vm->qemu->api->timer_new(vm->qemu->host, on_timer, vm, &vm->root.timer);
+}
+
+void root_forget(struct vm *vm) {
+    struct root *root = &vm->root;
+    struct vmibus_sensor_timer *timer = root->timer;
+
+    if (timer)
+        root_stop(vm);
+    *root = (struct root){.timer = timer, .pause_ns = ROOT_PAUSE_MIN_NS};
+}
+
+void root_deinit(struct vm *vm) {
+    root_forget(vm);
+    vm->qemu->api->timer_free(vm->root.timer);
+    vm->root.timer = NULL;
+}
