@@ -1,0 +1,138 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#include "report.h"
+
+#include <errno.h>
+#include <inttypes.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <string.h>
+
+#include <vmibus/names.h>
+
+#include "frame_json.h"
+#include "utf8.h"
+
+const char *printable(const char *text) {
+    static char buffers[4][1024];
+    static unsigned next;
+    char *out = buffers[next++ % 4];
+    size_t at = 0, used = 0, length = strlen(text);
+
+    while (at < length && used < sizeof(buffers[0]) - 5) {
+        uint32_t codepoint;
+        size_t n = utf8_decode(text + at, length - at, &codepoint);
+
+        if (n == 0 || codepoint < 0x20 || (codepoint >= 0x7f && codepoint < 0xa0)) {
+            out[used++] = '?';
+            at += n ? n : 1;
+            continue;
+        }
+        memcpy(out + used, text + at, n);
+        used += n;
+        at += n;
+    }
+    out[used] = '\0';
+    return out;
+}
+
+int report_failure(const char *format, ...) {
+    va_list arguments;
+
+    fputs("vmibusctl: ", stderr);
+    va_start(arguments, format);
+    vfprintf(stderr, format, arguments);
+    va_end(arguments);
+    fputc('\n', stderr);
+    return STATUS_FAILED;
+}
+
+int report_no_connection(int r, const char *path, bool lent) {
+    const char *remedy = "Start vmibusd, or name its socket by --socket or VMIBUS_SOCKET.";
+
+    if (lent)
+        path = "the connection lent in VMIBUS_LENT_FD";
+    fprintf(stderr, "vmibusctl: cannot connect to %s: ", printable(path));
+    if (r > 0) {
+        const char *text = vmibus_error_remedy((unsigned)r);
+
+        fprintf(stderr, "%s: %s %s\n", vmibus_error_name((unsigned)r), vmibus_error_doc((unsigned)r), text ? text : "");
+        return STATUS_REFUSED + r;
+    }
+    if (lent)
+        remedy = "Run this under `vmibusctl lease`, or unset VMIBUS_LENT_FD.";
+    else if (r == -EACCES)
+        remedy = "The socket's owner and group decide who may.";
+    else if (r == -EPROTO || r == -ECONNRESET || r == -ETIMEDOUT)
+        remedy = "What listens there does not answer as a bus does.";
+    else if (r == -EPROTONOSUPPORT)
+        remedy = "Its protocol version is not ours: install matching versions.";
+    fprintf(stderr, "%s. %s\n", strerror(-r), remedy);
+    return STATUS_NO_CONNECTION;
+}
+
+/* What value means depends on who says it. */
+static void explain_value(const struct vmibus_ack *ack) {
+    const struct vmibus_value_description *capability = vmibus_table_find(vmibus_table_describe("capability"), ack->value);
+
+    switch (ack->error) {
+    case VMIBUS_ERROR_DENIED:
+        if (capability)
+            fprintf(stderr, " The capability is %s.", capability->name);
+        break;
+    case VMIBUS_ERROR_QUOTA:
+    case VMIBUS_ERROR_PRESSURE:
+        if (ack->value)
+            fprintf(stderr, " The bound is %" PRIu64 ".", ack->value);
+        break;
+    case VMIBUS_ERROR_TRANSLATION:
+        fprintf(stderr, " The address is 0x%" PRIx64, ack->value);
+        if (ack->level)
+            fprintf(stderr, ", the walk ended at level %u", ack->level);
+        fputc('.', stderr);
+        break;
+    case VMIBUS_ERROR_READ_ONLY_PAGE:
+        fprintf(stderr, " The address is 0x%" PRIx64 ".", ack->value);
+        break;
+    case VMIBUS_ERROR_IO:
+        if (ack->value && ack->value < 4096)
+            fprintf(stderr, " The host says: %s.", strerror((int)ack->value));
+        break;
+    default:
+        if (ack->reason == VMIBUS_REASON_TARGET_CHANGED)
+            fprintf(stderr, " The first difference is at offset %" PRIu64 ".", ack->value);
+        break;
+    }
+}
+
+static void explain_reason(const struct vmibus_ack *ack) {
+    const char *doc = ack->reason ? vmibus_reason_doc(ack->reason) : NULL;
+
+    if (doc)
+        fprintf(stderr, " %s: %s", vmibus_reason_name(ack->reason), doc);
+    explain_value(ack);
+}
+
+int report_refusal(const struct vmibusctl *ctl, int r, const struct vmibus_message *reply, const char *what, ...) {
+    const char *remedy;
+    va_list arguments;
+
+    fputs("vmibusctl: ", stderr);
+    va_start(arguments, what);
+    vfprintf(stderr, what, arguments);
+    va_end(arguments);
+    if (r < 0) {
+        bool ended = r == -ECONNRESET || r == -EPROTO;
+
+        fprintf(stderr, ": %s%s\n", strerror(-r), ended ? ". The connection to the bus has ended." : "");
+        return ended ? STATUS_NO_CONNECTION : STATUS_FAILED;
+    }
+    fprintf(stderr, ": %s: %s", vmibus_error_name((unsigned)r) ? vmibus_error_name((unsigned)r) : "unknown error",
+            vmibus_error_doc((unsigned)r) ? vmibus_error_doc((unsigned)r) : "");
+    if (reply && reply->frame.header.kind == VMIBUS_KIND_ACK)
+        explain_reason(&reply->frame.ack);
+    remedy = vmibus_error_remedy((unsigned)r);
+    fprintf(stderr, "%s%s\n", remedy ? " " : "", remedy ? remedy : "");
+    if (ctl->json && reply && reply->frame.header.kind == VMIBUS_KIND_ACK)
+        frame_json_print(frame_json_body(&reply->frame));
+    return STATUS_REFUSED + r;
+}

@@ -1,0 +1,30 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * What people are told when something did not work: the object, what is wrong with it, the remedy.
+ * Everything goes to stderr; with --json, a refusal also goes to stdout as the object that the bus sent.
+ */
+#ifndef VMIBUSCTL_REPORT_H
+#define VMIBUSCTL_REPORT_H
+
+#include "vmibusctl.h"
+
+/** A text made fit for a terminal: control characters and what is not UTF-8 become '?'. Valid until the fourth next call. */
+const char *printable(const char *text);
+
+/** Says why there is no connection. Returns a status. */
+int report_no_connection(int r, const char *path, bool lent);
+
+/**
+ * Says that the bus refused, or that the connection broke.
+ * @param r    what a function of libvmibus returned, not 0
+ * @param ack  the ACK, if one came and is at hand; else NULL
+ * @param what what was attempted, such as "cannot take the INPUT lease of vm1"
+ * @return a status
+ */
+int report_refusal(const struct vmibusctl *ctl, int r, const struct vmibus_message *reply, const char *what, ...)
+    __attribute__((format(printf, 4, 5)));
+
+/** Says that this side failed. Returns STATUS_FAILED. */
+int report_failure(const char *format, ...) __attribute__((format(printf, 1, 2)));
+
+#endif

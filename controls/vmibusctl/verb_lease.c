@@ -1,0 +1,153 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * vmibusctl lease: holds a lease while a command runs, and lends it the connection.
+ *
+ * While it runs, nothing is read or written here: the connection is the command's.  Afterwards it is
+ * taken back and the lease given back; where the command left half a frame behind, or somebody of its
+ * kin still speaks, the connection is shut down, which ends the lease as well.
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <inttypes.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <vmibus/names.h>
+
+#include "authority.h"
+#include "report.h"
+#include "units.h"
+
+#define RECLAIM_MS 2000
+
+/* Signals that are the command's to act upon. */
+static const int passed_on[] = {SIGTERM, SIGHUP};
+static const int ignored[] = {SIGINT, SIGQUIT};
+
+static volatile pid_t child;
+
+static void pass_on(int number) {
+    if (child > 0)
+        kill(child, number);
+}
+
+static void set_signals(void (*terminate)(int), void (*interrupt)(int)) {
+    struct sigaction action = {.sa_flags = SA_RESTART};
+
+    action.sa_handler = terminate;
+    for (size_t i = 0; i < sizeof(passed_on) / sizeof(passed_on[0]); i++)
+        sigaction(passed_on[i], &action, NULL);
+    /* The terminal sends these to the command too. */
+    action.sa_handler = interrupt;
+    for (size_t i = 0; i < sizeof(ignored) / sizeof(ignored[0]); i++)
+        sigaction(ignored[i], &action, NULL);
+}
+
+static void run_command(const struct authority *authority, int fd, char **command) __attribute__((noreturn));
+
+static void run_command(const struct authority *authority, int fd, char **command) {
+    char variable[32], value[40];
+
+    set_signals(SIG_DFL, SIG_DFL);
+    fcntl(fd, F_SETFD, 0);
+    snprintf(value, sizeof(value), "%d", fd);
+    setenv("VMIBUS_LENT_FD", value, 1);
+    setenv("VMIBUS_LEASE_VM", authority_vm(&authority->vm->endpoint, value), 1);
+    snprintf(value, sizeof(value), "%" PRIu64, authority->token);
+    setenv(authority_variable(authority->lease_class, variable), value, 1);
+    execvp(command[0], command);
+    fprintf(stderr, "vmibusctl: cannot run %s: %s\n", printable(command[0]), strerror(errno));
+    _exit(errno == ENOENT ? 127 : 126);
+}
+
+/* Returns the exit status, as a shell would give it. */
+static int run_and_wait(const struct authority *authority, int fd, char **command) {
+    sigset_t set, old;
+    int status;
+
+    fflush(NULL);
+    sigemptyset(&set);
+    sigaddset(&set, SIGTERM);
+    sigaddset(&set, SIGHUP);
+    sigprocmask(SIG_BLOCK, &set, &old);
+    child = fork();
+    if (child < 0)
+        return report_failure("cannot run %s: %s", printable(command[0]), strerror(errno));
+    if (child == 0) {
+        sigprocmask(SIG_SETMASK, &old, NULL);
+        run_command(authority, fd, command);
+    }
+    set_signals(pass_on, SIG_IGN);
+    sigprocmask(SIG_SETMASK, &old, NULL);
+    while (waitpid(child, &status, 0) < 0)
+        if (errno != EINTR)
+            return report_failure("cannot wait for %s: %s", printable(command[0]), strerror(errno));
+    return WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
+}
+
+static void take_back(struct vmibusctl *ctl, struct authority *authority, int fd) {
+    if (vmibus_reclaim(ctl->bus, RECLAIM_MS) == 0)
+        authority_release(ctl, authority);
+    shutdown(fd, SHUT_RDWR);
+}
+
+static int lend(struct vmibusctl *ctl, struct authority *authority, char **command) {
+    int fd = vmibus_dup_fd(ctl->bus), status;
+
+    if (fd < 0)
+        return report_failure("the connection cannot be lent: %s", strerror(-fd));
+    roster_unsubscribe(ctl);
+    status = run_and_wait(authority, fd, command);
+    take_back(ctl, authority, fd);
+    close(fd);
+    return status;
+}
+
+static int run(struct vmibusctl *ctl, const struct arguments *arguments) {
+    const char *mode_text = arguments_get(arguments, "mode"), *ttl_text = arguments_get(arguments, "ttl");
+    int lease_class = vmibus_lease_class_from_name(arguments->words[1]);
+    int mode = mode_text ? vmibus_lease_mode_from_name(mode_text) : VMIBUS_LEASE_MODE_FAIL;
+    struct authority authority = {};
+    struct roster roster = {};
+    uint64_t ttl_ms = 0;
+    struct vm *vm;
+    int r;
+
+    if (lease_class <= 0 || lease_class >= ROSTER_CLASSES)
+        return vmibusctl_usage("lease class", arguments->words[1], "it is input, power or memwrite");
+    if (mode <= 0)
+        return vmibusctl_usage("--mode", mode_text, "it is fail, queue or preempt");
+    if (ttl_text && !units_parse_number(ttl_text, UINT32_MAX, &ttl_ms))
+        return vmibusctl_usage("--ttl", ttl_text, "it is a number of milliseconds, 0 for as long as the policy allows");
+    r = roster_fetch(ctl, &roster);
+    if (r == STATUS_OK)
+        r = roster_lookup(&roster, arguments->words[0], &vm);
+    if (r == STATUS_OK)
+        r = authority_acquire(ctl, vm, (enum vmibus_lease_class)lease_class, (enum vmibus_lease_mode)mode, (uint32_t)ttl_ms,
+                              &authority);
+    if (r == STATUS_OK)
+        r = lend(ctl, &authority, arguments->words + 2);
+    roster_deinit(&roster);
+    return r;
+}
+
+static const struct option_description options[] = {
+    {"mode", "MODE", "when it is held: fail (default), queue, or preempt a lower rank"},
+    {"ttl", "MS", "time to live in milliseconds; 0 (default): until CMD ends"},
+    {},
+};
+
+const struct verb verb_lease = {
+    .name = "lease",
+    .synopsis = "VM CLASS -- CMD [ARGUMENTS]",
+    .summary = "hold a lease (input, power or memwrite) while a command runs, which may use it",
+    .min_words = 3,
+    .max_words = SIZE_MAX,
+    .options = options,
+    .run = run,
+};

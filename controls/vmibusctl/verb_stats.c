@@ -1,0 +1,112 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* vmibusctl stats: the bus's counters, and its sensors. */
+#include <inttypes.h>
+#include <stdio.h>
+#include <string.h>
+
+#include <vmibus/names.h>
+
+#include "frame_json.h"
+#include "report.h"
+#include "table.h"
+#include "units.h"
+
+static struct json_object *counters_json(const struct vmibus_message *reply) {
+    struct json_object *object = json_object_new_object();
+    const struct vmibus_counter_value *values = reply->tail;
+    char number[16];
+
+    for (size_t i = 0; i < reply->frame.header.tail_length / sizeof(*values); i++) {
+        const char *name = vmibus_counter_name(values[i].counter);
+
+        snprintf(number, sizeof(number), "%" PRIu32, values[i].counter);
+        json_object_object_add(object, name ? name : number, json_object_new_uint64(values[i].value));
+    }
+    return object;
+}
+
+static void print_counters(const struct vmibus_message *reply) {
+    const struct vmibus_counter_value *values = reply->tail;
+    struct table *table = table_new(3);
+    char size[UNITS_SIZE_SIZE];
+
+    table_cell(table, "COUNTER");
+    table_cell(table, "VALUE");
+    table_cell(table, "MEANING");
+    for (size_t i = 0; i < reply->frame.header.tail_length / sizeof(*values); i++) {
+        const char *name = vmibus_counter_name(values[i].counter), *doc = vmibus_counter_doc(values[i].counter);
+
+        table_cell(table, "%s", name ? name : "?");
+        if (name && strstr(name, "BYTES"))
+            table_cell(table, "%s", units_size(values[i].value, size));
+        else
+            table_cell(table, "%" PRIu64, values[i].value);
+        table_cell(table, "%s", doc ? doc : "");
+    }
+    table_print(table);
+}
+
+static void print_sensors(const struct vmibus_message *reply) {
+    const struct vmibus_sensor_info *sensors = reply->tail;
+    size_t n = reply->frame.header.tail_length / sizeof(*sensors);
+    struct table *table = table_new(4);
+
+    table_cell(table, "SENSOR");
+    table_cell(table, "NAME");
+    table_cell(table, "STATE");
+    table_cell(table, "ENDPOINTS");
+    for (size_t i = 0; i < n; i++) {
+        const char *state = vmibus_sensor_state_name(sensors[i].state);
+
+        table_cell(table, "%u", sensors[i].source);
+        table_cell(table, "%.*s", (int)sizeof(sensors[i].name), (const char *)sensors[i].name);
+        table_cell(table, "%s", state ? state : "?");
+        table_cell(table, "%" PRIu32, sensors[i].endpoints);
+    }
+    putchar('\n');
+    table_print(table);
+}
+
+static void print(const struct vmibusctl *ctl, const struct vmibus_message *counters, const struct vmibus_message *sensors) {
+    struct json_object *object;
+
+    if (!ctl->json) {
+        print_counters(counters);
+        print_sensors(sensors);
+        return;
+    }
+    object = json_object_new_object();
+    json_object_object_add(object, "counters", counters_json(counters));
+    json_object_object_add(object, "sensors",
+                           frame_json_records(vmibus_record_describe("sensor_info"), sensors->tail, sensors->frame.header.tail_length));
+    frame_json_print(object);
+}
+
+static int run(struct vmibusctl *ctl, const struct arguments *arguments) {
+    struct vmibus_message counters = {}, sensors = {};
+    int r = vmibusctl_connect(ctl);
+
+    (void)arguments;
+    if (r)
+        return r;
+    r = vmibus_query(ctl->bus, NULL, VMIBUS_QUERY_STATS, &counters);
+    if (r) {
+        r = report_refusal(ctl, r, &counters, "cannot ask for the counters");
+    } else {
+        r = vmibus_query(ctl->bus, NULL, VMIBUS_QUERY_SENSORS, &sensors);
+        if (r)
+            r = report_refusal(ctl, r, &sensors, "cannot ask for the sensors");
+        else
+            print(ctl, &counters, &sensors);
+    }
+    vmibus_message_deinit(&counters);
+    vmibus_message_deinit(&sensors);
+    return r;
+}
+
+const struct verb verb_stats = {
+    .name = "stats",
+    .synopsis = "",
+    .summary = "show the bus's counters and sensors",
+    .run = run,
+};

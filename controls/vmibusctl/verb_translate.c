@@ -1,0 +1,164 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* vmibusctl translate: a page walk, entry by entry. */
+#include <inttypes.h>
+#include <stdio.h>
+
+#include "frame_json.h"
+#include "guest_memory.h"
+#include "report.h"
+#include "table.h"
+#include "units.h"
+
+/* Bits of a paging entry (Intel SDM volume 3, 4.5). */
+static const struct {
+    unsigned bit;
+    const char *name;
+} entry_bits[] = {
+    {0, "present"}, {1, "writable"}, {2, "user"},      {3, "write-through"}, {4, "uncached"},
+    {5, "accessed"}, {6, "dirty"},   {8, "global"},    {63, "no-execute"},
+};
+
+#define LARGE_PAGE (UINT64_C(1) << 7)
+
+static const char *level_name(unsigned level) {
+    static const char *const names[] = {"?", "page table", "page directory", "PDPT", "PML4", "PML5"};
+
+    return level < sizeof(names) / sizeof(names[0]) ? names[level] : names[0];
+}
+
+static void describe_entry(uint64_t value, unsigned level, char *text, size_t size) {
+    size_t used = 0;
+
+    text[0] = '\0';
+    if (!(value & 1)) {
+        snprintf(text, size, "not present");
+        return;
+    }
+    for (size_t i = 0; i < sizeof(entry_bits) / sizeof(entry_bits[0]); i++)
+        if (value >> entry_bits[i].bit & 1)
+            used += (size_t)snprintf(text + used, size - used, "%s%s", used ? " " : "", entry_bits[i].name);
+    if ((level == 2 || level == 3) && value & LARGE_PAGE)
+        snprintf(text + used, size - used, " large page");
+}
+
+static unsigned index_at(uint64_t gva, unsigned level) {
+    return (unsigned)(gva >> (12 + 9 * (level - 1)) & 511);
+}
+
+static void print_text(const struct guest_memory *memory, uint64_t gva, int r, const struct vmibus_guest_translation *translation) {
+    struct table *table = table_new(5);
+    char text[160];
+
+    printf("0x%016" PRIx64 " by cr3 0x%" PRIx64 ", %u levels\n", gva, memory->root.cr3, memory->root.levels);
+    table_cell(table, "LEVEL");
+    table_cell(table, "INDEX");
+    table_cell(table, "ENTRY AT");
+    table_cell(table, "ENTRY");
+    table_cell(table, "MEANING");
+    for (unsigned i = 0; i < translation->depth; i++) {
+        unsigned level = memory->root.levels - i;
+
+        describe_entry(translation->entries[i].value, level, text, sizeof(text));
+        table_cell(table, "%u %s", level, level_name(level));
+        table_cell(table, "%u", index_at(gva, level));
+        table_cell(table, "0x%" PRIx64, translation->entries[i].gpa);
+        table_cell(table, "0x%016" PRIx64, translation->entries[i].value);
+        table_cell(table, "%s", text);
+    }
+    table_print(table);
+    if (r == 0)
+        printf("0x%" PRIx64 " in a page of %s: %s, %s, %s\n", translation->gpa, units_size(translation->page_size, text),
+               translation->rights & VMIBUS_GUEST_WRITABLE ? "writable" : "read-only",
+               translation->rights & VMIBUS_GUEST_USER ? "user" : "kernel only",
+               translation->rights & VMIBUS_GUEST_NO_EXECUTE ? "not executable" : "executable");
+}
+
+static struct json_object *rights_json(uint32_t rights) {
+    struct json_object *array = json_object_new_array();
+
+    if (rights & VMIBUS_GUEST_WRITABLE)
+        json_object_array_add(array, json_object_new_string("WRITABLE"));
+    if (rights & VMIBUS_GUEST_USER)
+        json_object_array_add(array, json_object_new_string("USER"));
+    if (rights & VMIBUS_GUEST_NO_EXECUTE)
+        json_object_array_add(array, json_object_new_string("NO_EXECUTE"));
+    return array;
+}
+
+static void print_json(const struct guest_memory *memory, uint64_t gva, int r, const struct vmibus_guest_translation *translation) {
+    struct json_object *object = json_object_new_object(), *entries = json_object_new_array();
+
+    for (unsigned i = 0; i < translation->depth; i++) {
+        struct json_object *entry = json_object_new_object();
+
+        json_object_object_add(entry, "level", json_object_new_int((int)memory->root.levels - (int)i));
+        json_object_object_add(entry, "gpa", json_object_new_uint64(translation->entries[i].gpa));
+        json_object_object_add(entry, "value", json_object_new_uint64(translation->entries[i].value));
+        json_object_array_add(entries, entry);
+    }
+    json_object_object_add(object, "gva", json_object_new_uint64(gva));
+    json_object_object_add(object, "cr3", json_object_new_uint64(memory->root.cr3));
+    json_object_object_add(object, "levels", json_object_new_int(memory->root.levels));
+    json_object_object_add(object, "epoch", json_object_new_uint64(memory->epoch));
+    json_object_object_add(object, "entries", entries);
+    json_object_object_add(object, "translated", json_object_new_boolean(r == 0));
+    if (r == 0) {
+        json_object_object_add(object, "gpa", json_object_new_uint64(translation->gpa));
+        json_object_object_add(object, "page_size", json_object_new_uint64(translation->page_size));
+        json_object_object_add(object, "rights", rights_json(translation->rights));
+    }
+    frame_json_print(object);
+}
+
+static int translate(struct vmibusctl *ctl, const struct guest_memory *memory, uint64_t gva) {
+    struct vmibus_guest_reader reader = vmibus_guest_ram_reader(memory->ram);
+    struct vmibus_guest_translation translation = {};
+    int r = vmibus_guest_translate(&reader, &memory->root, gva, &translation);
+
+    if (ctl->json)
+        print_json(memory, gva, r, &translation);
+    else
+        print_text(memory, gva, r, &translation);
+    return r ? guest_memory_report(memory, r, gva, &translation) : STATUS_OK;
+}
+
+static int run(struct vmibusctl *ctl, const struct arguments *arguments) {
+    struct guest_memory memory = {};
+    struct roster roster = {};
+    struct vm *vm;
+    uint64_t gva;
+    int r, ended;
+
+    if (!units_parse_number(arguments->words[1], UINT64_MAX, &gva))
+        return vmibusctl_usage("address", arguments->words[1], "it is decimal, or 0x and hexadecimal");
+    r = roster_fetch(ctl, &roster);
+    if (r == STATUS_OK)
+        r = roster_lookup(&roster, arguments->words[0], &vm);
+    if (r == STATUS_OK) {
+        r = guest_memory_attach(ctl, vm, false, arguments_get(arguments, "cr3"), &memory);
+        if (r == STATUS_OK) {
+            r = translate(ctl, &memory, gva);
+            ended = guest_memory_check_epoch(ctl, &roster, &memory);
+            r = ended ? ended : r;
+        }
+    }
+    if (ctl->bus)
+        guest_memory_detach(ctl, &memory);
+    roster_deinit(&roster);
+    return r;
+}
+
+static const struct option_description options[] = {
+    {"cr3", "ADDR", "translate by this page-table root; without it by the kernel's"},
+    {},
+};
+
+const struct verb verb_translate = {
+    .name = "translate",
+    .synopsis = "VM ADDR",
+    .summary = "walk the page tables for an address and show each level",
+    .min_words = 2,
+    .max_words = 2,
+    .options = options,
+    .run = run,
+};
