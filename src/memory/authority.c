@@ -1,0 +1,276 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* Construction of the authority, and which frame goes where. */
+#include "memory/authority.h"
+
+#include <assert.h>
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "memory/answer.h"
+#include "memory/command.h"
+#include "memory/state.h"
+#include "util/clock.h"
+#include "util/fds.h"
+
+/* --- looking from time to time ----------------------------------------------------------------- */
+
+void authority_rely(struct authority *authority) {
+    /* Without a timer the canary is still looked at before each write. */
+    if (!loop_timer_is_armed(&authority->look))
+        (void)loop_timer_set(&authority->look, clock_now() + AUTHORITY_LOOK_NS);
+}
+
+static void look(struct loop_timer *timer) {
+    struct authority *authority = container_of(timer, struct authority, look);
+    bool relied_on = false;
+
+    for (uint32_t slot = 1; slot <= authority->options.n_endpoints; slot++) {
+        struct memory_endpoint *endpoint = &authority->endpoints[slot];
+
+        if (memory_endpoint_is_relied_on(endpoint))
+            memory_endpoint_look(endpoint);
+        relied_on = relied_on || memory_endpoint_is_relied_on(endpoint);
+    }
+    if (relied_on)
+        authority_rely(authority);
+}
+
+/* --- the authority ----------------------------------------------------------------------------- */
+
+int authority_new(struct authority **authorityp, const struct authority_options *options) {
+    struct authority *authority;
+    int r;
+
+    if (options->n_endpoints == 0 || options->n_endpoints == UINT32_MAX)
+        return -EINVAL;
+    authority = calloc(1, sizeof(*authority));
+    if (!authority)
+        return -ENOMEM;
+    authority->options = *options;
+    authority->policy = options->policy;
+    authority->policy_version = 1;
+    list_init(&authority->clients);
+    loop_timer_init(&authority->look, options->loop, look);
+    authority->endpoints = calloc((size_t)options->n_endpoints + 1, sizeof(*authority->endpoints));
+    r = authority->endpoints
+            ? completions_init(&authority->completions, options->loop, command_write_done)
+            : -ENOMEM;
+    if (r < 0) {
+        free(authority->endpoints);
+        free(authority);
+        return r;
+    }
+    for (uint32_t slot = 0; slot <= options->n_endpoints; slot++)
+        memory_endpoint_init(&authority->endpoints[slot], authority, slot);
+    *authorityp = authority;
+    return 0;
+}
+
+struct authority *authority_free(struct authority *authority) {
+    if (!authority)
+        return NULL;
+    assert(list_is_empty(&authority->clients));
+    authority->stopping = true;
+    loop_timer_cancel(&authority->look);
+    for (uint32_t slot = 0; slot <= authority->options.n_endpoints; slot++)
+        authority->endpoints[slot].worker = worker_free(authority->endpoints[slot].worker);
+    completions_deinit(&authority->completions);
+    for (uint32_t slot = 0; slot <= authority->options.n_endpoints; slot++)
+        memory_endpoint_deinit(&authority->endpoints[slot]);
+    assert(authority->counters.attachments == 0);
+    free(authority->endpoints);
+    free(authority);
+    return NULL;
+}
+
+void authority_set_policy(struct authority *authority, const struct policy *policy) {
+    authority->policy = policy;
+    authority->policy_version++;
+}
+
+void authority_get_counters(const struct authority *authority,
+                            struct authority_counters *counters) {
+    *counters = authority->counters;
+}
+
+/* --- the bus ----------------------------------------------------------------------------------- */
+
+static void close_session(struct authority *authority, const uint8_t *session) {
+    struct authority_client *client;
+
+    list_for_each(client, &authority->clients, link) {
+        if (memcmp(client->session, session, sizeof(client->session)) != 0)
+            continue;
+        client->closed = true;
+        client_detach(client);
+    }
+}
+
+static void hear_of_fence(struct memory_endpoint *endpoint, const struct vmibus_frame *frame) {
+    uint64_t generation = frame->header.generation;
+
+    if (frame->header.kind == VMIBUS_KIND_FENCE_REVOKE) {
+        fences_revoke(&endpoint->fences, frame->fence_revoke.token, generation,
+                      memory_endpoint_drained, endpoint);
+        return;
+    }
+    if (!endpoint->open || endpoint->generation != generation || frame->fence_issue.token == 0)
+        return;
+    fences_issue(&endpoint->fences, &frame->fence_issue, generation, memory_endpoint_drained,
+                 endpoint);
+    authority_rely(endpoint->authority);
+}
+
+void authority_hear_link(struct authority *authority, const struct vmibus_frame *frame,
+                         const void *tail) {
+    const struct vmibus_header *header = &frame->header;
+    struct memory_endpoint *endpoint = authority_slot(authority, header->slot);
+
+    if (header->kind == VMIBUS_KIND_SESSION_CLOSED) {
+        close_session(authority, frame->session_closed.session);
+        return;
+    }
+    if (!endpoint)
+        return;
+    switch (header->kind) {
+    case VMIBUS_KIND_ENDPOINT_OPENED:
+        memory_endpoint_open(endpoint, header->generation, frame->endpoint_opened.uuid, tail,
+                             header->tail_length);
+        break;
+    case VMIBUS_KIND_ENDPOINT_CLOSED:
+        if (endpoint->generation == header->generation)
+            memory_endpoint_close(endpoint, frame->endpoint_closed.reason);
+        break;
+    case VMIBUS_KIND_FENCE_ISSUE:
+    case VMIBUS_KIND_FENCE_REVOKE:
+        hear_of_fence(endpoint, frame);
+        break;
+    default:
+        break;
+    }
+}
+
+/* --- clients ----------------------------------------------------------------------------------- */
+
+int authority_client_new(struct authority_client **clientp, struct authority *authority,
+                         const uint8_t *session, const struct principal *principal,
+                         struct account *account, enum vmibus_role role, authority_reply_fn reply,
+                         void *context) {
+    struct authority_client *client = calloc(1, sizeof(*client));
+
+    if (!client)
+        return -ENOMEM;
+    client->grants = calloc((size_t)authority->options.n_endpoints + 1, sizeof(*client->grants));
+    if (!client->grants) {
+        free(client);
+        return -ENOMEM;
+    }
+    client->authority = authority;
+    memcpy(client->session, session, sizeof(client->session));
+    client->principal = *principal;
+    client->account = account_ref(account);
+    client->role = role;
+    client->reply = reply;
+    client->context = context;
+    list_init(&client->attachments);
+    list_init(&client->jobs);
+    list_append(&authority->clients, &client->link);
+    *clientp = client;
+    return 0;
+}
+
+struct authority_client *authority_client_free(struct authority_client *client) {
+    struct job *job, *following;
+
+    if (!client)
+        return NULL;
+    list_for_each_safe(job, following, &client->jobs, client_link) {
+        list_unlink(&job->client_link);
+        job->client = NULL;
+    }
+    client_detach(client);
+    list_unlink(&client->link);
+    account_unref(client->account);
+    free(client->grants);
+    free(client);
+    return NULL;
+}
+
+uint32_t client_capabilities(struct authority_client *client,
+                             const struct memory_endpoint *endpoint) {
+    struct client_grant *grant = &client->grants[endpoint->slot];
+    const struct authority *authority = client->authority;
+
+    if (grant->policy_version != authority->policy_version ||
+        grant->generation != endpoint->generation)
+        *grant = (struct client_grant){
+            .policy_version = authority->policy_version,
+            .generation = endpoint->generation,
+            .capabilities = policy_evaluate(authority->policy, &client->principal, endpoint->name,
+                                            endpoint->uuid)
+                                .capabilities,
+        };
+    return grant->capabilities;
+}
+
+void client_answer(struct authority_client *client, struct vmibus_frame *answer,
+                   uint32_t command_flags, const void *tail, const int *fds) {
+    if (!answer_is_wanted(answer, command_flags))
+        return;
+    answer->header.timestamp = answer->ack.finished;
+    client->reply(client->context, answer, tail, fds);
+}
+
+static void refuse(struct authority_client *client, const struct vmibus_frame *frame,
+                   enum vmibus_error error, enum vmibus_reason reason, uint64_t received) {
+    struct vmibus_frame answer;
+
+    answer_begin(&answer, frame, received);
+    answer_refuse(&answer.ack, error, reason, frame->header.kind);
+    answer.ack.finished = clock_now();
+    client_answer(client, &answer, frame->header.flags, NULL, NULL);
+}
+
+static void submit_control(struct authority_client *client, const struct vmibus_frame *frame,
+                           const void *tail, uint64_t received) {
+    switch (frame->header.kind) {
+    case VMIBUS_KIND_CMD_MEMWRITE:
+        command_write(client, frame, tail, received);
+        break;
+    case VMIBUS_KIND_MEM_READ:
+    case VMIBUS_KIND_BUFFER:
+        refuse(client, frame, VMIBUS_ERROR_UNSUPPORTED, VMIBUS_REASON_NOT_BUILT, received);
+        break;
+    default:
+        refuse(client, frame, VMIBUS_ERROR_VALIDATION, VMIBUS_REASON_BAD_KIND, received);
+    }
+}
+
+static void submit_sensor(struct authority_client *client, const struct vmibus_frame *frame,
+                          const void *tail, const int *fds, uint64_t received) {
+    switch (frame->header.kind) {
+    case VMIBUS_KIND_MEM_LAYOUT:
+    case VMIBUS_KIND_MEM_ROOT:
+    case VMIBUS_KIND_MEM_END:
+    case VMIBUS_KIND_MEM_BUSY:
+        command_propose(client, frame, tail, fds, received);
+        break;
+    default:
+        refuse(client, frame, VMIBUS_ERROR_VALIDATION, VMIBUS_REASON_BAD_KIND, received);
+    }
+}
+
+void authority_client_submit(struct authority_client *client, const struct vmibus_frame *frame,
+                             const void *tail, const int *fds, uint64_t received) {
+    if (client->closed)
+        refuse(client, frame, VMIBUS_ERROR_DENIED, VMIBUS_REASON_BAD_SESSION, received);
+    else if (frame->header.kind == VMIBUS_KIND_MEM_ATTACH)
+        command_attach(client, frame, received);
+    else if (frame->header.kind == VMIBUS_KIND_MEM_RELEASE)
+        command_release(client, frame, received);
+    else if (client->role == VMIBUS_ROLE_SENSOR)
+        submit_sensor(client, frame, tail, fds, received);
+    else
+        submit_control(client, frame, tail, received);
+}

@@ -1,0 +1,105 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * The memory authority: the only code that holds writable RAM descriptors, the only one that hands out
+ * read-only ones, the only one that changes guest memory.
+ *
+ * It speaks in frames only, on three sides, so that it can live in the bus's process or in one of its
+ * own:
+ *   link     the bus tells endpoints, fences and ended sessions (ENDPOINT_OPENED, ENDPOINT_CLOSED,
+ *            FENCE_ISSUE, FENCE_REVOKE, SESSION_CLOSED); the authority answers with FENCE_DRAINED
+ *            and publishes MEMCTX and MEMCTX_INVALIDATED;
+ *   client   one per session: a control's CMD_MEMWRITE, MEM_ATTACH, MEM_RELEASE; a sensor's MEM_LAYOUT,
+ *            MEM_ROOT, MEM_END, MEM_BUSY, MEM_ATTACH, MEM_RELEASE.  Each is answered by one ACK;
+ *   opener   whatever has to be opened in the name of a process (opener.h).
+ * It believes none of them more than it must: a fence is checked against session, principal and token,
+ * a layout against the process's own mappings, a root against the tables in RAM.
+ *
+ * One thread owns an authority: the loop's.  Long writes run on a worker per endpoint, inside.
+ */
+#ifndef MEMORY_AUTHORITY_H
+#define MEMORY_AUTHORITY_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#include <vmibus/protocol.h>
+
+#include "policy/policy.h"
+#include "util/audit.h"
+#include "util/ledger.h"
+#include "util/loop.h"
+
+struct authority;
+struct authority_client;
+struct opener;
+
+/** What the authority tells the bus. */
+typedef void (*authority_link_fn)(void *context, const struct vmibus_frame *frame, const void *tail);
+
+/**
+ * What the authority answers a client: an ACK, its tail and descriptors (borrowed: duplicate what outlives the call).  The header's
+ * flags are those of the command: whoever passes the answer on leaves it out for NO_ACK.
+ */
+typedef void (*authority_reply_fn)(void *context, const struct vmibus_frame *frame, const void *tail, const int *fds);
+
+struct authority_options {
+    struct loop *loop;              /**< borrowed */
+    struct ledger *ledger;          /**< borrowed */
+    struct audit *audit;            /**< borrowed */
+    const struct opener *opener;    /**< borrowed */
+    const struct policy *policy;    /**< borrowed; see authority_set_policy() */
+    uint32_t incarnation;           /**< upper half of every epoch */
+    uint32_t n_endpoints;           /**< highest slot */
+    authority_link_fn link;
+    void *link_context;
+};
+
+/** Counters, for statistics. */
+struct authority_counters {
+    uint64_t writes;
+    uint64_t bytes_written;
+    uint64_t epochs_ended;
+    uint64_t attachments;   /**< now */
+};
+
+/** Makes an authority. 0 or a negative errno. */
+int authority_new(struct authority **authorityp, const struct authority_options *options);
+
+/** Frees it; every client must be gone. Waits for writes that are under way. Takes and returns NULL. */
+struct authority *authority_free(struct authority *authority);
+
+/** Replaces the policy; what it allows is looked up anew at each command. */
+void authority_set_policy(struct authority *authority, const struct policy *policy);
+
+/** Hears the bus. A frame that makes no sense is ignored: the bus is trusted, but may be older or newer. */
+void authority_hear_link(struct authority *authority, const struct vmibus_frame *frame, const void *tail);
+
+/**
+ * A session's channel to the authority.
+ * @param session   16 octets
+ * @param principal copied
+ * @param account   whom to charge; referenced
+ * @param role      what it may send
+ * @param reply     gets the answers, never from inside authority_client_free()
+ */
+int authority_client_new(struct authority_client **clientp, struct authority *authority, const uint8_t *session,
+                         const struct principal *principal, struct account *account, enum vmibus_role role,
+                         authority_reply_fn reply, void *context);
+
+/** Ends it: releases its attachments; writes under way are finished, their answers dropped. Takes and returns NULL. */
+struct authority_client *authority_client_free(struct authority_client *client);
+
+/**
+ * Executes or begins a command of the memory channel; exactly one ACK follows, perhaps before this returns, also for a
+ * command with the flag NO_ACK.
+ * @param frame validated as far as the definition of the wire goes
+ * @param tail  header.tail_length octets; borrowed, copied where it must outlive the call
+ * @param fds   header.fd_count descriptors; borrowed
+ * @param received CLOCK_MONOTONIC nanoseconds at which it was received
+ */
+void authority_client_submit(struct authority_client *client, const struct vmibus_frame *frame, const void *tail, const int *fds,
+                             uint64_t received);
+
+void authority_get_counters(const struct authority *authority, struct authority_counters *counters);
+
+#endif

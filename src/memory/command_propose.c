@@ -1,0 +1,242 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * What sensors propose: layouts, roots, ends of epochs, and that memory is being copied elsewhere.
+ * Nothing of it is believed that can be checked.
+ */
+#include <errno.h>
+#include <unistd.h>
+
+#include "memory/answer.h"
+#include "memory/command.h"
+#include "memory/gate.h"
+#include "memory/layout.h"
+#include "memory/root.h"
+#include "util/clock.h"
+
+static uint16_t refuse_errno(struct vmibus_ack *ack, int r) {
+    if (r == -ENOMEM)
+        return answer_refuse(ack, VMIBUS_ERROR_PRESSURE, VMIBUS_REASON_LIMIT_BYTES, 0);
+    return answer_refuse(ack, VMIBUS_ERROR_IO, VMIBUS_REASON_NONE, (uint64_t)-r);
+}
+
+/* --- MEM_LAYOUT -------------------------------------------------------------------------------- */
+
+/*
+ * Takes over a context that was proven. The same one again keeps its epoch, so that a sensor which
+ * looks twice ends nothing.
+ */
+static uint16_t adopt(struct memory_endpoint *endpoint, struct memctx *memctx,
+                      struct vmibus_ack *ack) {
+    struct memctx *old = endpoint->current;
+    int r;
+
+    if (old && memctx_is_same_layout(old, memctx) && memctx_is_same_backing(old, memctx)) {
+        memctx_unref(memctx);
+        ack->epoch = old->epoch;
+        return 0;
+    }
+    memctx->pending_reason = VMIBUS_REASON_BOOTING;
+    r = memory_endpoint_begin_epoch(endpoint, memctx);
+    if (r < 0)
+        return refuse_errno(ack, r);
+    ack->epoch = memctx->epoch;
+    memory_endpoint_publish(endpoint);
+    return 0;
+}
+
+static uint16_t refuse_layout(struct memory_endpoint *endpoint, int r,
+                              const struct layout_refusal *refusal, struct vmibus_ack *ack) {
+    if (r < 0)
+        return refuse_errno(ack, r);
+    answer_refuse(ack, (enum vmibus_error)r, (enum vmibus_reason)refusal->reason, refusal->value);
+    /* What the sensor says now does not hold, so what it said before need not hold any more. */
+    if (refusal->reason == VMIBUS_REASON_LAYOUT_UNPROVEN || refusal->reason == VMIBUS_REASON_EXIT) {
+        memory_endpoint_end_epoch(endpoint, refusal->reason);
+        memory_endpoint_publish_none(endpoint, refusal->reason);
+    }
+    return ack->error;
+}
+
+/* Whether the client may speak of a process: of this very one only whoever is in it. */
+static bool may_name(const struct authority_client *client, uint32_t pid) {
+    return pid != (uint32_t)getpid() || client->principal.pid == 0;
+}
+
+static uint16_t propose_layout(struct authority_client *client, struct memory_endpoint *endpoint,
+                               const struct vmibus_frame *frame, const void *tail, const int *fds,
+                               struct vmibus_ack *ack) {
+    const struct vmibus_mem_layout *body = &frame->mem_layout;
+    const struct layout_proposal proposal = {
+        .process = {.pid = body->pid, .start_time = body->start_time},
+        .ranges = tail,
+        .n_ranges = body->range_count,
+        .fds = fds,
+        .n_fds = frame->header.fd_count,
+        .account = client->account,
+    };
+    struct layout_refusal refusal;
+    struct memctx *memctx;
+    int r;
+
+    if (frame->header.tail_length != body->range_count * sizeof(struct vmibus_layout_range))
+        return answer_refuse(ack, VMIBUS_ERROR_VALIDATION, VMIBUS_REASON_BAD_LENGTH,
+                             frame->header.tail_length);
+    if (!may_name(client, body->pid))
+        return answer_refuse(ack, VMIBUS_ERROR_DENIED, VMIBUS_REASON_BAD_FIELD, body->pid);
+    r = layout_prove(&memctx, client->authority->options.opener, &proposal, &refusal);
+    if (r)
+        return refuse_layout(endpoint, r, &refusal, ack);
+    return adopt(endpoint, memctx, ack);
+}
+
+/* --- MEM_ROOT ---------------------------------------------------------------------------------- */
+
+static uint16_t refuse_root(struct vmibus_ack *ack, int r, uint64_t value) {
+    switch (r) {
+    case ROOT_MALFORMED:
+        return answer_refuse(ack, VMIBUS_ERROR_VALIDATION, VMIBUS_REASON_BAD_FIELD, value);
+    case ROOT_UNPROVEN:
+        return answer_refuse(ack, VMIBUS_ERROR_UNSUPPORTED, VMIBUS_REASON_ROOT_UNPROVEN, value);
+    default:
+        return refuse_errno(ack, r);
+    }
+}
+
+static void note_pending(struct memory_endpoint *endpoint, uint16_t reason) {
+    struct memctx *memctx = endpoint->current;
+
+    if (memctx->pending_reason == reason)
+        return;
+    memctx->pending_reason = reason;
+    memory_endpoint_publish(endpoint);
+}
+
+/* The guest was another one in between, whoever noticed: nothing found in the epoch holds any more. */
+static uint16_t end_stale(struct memory_endpoint *endpoint, uint16_t reason,
+                          struct vmibus_ack *ack) {
+    memory_endpoint_end_epoch(endpoint, reason);
+    return answer_refuse(ack, VMIBUS_ERROR_STALE_EPOCH, (enum vmibus_reason)reason, 0);
+}
+
+/* Looks at the current epoch; whether it is still there afterwards. */
+static bool still_holds(struct memory_endpoint *endpoint) {
+    memory_endpoint_look(endpoint);
+    return endpoint->current != NULL;
+}
+
+/* No root yet; where one is proven and its canary lives, the tables know better than the sensor. */
+static uint16_t propose_no_root(struct memory_endpoint *endpoint,
+                                const struct vmibus_mem_root *proposal, struct vmibus_ack *ack) {
+    if (proposal->reason == VMIBUS_REASON_CONFIDENTIAL) {
+        memory_endpoint_end_epoch(endpoint, VMIBUS_REASON_CONFIDENTIAL);
+        memory_endpoint_publish_none(endpoint, VMIBUS_REASON_CONFIDENTIAL);
+        return 0;
+    }
+    if (!memctx_is_ready(endpoint->current))
+        note_pending(endpoint, proposal->reason ? proposal->reason : VMIBUS_REASON_BOOTING);
+    else if (!still_holds(endpoint))
+        return answer_refuse(ack, VMIBUS_ERROR_STALE_EPOCH, endpoint->last_reason, 0);
+    return 0;
+}
+
+/* A root for an epoch that has one: it agrees, or the guest is not what it was. */
+static uint16_t compare_root(struct memory_endpoint *endpoint, const struct memctx_root *root,
+                             struct vmibus_ack *ack) {
+    if (!root_is_same(&endpoint->current->root, root))
+        return end_stale(endpoint, VMIBUS_REASON_RELOADED, ack);
+    if (!still_holds(endpoint))
+        return answer_refuse(ack, VMIBUS_ERROR_STALE_EPOCH, endpoint->last_reason, 0);
+    return 0;
+}
+
+static uint16_t propose_root(struct memory_endpoint *endpoint,
+                             const struct vmibus_mem_root *proposal, uint64_t now,
+                             struct vmibus_ack *ack) {
+    struct memctx_root root;
+    struct canary canary;
+    struct memctx *memctx;
+    uint64_t value = 0;
+    int r;
+
+    if (gate_epoch(endpoint, proposal->epoch, ack))
+        return ack->error;
+    ack->epoch = proposal->epoch;
+    memctx = endpoint->current;
+    if (proposal->cr3 == 0)
+        return propose_no_root(endpoint, proposal, ack);
+    r = root_prove(memctx, proposal, now, &root, &canary, &value);
+    if (r) {
+        refuse_root(ack, r, value);
+        if (memctx_is_ready(memctx)) {
+            if (!still_holds(endpoint))
+                return answer_refuse(ack, VMIBUS_ERROR_STALE_EPOCH, endpoint->last_reason, 0);
+        } else if (r == ROOT_UNPROVEN) {
+            note_pending(endpoint, VMIBUS_REASON_ROOT_UNPROVEN);
+        }
+        return ack->error;
+    }
+    if (memctx_is_ready(memctx))
+        return compare_root(endpoint, &root, ack);
+    memctx->root = root;
+    memctx->canary = canary;
+    atomic_store_explicit(&memctx->ready, true, memory_order_release);
+    memory_endpoint_publish(endpoint);
+    return 0;
+}
+
+/* --- MEM_END, MEM_BUSY ------------------------------------------------------------------------- */
+
+static uint16_t propose_end(struct memory_endpoint *endpoint, const struct vmibus_mem_end *body,
+                            struct vmibus_ack *ack) {
+    uint64_t epoch = body->epoch;
+
+    if (epoch == 0 && endpoint->current)
+        epoch = endpoint->current->epoch;
+    if (gate_epoch(endpoint, epoch, ack))
+        return ack->error;
+    ack->epoch = epoch;
+    memory_endpoint_end_epoch(endpoint, body->reason);
+    return 0;
+}
+
+/* Writes that are under way when it begins are not waited for: ACK.count tells how many. */
+static uint16_t propose_busy(struct memory_endpoint *endpoint, const struct vmibus_mem_busy *body,
+                             struct vmibus_ack *ack) {
+    uint16_t reason = VMIBUS_REASON_NONE;
+
+    if (body->busy > 1)
+        return answer_refuse(ack, VMIBUS_ERROR_VALIDATION, VMIBUS_REASON_BAD_FIELD, body->busy);
+    if (body->busy)
+        reason = body->reason == VMIBUS_REASON_SNAPSHOT ? VMIBUS_REASON_SNAPSHOT
+                                                        : VMIBUS_REASON_MIGRATION;
+    atomic_store_explicit(&endpoint->busy, reason, memory_order_release);
+    ack->count = endpoint->worker ? worker_jobs(endpoint->worker) : 0;
+    return 0;
+}
+
+void command_propose(struct authority_client *client, const struct vmibus_frame *frame,
+                     const void *tail, const int *fds, uint64_t received) {
+    struct memory_endpoint *endpoint;
+    struct vmibus_frame answer;
+    struct vmibus_ack *ack = &answer.ack;
+
+    answer_begin(&answer, frame, received);
+    if (gate_endpoint(client->authority, frame, &endpoint, ack) == 0) {
+        switch (frame->header.kind) {
+        case VMIBUS_KIND_MEM_LAYOUT:
+            propose_layout(client, endpoint, frame, tail, fds, ack);
+            break;
+        case VMIBUS_KIND_MEM_ROOT:
+            propose_root(endpoint, &frame->mem_root, received, ack);
+            break;
+        case VMIBUS_KIND_MEM_END:
+            propose_end(endpoint, &frame->mem_end, ack);
+            break;
+        case VMIBUS_KIND_MEM_BUSY:
+            propose_busy(endpoint, &frame->mem_busy, ack);
+            break;
+        }
+    }
+    answer.ack.finished = clock_now();
+    client_answer(client, &answer, frame->header.flags, NULL, NULL);
+}

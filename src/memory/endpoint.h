@@ -1,0 +1,84 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * What the memory authority knows of one endpoint slot: its occupant, the current memory context, the
+ * fences, whether writes are refused for now, and the worker for long ones.
+ *
+ * It begins and ends epochs, and tells the bus of each exactly once.
+ */
+#ifndef MEMORY_ENDPOINT_H
+#define MEMORY_ENDPOINT_H
+
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+#include <vmibus/protocol.h>
+
+#include "memory/authority.h"
+#include "memory/fence.h"
+#include "memory/memctx.h"
+#include "util/loop.h"
+
+struct worker;
+
+struct memory_endpoint {
+    struct authority *authority;
+    uint32_t slot;
+    bool open;
+    uint64_t generation;
+    uint8_t uuid[16];
+    char name[VMIBUS_NAME_BOUND + 1];
+
+    struct memctx *current;         /**< NULL: no epoch */
+    uint64_t last_epoch;            /**< the one that ended last */
+    uint16_t last_reason;           /**< why */
+    struct loop_source exit_source; /**< the process of the current epoch */
+
+    struct fences fences;
+    _Atomic uint16_t busy;          /**< why writes are refused; VMIBUS_REASON_NONE: they are not */
+    struct worker *worker;          /**< NULL until it is needed */
+};
+
+void memory_endpoint_init(struct memory_endpoint *endpoint, struct authority *authority,
+                          uint32_t slot);
+
+/** Frees what it has; nothing may be in flight. Tells nobody. */
+void memory_endpoint_deinit(struct memory_endpoint *endpoint);
+
+/** An occupant has come. */
+void memory_endpoint_open(struct memory_endpoint *endpoint, uint64_t generation,
+                          const uint8_t *uuid, const char *name, size_t name_length);
+
+/** It has gone: ends its epoch and its fences. */
+void memory_endpoint_close(struct memory_endpoint *endpoint, uint16_t reason);
+
+/**
+ * Begins an epoch, ending the one before.
+ * @param memctx its reference is consumed, also on failure
+ * @return 0, or a negative errno: then no epoch is current
+ */
+int memory_endpoint_begin_epoch(struct memory_endpoint *endpoint, struct memctx *memctx);
+
+/** Ends the current epoch, if there is one, and tells the bus. */
+void memory_endpoint_end_epoch(struct memory_endpoint *endpoint, uint16_t reason);
+
+/** Ends an epoch if it is the current one. */
+void memory_endpoint_end_epoch_of(struct memory_endpoint *endpoint, const struct memctx *memctx,
+                                  uint16_t reason);
+
+/** Publishes the current context. */
+void memory_endpoint_publish(struct memory_endpoint *endpoint);
+
+/** Publishes that there is none, and why. */
+void memory_endpoint_publish_none(struct memory_endpoint *endpoint, uint16_t reason);
+
+/** Looks at the backing and the whole canary of the current context; ends its epoch if they changed. */
+void memory_endpoint_look(struct memory_endpoint *endpoint);
+
+/** Whether somebody relies on the current context: it is attached, or somebody may write. */
+bool memory_endpoint_is_relied_on(const struct memory_endpoint *endpoint);
+
+/** Tells the bus that nothing is in flight under a token. A fence_drained_fn: context is the endpoint. */
+void memory_endpoint_drained(void *context, uint64_t generation, uint64_t token);
+
+#endif

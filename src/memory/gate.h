@@ -1,0 +1,52 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * The gates at receipt, in their order: shape, capability, endpoint, fence, epoch, busy, deadline.
+ * Each either lets a command pass or writes its refusal into the ACK and returns the error.  What may
+ * change between receipt and commit is asked again there (write.h).
+ */
+#ifndef MEMORY_GATE_H
+#define MEMORY_GATE_H
+
+#include <stdint.h>
+
+#include <vmibus/protocol.h>
+
+#include "memory/state.h"
+
+/** The endpoint that a command names, in the generation that it names. GONE. */
+uint16_t gate_endpoint(struct authority *authority, const struct vmibus_frame *frame,
+                       struct memory_endpoint **endpointp, struct vmibus_ack *ack);
+
+/**
+ * The same for a control, which has to have one of the capabilities there; who has them nowhere is not
+ * told whether the endpoint exists.
+ * @param any      one of these VMIBUS_CAP_ bits is needed
+ * @param all      each of these is needed
+ * @param named    the bit that a refusal names
+ */
+uint16_t gate_grant(struct authority_client *client, const struct vmibus_frame *frame,
+                    uint32_t any, uint32_t all, uint32_t named,
+                    struct memory_endpoint **endpointp, struct vmibus_ack *ack);
+
+/** The epoch that a command names is the current one. STALE_EPOCH: value is the current one, or 0. */
+uint16_t gate_epoch(const struct memory_endpoint *endpoint, uint64_t epoch,
+                    struct vmibus_ack *ack);
+
+/** When a command's deadline is, CLOCK_MONOTONIC nanoseconds; UINT64_MAX if it has none. */
+uint64_t gate_deadline(const struct vmibus_header *header);
+
+/** All gates of a CMD_MEMWRITE, and what they found out. */
+struct gate_passage {
+    struct memory_endpoint *endpoint;
+    struct fence *fence;
+    struct vmibus_guest_root root;  /**< levels 0: physical */
+    uint64_t deadline;
+    const uint8_t *expect;          /**< NULL, or len octets; as borrowed as frame and tail */
+    const uint8_t *source;          /**< len octets */
+};
+
+uint16_t gate_write(struct authority_client *client, const struct vmibus_frame *frame,
+                    const void *tail, uint64_t now, struct gate_passage *passage,
+                    struct vmibus_ack *ack);
+
+#endif

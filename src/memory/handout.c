@@ -1,0 +1,51 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#include "memory/handout.h"
+
+#include <errno.h>
+#include <sys/stat.h>
+
+#include <vmibus/protocol.h>
+
+int handout_tighten(const struct opener *opener, int fd) {
+    struct stat st;
+
+    if (fstat(fd, &st) < 0)
+        return -errno;
+    if (st.st_nlink != 0 || (st.st_mode & (S_IRWXG | S_IRWXO)) == 0)
+        return 0;
+    (void)opener->tighten(opener, fd, HANDOUT_MODE);
+    return 0;
+}
+
+/*
+ * The group's bits count for everybody: where an access control list exists they are its mask, and
+ * one without them grants nothing to anybody but the owner (acl(5)).
+ */
+static uint16_t foreign_refusal(const struct stat *st) {
+    if ((st->st_mode & (S_IWGRP | S_IWOTH)) == 0)
+        return VMIBUS_REASON_NONE;
+    return st->st_nlink == 0 ? VMIBUS_REASON_REOPENABLE : VMIBUS_REASON_NAMED_FILE;
+}
+
+int handout_refusal_to_foreign(int fd, uint16_t *reason) {
+    struct stat st;
+
+    if (fstat(fd, &st) < 0)
+        return -errno;
+    *reason = foreign_refusal(&st);
+    return 0;
+}
+
+int handout_refusal(int fd, const struct principal *receiver, uint32_t capabilities,
+                    uint16_t *reason) {
+    struct stat st;
+
+    if (fstat(fd, &st) < 0)
+        return -errno;
+    if (receiver->uid == 0 || receiver->uid == st.st_uid)
+        *reason = capabilities & VMIBUS_CAP_RAM_FD_OWNER ? VMIBUS_REASON_NONE
+                                                         : VMIBUS_REASON_REOPENABLE;
+    else
+        *reason = foreign_refusal(&st);
+    return 0;
+}

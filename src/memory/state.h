@@ -1,0 +1,72 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* The authority and its clients, as their parts share them. The loop's thread only. */
+#ifndef MEMORY_STATE_H
+#define MEMORY_STATE_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "memory/authority.h"
+#include "memory/endpoint.h"
+#include "memory/worker.h"
+#include "policy/principal.h"
+#include "util/list.h"
+
+/** While somebody relies on a context, it is looked at so often: the bound on noticing kexec or loadvm. */
+#define AUTHORITY_LOOK_NS UINT64_C(1000000000)
+
+struct authority {
+    struct authority_options options;
+    const struct policy *policy;
+    uint64_t policy_version;            /**< rises with each policy */
+    uint32_t epochs;                    /**< given out */
+    struct memory_endpoint *endpoints;  /**< n_endpoints + 1, by slot */
+    struct list clients;
+    struct completions completions;
+    struct loop_timer look;
+    bool stopping;                      /**< being freed: workers are ended in order */
+    struct authority_counters counters;
+};
+
+/** What a client may do on an endpoint, remembered. */
+struct client_grant {
+    uint64_t policy_version;    /**< 0: not looked up */
+    uint64_t generation;        /**< of the endpoint */
+    uint32_t capabilities;
+};
+
+struct authority_client {
+    struct authority *authority;
+    struct list link;
+    uint8_t session[16];
+    bool closed;                        /**< the bus said that the session has ended */
+    struct principal principal;
+    struct account *account;            /**< referenced */
+    enum vmibus_role role;
+    authority_reply_fn reply;
+    void *context;
+    struct list attachments;
+    struct list jobs;                   /**< writes of its on workers */
+    struct client_grant *grants;        /**< n_endpoints + 1, by slot */
+};
+
+/** The endpoint of a slot, or NULL if there is no such slot. */
+static inline struct memory_endpoint *authority_slot(struct authority *authority, uint32_t slot) {
+    if (slot == 0 || slot > authority->options.n_endpoints)
+        return NULL;
+    return &authority->endpoints[slot];
+}
+
+/** What a client may do on an occupied endpoint: VMIBUS_CAP_ bits. */
+uint32_t client_capabilities(struct authority_client *client,
+                             const struct memory_endpoint *endpoint);
+
+/** Sees to it that contexts which somebody relies on are looked at from time to time. */
+void authority_rely(struct authority *authority);
+
+/** Gives a client an answer; the client may be gone afterwards. */
+void client_answer(struct authority_client *client, struct vmibus_frame *answer,
+                   uint32_t command_flags, const void *tail, const int *fds);
+
+#endif

@@ -1,0 +1,54 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * Reading a sealed RAM file by plain loads, without a system call.
+ *
+ * A load from a hole of a mapping allocates the page and so grows the host; pread(2) does not.  A view
+ * therefore loads only from pages that the file is known to hold (lseek(2), SEEK_DATA), and remembers
+ * each page's answer for a short while only: a guest's balloon may give the page back.  A load beyond
+ * the end of a file raises SIGBUS, so there is no view of a file that is not sealed against shrinking.
+ *
+ * The loop's thread only.
+ */
+#ifndef MEMORY_VIEW_H
+#define MEMORY_VIEW_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#define VIEW_PAGE UINT64_C(4096)
+#define VIEW_CACHE 256u
+#define VIEW_TRUST_NS UINT64_C(100000000) /* how long a page once seen to hold data is believed */
+
+/** All zeros: no view. */
+struct view {
+    const uint8_t *map;
+    uint64_t size;
+    struct view_page {
+        uint64_t offset;    /**< of a page that holds data */
+        uint64_t until;     /**< CLOCK_MONOTONIC nanoseconds up to which that is believed */
+    } *pages;               /**< VIEW_CACHE of them */
+};
+
+/**
+ * Maps a file that is sealed against shrinking, read-only.
+ * @param fd   borrowed, here and later
+ * @param size octets; the file is at least so long
+ * @return 0 or a negative errno; then there is no view and the file is read by pread(2)
+ */
+int view_init(struct view *view, int fd, uint64_t size);
+
+void view_deinit(struct view *view);
+
+/**
+ * Reads octets that lie in one page; a hole reads as zeros. Eight aligned octets are one load.
+ * @param fd  the file of the view, whose file position nobody uses
+ * @param now CLOCK_MONOTONIC nanoseconds
+ */
+void view_read(struct view *view, int fd, uint64_t offset, void *buffer, size_t len, uint64_t now);
+
+static inline bool view_is_there(const struct view *view) {
+    return view->map != NULL;
+}
+
+#endif

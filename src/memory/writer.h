@@ -1,0 +1,28 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * The only place that changes guest memory.
+ *
+ * Shared RAM is written through its file.  Private memory, huge pages (whose pwrite(2) says EINVAL) and
+ * files that we may only read are written through /proc/PID/mem, held open: it reaches one address
+ * space and dies with it.  Long stretches of this very process's memory, which cannot be recycled under
+ * us, go by process_vm_writev(2), which alone may block on userfaultfd(2): hence never on the loop's
+ * thread.
+ */
+#ifndef MEMORY_WRITER_H
+#define MEMORY_WRITER_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#include "memory/memctx.h"
+
+/**
+ * Writes octets that lie in one range.
+ * @param skip octets of the range before them
+ * @param done receives how many were written, also on failure
+ * @return 0, -ESRCH (the process is gone), -EACCES (there is no way to write it) or a negative errno
+ */
+int writer_write(const struct memctx *memctx, size_t range, uint64_t skip, const uint8_t *source,
+                 size_t len, size_t *done);
+
+#endif
