@@ -195,7 +195,10 @@ struct vmibus_sensor_module {
     /** It is gone; the handle ends with the return. */
     void (*endpoint_vanished)(void *instance, void *userdata);
 
-    /** A memctx of an attached-to endpoint was published, or ended (state NONE). May be NULL. */
+    /**
+     * A memctx of an endpoint, offered or appeared, was published, or ended (state NONE): the authority may end an epoch by
+     * itself. May be NULL.
+     */
     void (*memctx_changed)(void *instance, void *userdata, const struct vmibus_memctx *memctx);
 };
 

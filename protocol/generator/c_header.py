@@ -1,6 +1,9 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """<vmibus/protocol.h>: the wire as C structures, checked by the compiler that uses them."""
 
+import functools
+import operator
+
 from generator.output import c_comment, c_file_comment
 
 SCALAR_TYPES = {"u8": "uint8_t", "u16": "uint16_t", "u32": "uint32_t", "u64": "uint64_t", "s32": "int32_t"}
@@ -126,6 +129,10 @@ def _enumeration(table):
         else:
             number = str(value.number)
         lines += _member_lines_of_enum(f"{constant_name(table, value)} = {number},", value.doc)
+    if table.is_flags:
+        every = functools.reduce(operator.or_, (value.number for value in table.values))
+        prefix = constant_name(table, table.values[0]).removesuffix(table.values[0].name)
+        lines += _member_lines_of_enum(f"{prefix}ALL = {every:#x}u,", "Every bit there is.")
     return lines + ["};", ""]
 
 
@@ -146,7 +153,7 @@ def _frame_doc(frame):
 def _whole_frame(definition):
     lines = ["/** One frame as it travels; frames without fields have no structure of their own. */",
              "struct vmibus_frame {", "    struct vmibus_header header;", "    union {",
-             f"        uint8_t body[VMIBUS_BODY_SIZE];"]
+             "        uint8_t body[VMIBUS_BODY_SIZE];"]
     lines += [f"        {frame_struct(frame)} {frame.member};" for frame in definition.frames if frame.fields]
     lines += ["    };", "};",
               "VMIBUS_PROTOCOL_FIELD(struct vmibus_frame, body, VMIBUS_HEADER_SIZE);",

@@ -47,6 +47,9 @@ struct binding *binding_free(struct binding *binding) {
 void binding_bid_farewell(struct binding *binding, struct event *event) {
     struct control *control = binding->control;
 
+    /* What a replay has overtaken is known here only. */
+    if (binding->n_queued)
+        outbox_withdraw(&control->outbox, binding->endpoint->slot, binding->endpoint->generation, UINT64_MAX, binding->floor);
     if (!binding->announced || !(binding->kinds & VMIBUS_KIND_BIT(VMIBUS_KIND_ROSTER))) {
         binding_free(binding);
         return;
@@ -69,16 +72,25 @@ static void binding_set_kinds(struct binding *binding, uint64_t kinds) {
 }
 
 void binding_set_grant(struct binding *binding, struct grant grant) {
+    uint64_t kinds = binding->kinds & bus_kinds_granted(binding->control->bus, grant.capabilities);
+
     binding->grant = grant;
-    binding_set_kinds(binding, binding->kinds & bus_kinds_granted(binding->control->bus, grant.capabilities));
+    if (kinds == binding->kinds)
+        return;
+    binding_set_kinds(binding, kinds);
+    binding->n_queued -=
+        outbox_withdraw(&binding->control->outbox, binding->endpoint->slot, binding->endpoint->generation, kinds, 0);
 }
 
 /*
- * Marks retained state to be replayed.  A replay goes before the lanes; were other retained state of the same endpoint still
- * waiting there, it would be overtaken.  So all of it is replayed then, and what waits is superseded.
+ * Marks retained state to be replayed.  A replay may go before the lanes; were other retained state of the same endpoint still
+ * waiting there, it would be overtaken.  So all that has not been told yet is replayed then, and what waits is superseded.
  */
 static void binding_mark_stale(struct binding *binding, unsigned retained) {
-    binding->stale |= (uint8_t)(binding->n_queued ? (1u << N_RETAINED) - 1 : 1u << retained);
+    binding->stale |= (uint8_t)(1u << retained);
+    for (unsigned i = 0; binding->n_queued && i < N_RETAINED; i++)
+        if (binding->endpoint->retained[i].frame.header.publication > binding->floor)
+            binding->stale |= (uint8_t)(1u << i);
     if (!list_is_linked(&binding->replay_link))
         list_append(&binding->control->outbox.replays, &binding->replay_link);
 }
@@ -93,8 +105,10 @@ void binding_subscribe(struct binding *binding, uint64_t kinds) {
     for (unsigned i = 0; i < N_RETAINED; i++) {
         const struct retained *retained = &endpoint->retained[i];
 
-        if (retained->present && fresh & VMIBUS_KIND_BIT(retained->frame.header.kind))
+        if (retained->present && fresh & VMIBUS_KIND_BIT(retained->frame.header.kind)) {
             binding_mark_stale(binding, i);
+            outbox_hurry_head(&binding->control->outbox);
+        }
     }
 }
 
@@ -161,9 +175,17 @@ bool binding_take_replay(struct binding *binding, struct vmibus_frame *frame, st
     return oldest != NULL;
 }
 
-bool binding_settle(struct binding *binding, const struct vmibus_header *header) {
+bool binding_settle(struct binding *binding, const struct vmibus_frame *frame) {
+    const struct vmibus_header *header = &frame->header;
+    int retained = retained_kind_of(frame);
+
     if (binding->endpoint->generation != header->generation)
         return false;
     binding->n_queued--;
-    return header->publication <= binding->floor;
+    if (header->publication <= binding->floor)
+        return true;
+    binding->floor = header->publication;
+    if (binding->endpoint->retained[retained].frame.header.publication == header->publication)
+        binding->stale &= (uint8_t)~(1u << retained);
+    return false;
 }

@@ -31,7 +31,7 @@ struct binding {
     struct list replay_link;    /**< outbox->replays, while stale is not 0 */
     uint8_t stale;              /**< bits of enum retained_kind to replay */
     bool announced;             /**< the control was told of the endpoint */
-    uint64_t floor;             /**< retained state up to this publication has been told by replay */
+    uint64_t floor;             /**< retained state up to this publication has been told, or superseded */
     uint32_t n_queued;          /**< retained state that waits in the lanes */
     struct delivery farewell;
 };
@@ -45,7 +45,7 @@ struct binding *binding_free(struct binding *binding);
 /** The endpoint goes: its ROSTER event is the last thing that is delivered, if the control had been told of it. */
 void binding_bid_farewell(struct binding *binding, struct event *event);
 
-/** Replaces the grant; kinds that it does not cover any more are not delivered from now on. */
+/** Replaces the grant; kinds that it does not cover any more are not delivered from now on, not even what waits. */
 void binding_set_grant(struct binding *binding, struct grant grant);
 
 /** Sets the kinds subscribed; retained state of kinds that are new is replayed. */
@@ -63,7 +63,7 @@ void binding_drop(struct binding *binding, const struct vmibus_frame *frame);
  */
 bool binding_take_replay(struct binding *binding, struct vmibus_frame *frame, struct tail **tailp);
 
-/** A piece of retained state left the lanes. Returns whether a replay superseded it, so that it must not be delivered. */
-bool binding_settle(struct binding *binding, const struct vmibus_header *header);
+/** A piece of retained state left the lanes. Returns whether something newer was told already, so that it must not be delivered. */
+bool binding_settle(struct binding *binding, const struct vmibus_frame *frame);
 
 #endif

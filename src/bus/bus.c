@@ -34,9 +34,14 @@ uint64_t bus_kinds_granted(const struct bus *bus, uint32_t capabilities) {
 
 static int reserve(struct bus *bus) {
     const struct bus_options *options = &bus->options;
-    /* Per connection: commands being executed, their answers and those of refused ones; and what tells of lost leases and errors. */
-    size_t answers = (size_t)options->n_connections * (3 * (size_t)options->commands + LEASE_CLASSES + 1) + options->n_endpoints;
-    size_t events = bus->policy->limits_total[RESOURCE_EVENTS];
+    const uint64_t *limits = bus->policy->limits_total;
+    /*
+     * Per connection: commands being executed, their answers and those of refused ones, what tells of the connection's own end, and
+     * one removal of each endpoint.  Leases and places in their queues may all end at once.
+     */
+    size_t answers = (size_t)options->n_connections * (3 * (size_t)options->commands + 1 + options->n_endpoints + 1) +
+                     limits[RESOURCE_LEASES] + limits[RESOURCE_WAITERS];
+    size_t events = limits[RESOURCE_EVENTS];
     int r;
 
     bus->endpoints = calloc(bus->n_endpoints + 1, sizeof(struct endpoint *));
@@ -101,12 +106,6 @@ struct bus *bus_free(struct bus *bus) {
 
 /* Leases whose class the holder may not have any more end with the policy that allowed them. */
 static void revoke_ungranted(struct bus *bus) {
-    static const uint32_t needed[LEASE_CLASSES] = {
-        VMIBUS_CAP_INPUT,
-        VMIBUS_CAP_POWER | VMIBUS_CAP_PAUSE,
-        VMIBUS_CAP_MEM_WRITE,
-    };
-
     for (uint32_t slot = 1; slot <= bus->n_endpoints; slot++) {
         struct endpoint *endpoint = bus->endpoints[slot];
 
@@ -117,7 +116,7 @@ static void revoke_ungranted(struct bus *bus) {
             if (lease->state != VMIBUS_LEASE_STATE_HELD)
                 continue;
             binding = control_binding(lease->holder, slot, endpoint->generation);
-            if (!binding || !(binding->grant.capabilities & needed[i]))
+            if (!binding || !(binding->grant.capabilities & lease_capabilities(lease->lease_class)))
                 lease_revoke(lease, VMIBUS_REASON_NO_CAPABILITY);
         }
     }
@@ -183,12 +182,20 @@ struct endpoint *bus_endpoint(const struct bus *bus, uint32_t slot, uint64_t gen
     return endpoint && endpoint->generation == generation ? endpoint : NULL;
 }
 
+bool bus_has_token(const struct bus *bus) {
+    return bus->last_token < UINT32_MAX;
+}
+
 uint64_t bus_next_token(struct bus *bus) {
-    assert(bus->last_token < UINT32_MAX);
+    assert(bus_has_token(bus));
     return (uint64_t)bus->options.incarnation << 32 | ++bus->last_token;
 }
 
+bool bus_has_generation(const struct bus *bus) {
+    return bus->last_generation < UINT32_MAX;
+}
+
 uint64_t bus_next_generation(struct bus *bus) {
-    assert(bus->last_generation < UINT32_MAX);
+    assert(bus_has_generation(bus));
     return (uint64_t)bus->options.incarnation << 32 | ++bus->last_generation;
 }

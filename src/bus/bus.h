@@ -6,6 +6,7 @@
 #ifndef BUS_BUS_H
 #define BUS_BUS_H
 
+#include <stdbool.h>
 #include <stdint.h>
 
 #include <vmibus/protocol.h>
@@ -85,7 +86,6 @@ struct bus {
     struct command_table commands;
     struct bus_counters counters;
     uint64_t kinds_by_capability[32];
-    uint64_t kinds_free;            /**< kinds that need no capability */
 };
 
 /** Makes a bus. 0 or a negative errno. */
@@ -109,10 +109,16 @@ struct endpoint *bus_endpoint(const struct bus *bus, uint32_t slot, uint64_t gen
 /** The event kinds that these capabilities allow to hear (VMIBUS_KIND_BITs). */
 uint64_t bus_kinds_granted(const struct bus *bus, uint32_t capabilities);
 
-/** A new token: higher than all before. */
+/** Whether this incarnation has tokens left: there are 2^32 - 1. */
+bool bus_has_token(const struct bus *bus);
+
+/** A new token: higher than all before. There must be one. */
 uint64_t bus_next_token(struct bus *bus);
 
-/** A new generation: never used before. */
+/** Whether this incarnation has generations left: there are 2^32 - 1. */
+bool bus_has_generation(const struct bus *bus);
+
+/** A new generation: never used before. There must be one. */
 uint64_t bus_next_generation(struct bus *bus);
 
 #endif

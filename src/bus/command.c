@@ -56,6 +56,7 @@ static struct command *command_take(struct command_table *table) {
     command->sensor = NULL;
     command->lease = NULL;
     command->tail = NULL;
+    command->account = NULL;
     command->charge = (struct charge){};
     command->audit = 0;
     list_init(&command->control_link);
@@ -74,6 +75,7 @@ static void command_give(struct command *command) {
     list_unlink(&command->endpoint_link);
     command->tail = tail_unref(command->tail);
     charge_release(&command->charge);
+    command->account = account_unref(command->account);
     list_prepend(&table->free, &command->control_link);
     table->n_in_use--;
 }
@@ -190,6 +192,7 @@ void command_begin(struct control *control, struct endpoint *endpoint, struct le
     }
     command->endpoint = endpoint;
     command->control = control;
+    command->account = account_ref(control->account);
     command->lease = lease;
     command->frame = *frame;
     command->received = received;
@@ -266,12 +269,19 @@ void command_drop_control(struct control *control) {
         list_unlink(&command->control_link);
         control->n_commands--;
         command->control = NULL;
-        charge_release(&command->charge); /* the account may go; the command itself stays bounded by the table */
         if (command->sensor)
             command_cancel(command);
         else
             command_end_with(command, VMIBUS_ERROR_GONE, VMIBUS_REASON_DISCONNECTED, 0);
     }
+}
+
+void command_drop_waiting(struct lease *lease, enum vmibus_reason reason) {
+    struct command *command, *following;
+
+    list_for_each_safe(command, following, &lease->endpoint->commands, endpoint_link)
+        if (command->lease == lease && !command->sensor)
+            command_end_with(command, VMIBUS_ERROR_STALE_TOKEN, reason, lease->lease_class);
 }
 
 void command_drop_endpoint(struct endpoint *endpoint, struct sensor *sensor) {

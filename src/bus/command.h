@@ -29,6 +29,7 @@ struct command {
     struct lease *lease;        /**< under whose token it runs; NULL: none (INPUT_RELEASE) */
     struct list control_link;
     struct list endpoint_link;
+    struct account *account;    /**< referenced: the charge may outlive the control; NULL: the bus's own command */
     struct charge charge;
     struct loop_timer timer;    /**< not-before */
     struct vmibus_frame frame;
@@ -66,6 +67,9 @@ void command_complete(struct bus *bus, struct sensor *sensor, uint64_t id, const
 
 /** The control goes: what waits is dropped, what runs is cancelled. */
 void command_drop_control(struct control *control);
+
+/** The lease has ended: answers what waits for its time under it STALE_TOKEN. */
+void command_drop_waiting(struct lease *lease, enum vmibus_reason reason);
 
 /** Answers all commands of an endpoint, or only those at one of its sensors (NULL: all), GONE. */
 void command_drop_endpoint(struct endpoint *endpoint, struct sensor *sensor);

@@ -86,10 +86,9 @@ int control_init(struct control *control, struct bus *bus, const struct principa
     return r;
 }
 
-static void unbind(struct control *control, struct binding *binding) {
+static void unbind(struct binding *binding) {
     struct endpoint *endpoint = binding->endpoint;
 
-    (void)control;
     binding_free(binding);
     endpoint_update_demand(endpoint);
 }
@@ -106,12 +105,18 @@ void control_deinit(struct control *control) {
     bus_tell_link(bus, NULL, &closed, NULL);
     for (uint32_t slot = 0; control->bindings && slot <= bus->n_endpoints; slot++)
         if (control->bindings[slot])
-            unbind(control, control->bindings[slot]);
+            unbind(control->bindings[slot]);
     outbox_deinit(&control->outbox);
     free(control->bindings);
     list_unlink(&control->link);
     bus->n_controls--;
     account_unref(control->account);
+}
+
+/* The grant is gone: also what waits to be told is not told any more. */
+static void withdraw(struct control *control, struct binding *binding) {
+    outbox_withdraw(&control->outbox, binding->endpoint->slot, binding->endpoint->generation, 0, 0);
+    unbind(binding);
 }
 
 void control_renew_grants(struct control *control) {
@@ -129,10 +134,16 @@ void control_renew_grants(struct control *control) {
         if (binding && grant.capabilities)
             binding_set_grant(binding, grant);
         else if (binding)
-            unbind(control, binding);
+            withdraw(control, binding);
         else
             (void)control_bind(control, endpoint); /* without memory it stays denied */
+        /* More may be allowed now of what was asked for before. */
+        if (control->bindings[slot])
+            binding_subscribe(control->bindings[slot], subscription_kinds(control, endpoint));
+        endpoint_update_demand(endpoint);
     }
+    if (!outbox_is_empty(&control->outbox))
+        control_wake(control);
 }
 
 struct binding *control_binding(const struct control *control, uint32_t slot, uint64_t generation) {
@@ -156,6 +167,10 @@ static bool take_replay(struct control *control, struct control_item *item) {
     return false;
 }
 
+static bool take_head(struct control *control, struct control_item *item) {
+    return outbox_take_gap(&control->outbox, &item->frame) || take_replay(control, item);
+}
+
 /* Whether a delivery that leaves the lanes is still to be told. */
 static bool still_wanted(struct control *control, const struct delivery *delivery) {
     const struct event *event = delivery->event;
@@ -165,7 +180,7 @@ static bool still_wanted(struct control *control, const struct delivery *deliver
     if (retained_kind_of(&event->frame) < 0 || delivery->farewell || delivery->answer)
         return true;
     binding = control->bindings[header->slot];
-    if (binding && binding_settle(binding, header)) {
+    if (binding && binding_settle(binding, &event->frame)) {
         control->bus->counters.coalesced++;
         return false;
     }
@@ -194,8 +209,12 @@ static bool take_lanes(struct control *control, struct control_item *item) {
 bool control_take(struct control *control, struct control_item *item) {
     item->tail = NULL;
     item->fds = NULL;
-    if (!outbox_take_gap(&control->outbox, &item->frame) && !take_replay(control, item) && !take_lanes(control, item))
+    if (control->ended)
         return false;
+    if (!(outbox_head_is_due(&control->outbox) && take_head(control, item)) && !take_lanes(control, item) &&
+        !take_head(control, item))
+        return false;
+    control->ended = item->frame.header.kind == VMIBUS_KIND_ERROR;
     item->frame.header.delivery = ++control->outbox.sequence;
     control->bus->counters.delivered++;
     return true;
@@ -233,9 +252,11 @@ static void ack_frame(struct vmibus_frame *frame, const struct vmibus_header *co
 }
 
 /* An answer that could not take along what it promised says why instead. */
-static void answer_failed(struct event *event, int r) {
+static void answer_failed(struct event *event, const struct account *account, int r) {
     struct vmibus_ack *ack = &event->frame.ack;
 
+    event->fds = event_fds_free(event->fds);
+    event->frame.header.fd_count = 0;
     ack->count = 0;
     if (r < 0) {
         ack->error = VMIBUS_ERROR_IO;
@@ -244,6 +265,7 @@ static void answer_failed(struct event *event, int r) {
     } else {
         ack->error = r == CHARGE_QUOTA ? VMIBUS_ERROR_QUOTA : VMIBUS_ERROR_PRESSURE;
         ack->reason = VMIBUS_REASON_LIMIT_FDS;
+        ack->value = (r == CHARGE_QUOTA ? account->limit : account->ledger->limit)[RESOURCE_FDS];
     }
 }
 
@@ -281,7 +303,7 @@ void control_answer(struct control *control, const struct vmibus_header *command
     if (r == 0)
         r = event_set_tail(event, tail, tail_length);
     if (r)
-        answer_failed(event, r);
+        answer_failed(event, control->account, r);
     outbox_push_answer(&control->outbox, event);
     control_wake(control);
 }
@@ -415,12 +437,7 @@ static void submit_query(const struct submission *submission) {
 
 static void submit_lease(const struct submission *submission) {
     const struct vmibus_cmd_lease *command = &submission->frame->cmd_lease;
-    static const uint32_t capabilities[] = {
-        [VMIBUS_LEASE_CLASS_INPUT] = VMIBUS_CAP_INPUT,
-        [VMIBUS_LEASE_CLASS_POWER] = VMIBUS_CAP_POWER | VMIBUS_CAP_PAUSE,
-        [VMIBUS_LEASE_CLASS_MEMWRITE] = VMIBUS_CAP_MEM_WRITE,
-    };
-    uint32_t needed = capabilities[command->lease_class];
+    uint32_t needed = lease_capabilities((enum vmibus_lease_class)command->lease_class);
 
     if (!(submission->binding->grant.capabilities & needed)) {
         submission_refuse(submission, VMIBUS_ERROR_DENIED, VMIBUS_REASON_NO_CAPABILITY, needed & -needed);

@@ -41,6 +41,7 @@ struct control {
     struct binding **bindings;      /**< by slot; NULL where the grant is empty */
     uint32_t n_farewells;
     bool failed;
+    bool ended;                     /**< the ERROR was taken: nothing follows it */
     struct list subscriptions;
     struct list leases;             /**< held */
     struct list waiters;            /**< places in lease queues */

@@ -44,7 +44,7 @@ static uint32_t free_slot(struct bus *bus) {
 
 /* --- providers --------------------------------------------------------------------------------- */
 
-static void choose_active(struct endpoint *endpoint) {
+void endpoint_choose_active(struct endpoint *endpoint) {
     for (unsigned i = 0; i < N_GROUPS; i++) {
         struct provider *provider, *chosen = NULL;
         uint32_t group = 1u << i;
@@ -79,7 +79,7 @@ int endpoint_add_provider(struct endpoint *endpoint, struct sensor *sensor, uint
     sensor->n_endpoints++;
 found:
     provider->groups = groups;
-    choose_active(endpoint);
+    endpoint_choose_active(endpoint);
     return 0;
 }
 
@@ -94,8 +94,6 @@ static void provider_free(struct provider *provider) {
 static bool has_other_provider(const struct endpoint *endpoint, const struct provider *leaving) {
     const struct provider *provider;
 
-    if (!leaving->groups)
-        return true;
     list_for_each(provider, &endpoint->providers, endpoint_link)
         if (provider != leaving && provider->groups)
             return true;
@@ -111,7 +109,7 @@ void endpoint_remove_provider(struct provider *provider, enum vmibus_reason reas
         return;
     }
     provider_free(provider);
-    choose_active(endpoint);
+    endpoint_choose_active(endpoint);
     command_drop_endpoint(endpoint, sensor);
     endpoint_publish_roster(endpoint, VMIBUS_ROSTER_CHANGE_ADDED);
 }
@@ -192,6 +190,9 @@ void endpoint_publish(struct endpoint *endpoint, struct vmibus_frame *frame, con
     event->frame.header.tail_length = frame->header.tail_length;
     fan_out(endpoint, event);
     if (frame->header.kind == VMIBUS_KIND_MEMCTX) {
+        /* Only the last is remembered, so it supersedes the one before where that still waits. */
+        if (endpoint->memctx_event)
+            endpoint->memctx_event->withdrawn = true;
         event_unref(endpoint->memctx_event);
         endpoint->memctx_event = event_ref(event);
     }
@@ -294,7 +295,7 @@ int endpoint_new(struct endpoint **endpointp, struct bus *bus, const struct endp
     uint32_t slot = free_slot(bus);
     int r;
 
-    if (!slot)
+    if (!slot || !bus_has_generation(bus))
         return VMIBUS_ERROR_PRESSURE;
     endpoint = endpoint_allocate(bus, slot);
     if (!endpoint)
@@ -361,9 +362,12 @@ struct endpoint *endpoint_free(struct endpoint *endpoint, enum vmibus_reason rea
     bus = endpoint->bus;
     if (endpoint->slot)
         bus_tell_link(bus, endpoint, &closed, NULL);
-    command_drop_endpoint(endpoint, NULL);
+    /* Leases first, so that nobody in line is let in by a command that ends. */
     for (unsigned i = 0; i < LEASE_CLASSES; i++)
         lease_deinit(&endpoint->leases[i]);
+    command_drop_endpoint(endpoint, NULL);
+    if (endpoint->memctx_event)
+        endpoint->memctx_event->withdrawn = true;
     bid_farewell(endpoint);
     while (!list_is_empty(&endpoint->providers))
         provider_free(list_first(&endpoint->providers, struct provider, endpoint_link));

@@ -82,6 +82,9 @@ int endpoint_add_provider(struct endpoint *endpoint, struct sensor *sensor, uint
 /** Takes a provider away; the endpoint goes with its last one. */
 void endpoint_remove_provider(struct provider *provider, enum vmibus_reason reason);
 
+/** Chooses anew who is active in each group: the first that offered it, fallbacks last. */
+void endpoint_choose_active(struct endpoint *endpoint);
+
 /** Who executes commands of a group (one VMIBUS_GROUP_ bit); NULL: nobody. */
 struct sensor *endpoint_provider(const struct endpoint *endpoint, uint32_t group);
 

@@ -16,6 +16,18 @@ static struct bus *lease_bus(const struct lease *lease) {
     return lease->endpoint->bus;
 }
 
+uint32_t lease_capabilities(enum vmibus_lease_class lease_class) {
+    switch (lease_class) {
+    case VMIBUS_LEASE_CLASS_INPUT:
+        return VMIBUS_CAP_INPUT;
+    case VMIBUS_LEASE_CLASS_POWER:
+        return VMIBUS_CAP_POWER | VMIBUS_CAP_PAUSE;
+    case VMIBUS_LEASE_CLASS_MEMWRITE:
+        return VMIBUS_CAP_MEM_WRITE;
+    }
+    return 0;
+}
+
 /* --- telling ----------------------------------------------------------------------------------- */
 
 static void lease_frame(const struct lease *lease, struct vmibus_frame *frame) {
@@ -130,6 +142,8 @@ static int lease_grant(struct lease *lease, struct control *control, uint32_t tt
     int r;
 
     assert(lease->state == VMIBUS_LEASE_STATE_FREE && binding);
+    if (!bus_has_token(lease_bus(lease)))
+        return CHARGE_PRESSURE;
     r = charge_take(&lease->charge, control->account, RESOURCE_LEASES, 1);
     if (r)
         return r;
@@ -162,6 +176,12 @@ static void answer_charge_refused(struct control *control, const struct vmibus_h
            r == CHARGE_QUOTA ? control->account->limit[resource] : control->account->ledger->limit[resource]);
 }
 
+static bool may_hold(const struct lease *lease, const struct control *control) {
+    const struct binding *binding = control_binding(control, lease->endpoint->slot, lease->endpoint->generation);
+
+    return binding && binding->grant.capabilities & lease_capabilities(lease->lease_class);
+}
+
 /* FREE: the first in line that can pay gets it. */
 static void lease_serve_waiters(struct lease *lease) {
     while (lease->state == VMIBUS_LEASE_STATE_FREE && !list_is_empty(&lease->waiters)) {
@@ -170,9 +190,10 @@ static void lease_serve_waiters(struct lease *lease) {
         int r;
 
         waiter_free(waiter);
-        if (!control_binding(served.control, lease->endpoint->slot, lease->endpoint->generation)) {
+        if (!may_hold(lease, served.control)) {
             /* The policy changed while it waited. */
-            refuse(served.control, &served.header, served.received, served.audit, VMIBUS_ERROR_DENIED, VMIBUS_REASON_NO_GRANT, 0);
+            refuse(served.control, &served.header, served.received, served.audit, VMIBUS_ERROR_DENIED, VMIBUS_REASON_NO_CAPABILITY,
+                   lease_capabilities(lease->lease_class));
             continue;
         }
         r = lease_grant(lease, served.control, served.ttl_ms);
@@ -242,7 +263,11 @@ static void lease_end(struct lease *lease, enum vmibus_reason reason) {
 
         bus_tell_link(bus, lease->endpoint, &frame, NULL);
     }
-    tell_last_holder(lease, holder);
+    /* Whoever released it learns by the answer. */
+    if (reason != VMIBUS_REASON_RELEASED)
+        tell_last_holder(lease, holder);
+    /* What waits for its time will not be executed, so nobody has to wait for it. */
+    command_drop_waiting(lease, reason);
     lease->ending = false;
     lease_try_free(lease);
     if (lease->state == VMIBUS_LEASE_STATE_REVOKING)
@@ -308,8 +333,8 @@ static bool waits_already(const struct lease *lease, const struct control *contr
     return false;
 }
 
-/* Puts a command in line: a preemptor before the first waiter of lower rank, anyone else at the end. */
-static void lease_queue(struct lease *lease, struct control *control, const struct vmibus_frame *command, uint64_t received,
+/* Puts a command in line: a preemptor before the first waiter of lower rank, anyone else at the end. False: it was refused. */
+static bool lease_queue(struct lease *lease, struct control *control, const struct vmibus_frame *command, uint64_t received,
                         uint64_t audit, uint32_t rank) {
     struct lease_waiter *waiter, *other;
     int r;
@@ -319,7 +344,7 @@ static void lease_queue(struct lease *lease, struct control *control, const stru
     if (r) {
         free(waiter);
         answer_charge_refused(control, &command->header, received, audit, r, RESOURCE_WAITERS);
-        return;
+        return false;
     }
     waiter->lease = lease;
     waiter->control = control;
@@ -334,9 +359,10 @@ static void lease_queue(struct lease *lease, struct control *control, const stru
         list_for_each(other, &lease->waiters, lease_link)
             if (other->rank < rank) {
                 list_insert_between(&waiter->lease_link, other->lease_link.previous, &other->lease_link);
-                return;
+                return true;
             }
     list_append(&lease->waiters, &waiter->lease_link);
+    return true;
 }
 
 static void lease_preempt(struct lease *lease, struct control *control, const struct vmibus_frame *command, uint64_t received,
@@ -345,12 +371,12 @@ static void lease_preempt(struct lease *lease, struct control *control, const st
         refuse(control, &command->header, received, audit, VMIBUS_ERROR_DENIED, VMIBUS_REASON_NO_CAPABILITY, VMIBUS_CAP_PREEMPT);
         return;
     }
-    if (lease->rank >= grant->rank) {
+    if (lease->state == VMIBUS_LEASE_STATE_HELD && lease->rank >= grant->rank) {
         refuse(control, &command->header, received, audit, VMIBUS_ERROR_BUSY, VMIBUS_REASON_RANK, lease->rank);
         return;
     }
-    lease_queue(lease, control, command, received, audit, grant->rank);
-    lease_revoke(lease, VMIBUS_REASON_PREEMPTED);
+    if (lease_queue(lease, control, command, received, audit, grant->rank))
+        lease_revoke(lease, VMIBUS_REASON_PREEMPTED);
 }
 
 static void lease_acquire(struct lease *lease, struct control *control, const struct vmibus_frame *command, uint64_t received,
@@ -369,7 +395,7 @@ static void lease_acquire(struct lease *lease, struct control *control, const st
     } else if (lease->holder == control || waits_already(lease, control)) {
         refuse(control, &command->header, received, audit, VMIBUS_ERROR_BUSY, VMIBUS_REASON_HELD, lease->holder_pid);
     } else if (command->cmd_lease.mode == VMIBUS_LEASE_MODE_QUEUE) {
-        lease_queue(lease, control, command, received, audit, grant->rank);
+        (void)lease_queue(lease, control, command, received, audit, grant->rank);
     } else if (command->cmd_lease.mode == VMIBUS_LEASE_MODE_PREEMPT) {
         lease_preempt(lease, control, command, received, audit, grant);
     } else {
@@ -421,9 +447,8 @@ void lease_execute(struct lease *lease, struct control *control, const struct vm
     } else if (request->operation == VMIBUS_LEASE_OPERATION_RENEW) {
         lease_renew(lease, control, command, received, audit);
     } else {
-        /* The answer tells enough: no second message says that the lease was lost. */
-        answer(control, &command->header, received, audit, &done);
         lease_end(lease, VMIBUS_REASON_RELEASED);
+        answer(control, &command->header, received, audit, &done);
     }
 }
 
@@ -475,5 +500,6 @@ void lease_deinit(struct lease *lease) {
         lease_bus(lease)->n_leases--;
         tell_last_holder(lease, holder);
     }
+    lease->state = VMIBUS_LEASE_STATE_FREE;
     loop_timer_cancel(&lease->timer);
 }

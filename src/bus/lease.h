@@ -65,6 +65,9 @@ struct lease_waiter {
     uint32_t rank;
 };
 
+/** The capabilities (VMIBUS_CAP_ bits) of which one is needed to hold a lease of a class. */
+uint32_t lease_capabilities(enum vmibus_lease_class lease_class);
+
 void lease_init(struct lease *lease, struct endpoint *endpoint, enum vmibus_lease_class lease_class);
 
 /** The endpoint goes: waiters are answered GONE, the holder is told. */

@@ -4,6 +4,7 @@
 #include <assert.h>
 
 #include "bus/binding.h"
+#include "bus/retained.h"
 
 int outbox_init(struct outbox *outbox, struct pool *deliveries, struct account *account, uint32_t depth) {
     *outbox = (struct outbox){.deliveries = deliveries, .depth = depth};
@@ -20,6 +21,7 @@ static void lane_append(struct outbox *outbox, struct delivery *delivery, struct
     delivery->next = NULL;
     *lane->last = delivery;
     lane->last = &delivery->next;
+    lane->length++;
 }
 
 static struct delivery *delivery_new(struct outbox *outbox, bool answer) {
@@ -62,9 +64,15 @@ void outbox_push_farewell(struct outbox *outbox, struct delivery *delivery, stru
     lane_append(outbox, delivery, event_ref(event));
 }
 
+static bool has_head(const struct outbox *outbox) {
+    return outbox->gaps || !list_is_empty(&outbox->replays);
+}
+
 void outbox_note_drop(struct outbox *outbox, uint16_t kind) {
     unsigned bit = kind & 63;
 
+    if (!has_head(outbox))
+        outbox->head_waits = outbox->lanes[VMIBUS_PRIORITY_NORMAL].length;
     outbox->gaps |= UINT64_C(1) << bit;
     outbox->dropped[bit]++;
 }
@@ -88,13 +96,13 @@ bool outbox_take_gap(struct outbox *outbox, struct vmibus_frame *frame) {
 }
 
 /* The lane to serve: one whose patience has ended, lowest first, else the highest that holds something. */
-static struct outbox_lane *lane_choose(struct outbox *outbox) {
+static struct outbox_lane *lane_choose(struct outbox *outbox, bool with_head) {
     struct outbox_lane *chosen = NULL;
 
     for (size_t i = 0; i < OUTBOX_LANES; i++) {
         struct outbox_lane *lane = &outbox->lanes[i];
 
-        if (!lane->first)
+        if (!lane->first && !(with_head && i == VMIBUS_PRIORITY_NORMAL && has_head(outbox)))
             continue;
         chosen = lane;
         if (lane->passed >= OUTBOX_PATIENCE)
@@ -103,21 +111,78 @@ static struct outbox_lane *lane_choose(struct outbox *outbox) {
     return chosen;
 }
 
+/* A lane has its turn: the lower ones are passed over. */
+static void lane_serve(struct outbox *outbox, struct outbox_lane *lane) {
+    const struct outbox_lane *normal = &outbox->lanes[VMIBUS_PRIORITY_NORMAL];
+
+    for (struct outbox_lane *other = outbox->lanes; other < lane; other++)
+        if (other->first || (other == normal && has_head(outbox)))
+            other->passed++;
+    lane->passed = 0;
+}
+
+bool outbox_head_is_due(struct outbox *outbox) {
+    struct outbox_lane *normal = &outbox->lanes[VMIBUS_PRIORITY_NORMAL];
+
+    if (!has_head(outbox) || outbox->head_waits || lane_choose(outbox, true) != normal)
+        return false;
+    lane_serve(outbox, normal);
+    return true;
+}
+
+void outbox_hurry_head(struct outbox *outbox) {
+    outbox->head_waits = 0;
+}
+
 struct delivery *outbox_take(struct outbox *outbox) {
-    struct outbox_lane *lane = lane_choose(outbox);
+    struct outbox_lane *lane = lane_choose(outbox, false);
     struct delivery *delivery;
 
     if (!lane)
         return NULL;
-    for (struct outbox_lane *other = outbox->lanes; other < lane; other++)
-        if (other->first)
-            other->passed++;
-    lane->passed = 0;
+    lane_serve(outbox, lane);
     delivery = lane->first;
     lane->first = delivery->next;
     if (!lane->first)
         lane->last = &lane->first;
+    lane->length--;
+    if (lane == &outbox->lanes[VMIBUS_PRIORITY_NORMAL] && outbox->head_waits)
+        outbox->head_waits--;
     return delivery;
+}
+
+static bool is_withdrawn(const struct delivery *delivery, uint32_t slot, uint64_t generation, uint64_t kinds, uint64_t floor) {
+    const struct vmibus_frame *frame = &delivery->event->frame;
+
+    if (delivery->answer || delivery->farewell || frame->header.slot != slot || frame->header.generation != generation)
+        return false;
+    return !(kinds & VMIBUS_KIND_BIT(frame->header.kind)) ||
+           (frame->header.publication <= floor && retained_kind_of(frame) >= 0);
+}
+
+uint32_t outbox_withdraw(struct outbox *outbox, uint32_t slot, uint64_t generation, uint64_t kinds, uint64_t floor) {
+    uint32_t n_retained = 0;
+
+    for (size_t i = 0; i < OUTBOX_LANES; i++) {
+        struct outbox_lane *lane = &outbox->lanes[i];
+        struct delivery **link = &lane->first;
+        uint32_t waits = outbox->head_waits, position = 0;
+
+        for (struct delivery *delivery; (delivery = *link); position++) {
+            if (!is_withdrawn(delivery, slot, generation, kinds, floor)) {
+                link = &delivery->next;
+                continue;
+            }
+            *link = delivery->next;
+            lane->length--;
+            if (i == VMIBUS_PRIORITY_NORMAL && position < waits)
+                outbox->head_waits--;
+            n_retained += retained_kind_of(&delivery->event->frame) >= 0;
+            outbox_finish(outbox, delivery);
+        }
+        lane->last = link;
+    }
+    return n_retained;
 }
 
 void outbox_finish(struct outbox *outbox, struct delivery *delivery) {
@@ -149,5 +214,5 @@ bool outbox_is_empty(const struct outbox *outbox) {
     for (size_t i = 0; i < OUTBOX_LANES; i++)
         if (outbox->lanes[i].first)
             return false;
-    return list_is_empty(&outbox->replays) && !outbox->gaps;
+    return !has_head(outbox);
 }

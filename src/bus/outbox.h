@@ -2,10 +2,12 @@
 /*
  * What waits to be delivered to one control, and in which order.
  *
- * Order: first what an overflow left behind (GAP), then retained state to be replayed, then the four
- * lanes, higher priority first, each first in, first out.  A lane that was passed over
- * OUTBOX_PATIENCE times while it held something is served next, so none starves.  Delivery numbers
- * are given when a frame leaves, so they have no hole whatever was dropped or superseded before.
+ * Order: four lanes, higher priority first, each first in, first out.  A lane that was passed over
+ * OUTBOX_PATIENCE times while it held something is served next, so none starves.  At the head of the
+ * NORMAL lane stand what an overflow left behind (GAP), then retained state to be replayed: for a new
+ * subscription before all that waits in the lane, after an overflow behind what waited when it
+ * happened, which is where the gap is.  Delivery numbers are given when a frame leaves, so they have
+ * no hole whatever was dropped or superseded before.
  *
  * Bounds: at most `depth` events wait.  One too many is dropped and counted for a GAP; if its kind is
  * retained nothing is lost: the endpoint's current state is replayed instead, and older deliveries of
@@ -41,6 +43,7 @@ struct delivery {
 struct outbox_lane {
     struct delivery *first;
     struct delivery **last;
+    uint32_t length; /**< deliveries in it */
     uint32_t passed; /**< how often another lane was served while this one held something */
 };
 
@@ -53,6 +56,7 @@ struct outbox {
     uint64_t sequence;       /**< last delivery number given */
     struct outbox_lane lanes[OUTBOX_LANES];
     struct list replays;     /**< bindings with retained state to replay */
+    uint32_t head_waits;     /**< deliveries of the NORMAL lane that go before gaps and replays */
     uint64_t gaps;           /**< VMIBUS_KIND_BITs of kinds dropped */
     uint32_t dropped[64];    /**< how many, by kind bit */
 };
@@ -77,6 +81,20 @@ void outbox_note_drop(struct outbox *outbox, uint16_t kind);
 
 /** Makes the frame of one GAP, if anything was dropped since. */
 bool outbox_take_gap(struct outbox *outbox, struct vmibus_frame *frame);
+
+/** Whether it is the turn of gaps and replays, which counts as serving the NORMAL lane. */
+bool outbox_head_is_due(struct outbox *outbox);
+
+/** Lets gaps and replays go before everything that waits in the NORMAL lane: somebody waits for a replay. */
+void outbox_hurry_head(struct outbox *outbox);
+
+/**
+ * Drops what waits of an endpoint's events and may not be told any more.
+ * @param kinds VMIBUS_KIND_BITs of what may
+ * @param floor retained state up to this publication has been superseded
+ * @return how many of them were retained state
+ */
+uint32_t outbox_withdraw(struct outbox *outbox, uint32_t slot, uint64_t generation, uint64_t kinds, uint64_t floor);
 
 /** Takes the next delivery from the lanes; NULL: they are empty. Give it to outbox_finish(). */
 struct delivery *outbox_take(struct outbox *outbox);

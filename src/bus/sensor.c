@@ -39,10 +39,15 @@ void sensor_deinit(struct sensor *sensor) {
 
 static void hear_announce(struct sensor *sensor, const struct vmibus_frame *frame, const void *tail) {
     const struct vmibus_sensor_announce *announce = &frame->sensor_announce;
+    struct provider *provider;
 
     sensor->state = (enum vmibus_sensor_state)announce->state;
     sensor->groups = announce->groups;
-    sensor->fallback = announce->fallback;
+    if (sensor->fallback != announce->fallback) {
+        sensor->fallback = announce->fallback;
+        list_for_each(provider, &sensor->providers, sensor_link)
+            endpoint_choose_active(provider->endpoint);
+    }
     memcpy(sensor->name, announce->name, sizeof(sensor->name));
     sensor->name[sizeof(sensor->name) - 1] = '\0';
     publish_state(sensor, tail, frame->header.tail_length);
@@ -98,7 +103,16 @@ static void hear_offer(struct sensor *sensor, const struct vmibus_frame *frame, 
         answer_offer(sensor, frame, NULL, VMIBUS_ERROR_GONE, VMIBUS_REASON_NONE);
         return;
     }
+    if (!endpoint && !frame->endpoint_offer.groups) {
+        /* An endpoint is there as long as somebody provides a group of it: this one would never go. */
+        answer_offer(sensor, frame, NULL, VMIBUS_ERROR_VALIDATION, VMIBUS_REASON_BAD_FIELD);
+        return;
+    }
     if (endpoint) {
+        if (!endpoint->pid) {
+            endpoint->pid = identity.pid;
+            endpoint->start_time = identity.start_time;
+        }
         r = endpoint_add_provider(endpoint, sensor, frame->endpoint_offer.groups);
         if (r == 0 && frame->endpoint_offer.groups)
             endpoint_publish_roster(endpoint, VMIBUS_ROSTER_CHANGE_ADDED);

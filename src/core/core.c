@@ -97,7 +97,7 @@ int core_new(struct vmibus_core **corep, const struct core_options *options) {
     if (r == 0)
         r = loop_new(&core->loop);
     if (r == 0 && options->audit_fd >= 0)
-        r = audit_init(&core->audit, options->audit_fd, options->audit_records, options->incarnation);
+        core->audit_error = audit_init(&core->audit, options->audit_fd, options->audit_records, options->incarnation);
     if (r == 0)
         r = make_authority(core, options);
     if (r == 0)
@@ -156,7 +156,13 @@ int vmibus_core_new(struct vmibus_core **corep, const struct vmibus_core_options
     r = policy_new(&all.policy);
     if (r < 0)
         return r;
-    return core_new(corep, &all);
+    r = core_new(corep, &all);
+    if (r == 0 && (*corep)->audit_error) {
+        /* An embedder that gave a log wants it. */
+        r = (*corep)->audit_error;
+        *corep = vmibus_core_free(*corep);
+    }
+    return r;
 }
 
 int vmibus_core_get_fd(const struct vmibus_core *core) {

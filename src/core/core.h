@@ -24,6 +24,7 @@ struct vmibus_core {
     struct policy *policy;      /**< owned */
     struct ledger ledger;
     struct audit audit;
+    int audit_error;            /**< negative errno: why there is no audit log although one was given */
     struct bus *bus;
     struct authority *authority;
     struct session_home home;
@@ -45,7 +46,7 @@ struct core_options {
     struct policy *policy;      /**< taken whatever the outcome */
 };
 
-/** Makes a core. 0 or a negative errno. */
+/** Makes a core. An audit log that cannot be written is no reason not to: see audit_error. 0 or a negative errno. */
 int core_new(struct vmibus_core **corep, const struct core_options *options);
 
 /** Replaces the policy, which is taken; grants are looked up anew. */

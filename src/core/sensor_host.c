@@ -500,8 +500,12 @@ static void hand_on_replies(struct loop_deferred *deferred) {
     }
 }
 
-/* --- others' endpoints ------------------------------------------------------------------------- */
+/* --- what is observed ------------------------------------------------------------------------- */
 
+/*
+ * A sensor hears of memory contexts, its own VMs' too: the authority may end one by itself.  Of others' VMs it is told only if it
+ * wants to add to them.
+ */
 static void appeared(struct vmibus_sensor_host *host, const struct vmibus_frame *frame, const struct tail *name) {
     struct vmibus_frame join = {.header = {.kind = VMIBUS_KIND_ENDPOINT_OFFER}};
     char text[VMIBUS_NAME_BOUND + 1] = "";
@@ -513,7 +517,7 @@ static void appeared(struct vmibus_sensor_host *host, const struct vmibus_frame 
     };
     struct vmibus_sensor_endpoint *endpoint = find_endpoint(host, &frame->header);
 
-    if (endpoint || !name)
+    if (endpoint || !name || !host->module->endpoint_appeared)
         return;
     endpoint = endpoint_handle_new(host, NULL, 0);
     if (!endpoint)
@@ -557,7 +561,7 @@ static void observed(struct vmibus_sensor_host *host, const struct vmibus_frame 
             memctx.epoch = frame->memctx_invalidated.epoch;
             memctx.reason = frame->memctx_invalidated.reason;
         }
-        if (endpoint && !endpoint->groups && host->module->memctx_changed)
+        if (endpoint && host->module->memctx_changed)
             host->module->memctx_changed(host->instance, endpoint->userdata, &memctx);
         break;
     default:
@@ -585,8 +589,8 @@ static void observer_fail(struct control *control) {
 
 static const struct control_ops observer_ops = {.wake = observer_wake, .fail = observer_fail};
 
-/* A sensor that adds to what others offer learns of it as any control does. */
-static int observe_others(struct vmibus_sensor_host *host, const uint8_t *session) {
+/* What a sensor is told of the bus it learns as any control does. */
+static int observe(struct vmibus_sensor_host *host, const uint8_t *session) {
     struct vmibus_frame frame = {
         .header = {.kind = VMIBUS_KIND_SUBSCRIBE,
                    .direction = VMIBUS_DIRECTION_DOWN,
@@ -624,8 +628,8 @@ static int open_channels(struct vmibus_sensor_host *host) {
                              host);
     if (r)
         return r < 0 ? r : -EUSERS;
-    if (host->module->endpoint_appeared)
-        return observe_others(host, session);
+    if (host->module->endpoint_appeared || host->module->memctx_changed)
+        return observe(host, session);
     return 0;
 }
 

@@ -36,7 +36,7 @@ struct vmibus_sensor_host {
     struct list sources;
     struct list timers;
     struct sensor_worker worker;
-    bool observes;                  /**< others' endpoints, by the control below */
+    bool observes;                  /**< roster and memory contexts, by the control below */
     struct control observer;
     struct loop_deferred observe;
 };

@@ -18,6 +18,8 @@ struct reading {
     struct config *config;
     struct config_error *error;
     struct policy_rule *rule;
+    FILE *file;
+    int line;                   /* last one read */
     bool failed;
 };
 
@@ -315,18 +317,39 @@ static int check_rules(struct reading *reading) {
     return reading->failed ? -EINVAL : 0;
 }
 
+/* Like fgets(3), for the parser, which would take the rest of a line that is too long for another line. */
+static char *read_line(char *line, int size, void *stream) {
+    struct reading *reading = stream;
+    size_t length;
+
+    if (reading->failed || !fgets(line, size, reading->file))
+        return NULL;
+    reading->line++;
+    length = strlen(line);
+    if ((length == 0 || line[length - 1] != '\n') && !feof(reading->file)) {
+        reading->error->line = reading->line;
+        complain(reading, "the line is longer than %d octets, or holds a NUL", size - 2);
+        return NULL;
+    }
+    return line;
+}
+
 int config_read(struct config *config, const char *path, struct config_error *error) {
-    struct reading reading = {.config = config, .error = error};
-    FILE *file = fopen(path, "re");
-    int line;
+    struct reading reading = {.config = config, .error = error, .file = fopen(path, "re")};
+    int line, r;
 
     *error = (struct config_error){};
-    if (!file)
+    if (!reading.file)
         return -errno;
-    line = ini_parse_file(file, take, &reading);
-    fclose(file);
+    line = ini_parse_stream(read_line, &reading, take, &reading);
+    r = ferror(reading.file) ? -EIO : 0;
+    fclose(reading.file);
     if (line < 0)
         return -ENOMEM;
+    if (r < 0)
+        return r;
+    if (line == 0 && reading.failed)
+        return -EINVAL;
     if (line > 0) {
         error->line = line;
         if (!reading.failed)

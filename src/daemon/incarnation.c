@@ -17,17 +17,19 @@ static int read_number(int directory, uint32_t *number) {
     _cleanup_fd_ int fd = openat(directory, FILE_NAME, O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
     char text[32] = "";
     unsigned long value;
+    ssize_t length;
     char *end;
 
     *number = 0;
     if (fd < 0)
         return errno == ENOENT ? 0 : -errno;
-    if (read(fd, text, sizeof(text) - 1) < 0)
+    length = read(fd, text, sizeof(text) - 1);
+    if (length < 0)
         return -errno;
     errno = 0;
     value = strtoul(text, &end, 10);
-    /* Beginning anew after a damaged file could give out numbers that were used. */
-    if (errno || end == text || *end != '\n' || value > UINT32_MAX)
+    /* Beginning anew after a damaged file could give out numbers that were used. So it holds digits, a line's end, and nothing else. */
+    if (errno || *text < '0' || *text > '9' || *end != '\n' || end + 1 != text + length || value > UINT32_MAX)
         return -EBADMSG;
     *number = (uint32_t)value;
     return 0;

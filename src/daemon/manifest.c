@@ -59,6 +59,10 @@ static int take(void *context, const char *section, const char *name, const char
                                   : set_text(reading, manifest->module, sizeof(manifest->module), value);
     if (strcmp(name, "needs") == 0)
         return set_text(reading, manifest->needs, sizeof(manifest->needs), value);
+    if (strcmp(name, "keeps-state") == 0) {
+        manifest->keeps_state = strcmp(value, "yes") == 0;
+        return manifest->keeps_state ? 1 : complain(reading, "keeps-state: only 'yes' can be said, not", value);
+    }
     if (strcmp(name, "provides") == 0)
         return set_groups(reading, &manifest->provides, value);
     if (strcmp(name, "fallback-only") == 0)

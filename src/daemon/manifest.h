@@ -14,6 +14,7 @@ struct manifest {
     char needs[256];    /**< what it needs on the host, for people */
     uint32_t provides;  /**< VMIBUS_GROUP_ bits */
     uint32_t fallback;
+    bool keeps_state;   /**< it is given the option state-directory */
 };
 
 /** Reads the manifest of a sensor. 0, -ENOENT, -EINVAL with @a error filled, or another negative errno. */

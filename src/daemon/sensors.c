@@ -5,7 +5,9 @@
 #include <errno.h>
 #include <limits.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 
 #include <vmibus/client.h>
 #include <vmibus/core.h>
@@ -83,7 +85,25 @@ static void tell_failure(const char *sensor, const char *path, int r) {
     }
 }
 
-static int load(struct vmibus_core *core, const struct config *config, const struct config_sensor *sensor) {
+/* A sensor that keeps state gets a folder of its own in the state directory, unless the configuration names another. */
+static int give_state_directory(const struct config *config, struct config_sensor *sensor) {
+    char *directory = realpath(config->state_directory, NULL);
+    char path[PATH_MAX];
+    int r = 0;
+
+    for (size_t i = 0; i < sensor->n_options; i++)
+        if (strcmp(sensor->options[i].key, "state-directory") == 0)
+            goto done;
+    r = -ENAMETOOLONG;
+    if (!directory || snprintf(path, sizeof(path), "%s/sensor-%s", directory, sensor->name) >= (int)sizeof(path))
+        goto done;
+    r = mkdir(path, 0700) < 0 && errno != EEXIST ? -errno : config_sensor_set(sensor, "state-directory", path);
+done:
+    free(directory);
+    return r;
+}
+
+static int load(struct vmibus_core *core, const struct config *config, struct config_sensor *sensor) {
     struct config_error error;
     struct manifest manifest;
     char path[PATH_MAX];
@@ -101,6 +121,9 @@ static int load(struct vmibus_core *core, const struct config *config, const str
     }
     if (snprintf(path, sizeof(path), "%s/%s", config->sensor_directory, manifest.module) >= (int)sizeof(path))
         return -ENAMETOOLONG;
+    r = manifest.keeps_state ? give_state_directory(config, sensor) : 0;
+    if (r < 0)
+        log_warning("sensor %s: it has nowhere to keep its state: %s", sensor->name, strerror(-r));
     r = vmibus_core_load_sensor(core, path, sensor->options, sensor->n_options);
     if (r < 0)
         tell_failure(sensor->name, path, r);
@@ -108,7 +131,7 @@ static int load(struct vmibus_core *core, const struct config *config, const str
 }
 
 unsigned sensors_load(struct vmibus_core *core, const struct config *config) {
-    const struct config_sensor *sensor;
+    struct config_sensor *sensor;
     unsigned failed = 0;
 
     list_for_each(sensor, &config->sensors, link)

@@ -5,6 +5,7 @@
 
 #if HAVE_SYSTEMD
 
+#include <fcntl.h>
 #include <inttypes.h>
 #include <sys/socket.h>
 #include <systemd/sd-daemon.h>
@@ -20,6 +21,9 @@ int service_take_socket(void) {
         return -ENOENT;
     if (n > 1 || sd_is_socket(SD_LISTEN_FDS_START, AF_UNIX, SOCK_STREAM, 1) <= 0)
         return -EINVAL;
+    /* The manager clears it unless told otherwise, and accepting must not wait. */
+    if (fcntl(SD_LISTEN_FDS_START, F_SETFL, O_NONBLOCK) < 0)
+        return -errno;
     return SD_LISTEN_FDS_START;
 }
 

@@ -3,7 +3,7 @@
 #ifndef DAEMON_SERVICE_H
 #define DAEMON_SERVICE_H
 
-/** The listening stream socket that the manager passed. -ENOENT: none; -EINVAL: something else. */
+/** The listening stream socket that the manager passed, made non-blocking. -ENOENT: none; -EINVAL: something else. */
 int service_take_socket(void);
 
 /** The daemon serves. */

@@ -3,17 +3,24 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <sys/file.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
 #include "util/fds.h"
 
 int state_open(const char *path) {
-    int fd;
+    _cleanup_fd_ int fd = -1;
 
     if (mkdir(path, 0700) < 0 && errno != EEXIST)
         return -errno;
     fd = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    return fd < 0 ? -errno : fd;
+    if (fd < 0)
+        return -errno;
+    /* Two writers would give out the same numbers, and write one log. The lock ends with the process. */
+    if (flock(fd, LOCK_EX | LOCK_NB) < 0)
+        return -errno;
+    return fd_steal(&fd);
 }
 
 int state_open_audit(int directory) {
@@ -25,6 +32,6 @@ int state_open_audit(int directory) {
     audit = openat(directory, "audit", O_RDONLY | O_DIRECTORY | O_CLOEXEC | O_NOFOLLOW);
     if (audit < 0)
         return -errno;
-    fd = openat(audit, "bus.log", O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
+    fd = openat(audit, "bus.log", O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK, 0600);
     return fd < 0 ? -errno : fd;
 }

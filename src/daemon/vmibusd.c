@@ -108,11 +108,20 @@ static int watch_signals(struct daemon *daemon) {
 
 /* --- setting up -------------------------------------------------------------------------------- */
 
+/* Optional work: without a log of intents the bus goes on, and says so. */
+static void tell_audit_failure(const struct daemon *daemon, int r) {
+    log_warning("%s/audit/bus.log cannot be written: %s; commands are not recorded", daemon->config.state_directory, strerror(-r));
+}
+
 static int open_state(struct daemon *daemon, uint32_t *incarnation) {
     const char *path = daemon->config.state_directory;
     int r;
 
     daemon->state_fd = state_open(path);
+    if (daemon->state_fd == -EWOULDBLOCK) {
+        log_error("%s is in use by another daemon; give another directory with --state-directory", path);
+        return daemon->state_fd;
+    }
     if (daemon->state_fd < 0) {
         log_error("%s cannot be opened: %s; give a directory of this user's with --state-directory", path, strerror(-daemon->state_fd));
         return daemon->state_fd;
@@ -126,8 +135,18 @@ static int open_state(struct daemon *daemon, uint32_t *incarnation) {
         return r;
     daemon->audit_fd = state_open_audit(daemon->state_fd);
     if (daemon->audit_fd < 0)
-        log_warning("%s/audit/bus.log cannot be opened: %s; commands are not recorded", path, strerror(-daemon->audit_fd));
+        tell_audit_failure(daemon, daemon->audit_fd);
     return 0;
+}
+
+/* Besides peers, the daemon itself listens to its sensors, and so may each sensor to the others. */
+static uint32_t count_own_connections(const struct config *config) {
+    const struct config_sensor *sensor;
+    uint32_t n = 1;
+
+    list_for_each(sensor, &config->sensors, link)
+        n++;
+    return n;
 }
 
 static int make_core(struct daemon *daemon, uint32_t incarnation) {
@@ -135,7 +154,7 @@ static int make_core(struct daemon *daemon, uint32_t incarnation) {
     struct core_options options = {
         .incarnation = incarnation,
         .n_endpoints = config->n_endpoints,
-        .n_connections = config->n_connections,
+        .n_connections = config->n_connections + count_own_connections(config),
         .queue_depth = config->queue_depth,
         .commands = config->commands,
         .drain_ms = config->drain_ms,
@@ -148,6 +167,8 @@ static int make_core(struct daemon *daemon, uint32_t incarnation) {
 
     if (r < 0)
         log_error("the bus cannot be made: %s", strerror(-r));
+    else if (daemon->core->audit_error)
+        tell_audit_failure(daemon, daemon->core->audit_error);
     return r;
 }
 
@@ -163,6 +184,8 @@ static int open_socket(struct daemon *daemon) {
         log_error("%s: another daemon listens there; give another path with --socket", path);
     else if (fd == -EINVAL)
         log_error("the service manager passed something else than one listening unix stream socket");
+    else if (fd == -EEXIST)
+        log_error("%s is there and no socket; remove it, or give another path with --socket", path);
     else if (fd < 0)
         log_error("%s cannot be listened on: %s; its directory must be there and writable", path, strerror(-fd));
     return fd;
@@ -239,6 +262,8 @@ int main(int argc, char **argv) {
     enum options_result parsed = options_parse(&daemon.options, argc, argv);
     int r;
 
+    /* Whoever reads what is logged may go away. */
+    signal(SIGPIPE, SIG_IGN);
     if (parsed != OPTIONS_RUN)
         return parsed == OPTIONS_DONE ? EXIT_SUCCESS : 2;
     r = configure(&daemon.options, &daemon.config);

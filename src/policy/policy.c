@@ -8,7 +8,11 @@
 #include <string.h>
 #include <unistd.h>
 
+#include <vmibus/protocol.h>
+
 #define MIB (UINT64_C(1) << 20)
+
+#define LEASE_CAPABILITIES (VMIBUS_CAP_INPUT | VMIBUS_CAP_POWER | VMIBUS_CAP_PAUSE | VMIBUS_CAP_MEM_WRITE)
 
 static const uint64_t default_limits[N_RESOURCES] = {
     [RESOURCE_CONNECTIONS] = 128,
@@ -125,12 +129,14 @@ static bool rule_names(const struct policy_rule *rule, const struct principal *p
 }
 
 static void grant_add(struct grant *grant, const struct policy_rule *rule) {
-    bool first = grant->capabilities == 0;
+    bool first = !(grant->capabilities & LEASE_CAPABILITIES);
 
     grant->capabilities |= rule->capabilities;
     if (rule->rank > grant->rank)
         grant->rank = rule->rank;
-    /* Rules only add, so the longest of the bounds holds, and no bound is the longest. */
+    /* Rules only add, so the longest of the bounds holds, and no bound is the longest; one that allows no lease bounds none. */
+    if (!(rule->capabilities & LEASE_CAPABILITIES))
+        return;
     if (first || rule->lease_ttl_ms == 0)
         grant->lease_ttl_ms = rule->lease_ttl_ms;
     else if (grant->lease_ttl_ms != 0 && rule->lease_ttl_ms > grant->lease_ttl_ms)
@@ -138,7 +144,7 @@ static void grant_add(struct grant *grant, const struct policy_rule *rule) {
 }
 
 static bool is_owner(const struct policy *policy, const struct principal *principal) {
-    return list_is_empty(&policy->rules) && (principal->uid == 0 || principal->uid == geteuid());
+    return principal->is_self || (list_is_empty(&policy->rules) && (principal->uid == 0 || principal->uid == geteuid()));
 }
 
 struct grant policy_evaluate(const struct policy *policy, const struct principal *principal, const char *name, const uint8_t *uuid) {

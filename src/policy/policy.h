@@ -4,7 +4,8 @@
  *
  * Rules only ever add: a grant is the union of the rules that name the principal and the endpoint;
  * none means nothing.  A policy without rules lets root and the process's own uid do everything,
- * and nobody else anything.  A policy is built once and not changed while it is in use: a reload
+ * and nobody else anything; the process itself needs no rule in any policy.  A policy is built once and
+ * not changed while it is in use: a reload
  * replaces it whole.
  */
 #ifndef POLICY_POLICY_H
@@ -14,12 +15,14 @@
 #include <stdint.h>
 #include <sys/types.h>
 
+#include <vmibus/protocol.h>
+
 #include "policy/principal.h"
 #include "util/ledger.h"
 #include "util/list.h"
 
 /** Every capability there is (bits of VMIBUS_CAP_…). */
-#define CAPABILITIES_ALL UINT32_MAX
+#define CAPABILITIES_ALL ((uint32_t)VMIBUS_CAP_ALL)
 
 /** Whom a rule names. */
 enum policy_subject {

@@ -28,7 +28,7 @@ int principal_from_socket(struct principal *principal, int fd) {
 int principal_from_self(struct principal *principal) {
     int n;
 
-    *principal = (struct principal){.uid = geteuid(), .gid = getegid()};
+    *principal = (struct principal){.uid = geteuid(), .gid = getegid(), .is_self = true};
     n = getgroups(PRINCIPAL_GROUPS, principal->groups);
     if (n < 0)
         return errno == EINVAL ? 0 : -errno;

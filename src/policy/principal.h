@@ -12,7 +12,8 @@
 struct principal {
     uid_t uid;
     gid_t gid;
-    pid_t pid; /**< 0: in this process */
+    pid_t pid; /**< 0: in this process, or in a pid namespace that is not visible from here */
+    bool is_self; /**< in this process, which needs nobody's leave */
     size_t n_groups;
     gid_t groups[PRINCIPAL_GROUPS];
 };

@@ -92,11 +92,23 @@ struct listener *listener_free(struct listener *listener) {
     return NULL;
 }
 
-/* Whether somebody listens on a socket file that exists. */
-static bool is_alive(const struct sockaddr_un *address) {
+/* Removes a socket file that nobody listens at any more, and nothing else: the path may be a mistake. */
+static int remove_dead(const struct sockaddr_un *address) {
     _cleanup_fd_ int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+    struct stat st;
 
-    return fd >= 0 && (connect(fd, (const struct sockaddr *)address, sizeof(*address)) == 0 || errno == EAGAIN);
+    if (fd < 0)
+        return -errno;
+    if (lstat(address->sun_path, &st) < 0)
+        return errno == ENOENT ? 0 : -errno;
+    if (!S_ISSOCK(st.st_mode))
+        return -EEXIST;
+    /* EAGAIN: its queue is full. EPROTOTYPE: it is a socket of another type. */
+    if (connect(fd, (const struct sockaddr *)address, sizeof(*address)) == 0 || errno == EAGAIN || errno == EPROTOTYPE)
+        return -EADDRINUSE;
+    if (errno != ECONNREFUSED)
+        return -errno;
+    return unlink(address->sun_path) < 0 && errno != ENOENT ? -errno : 0;
 }
 
 int listener_bind(const char *path, mode_t mode) {
@@ -108,12 +120,11 @@ int listener_bind(const char *path, mode_t mode) {
     if (strlen(path) >= sizeof(address.sun_path))
         return -ENAMETOOLONG;
     strcpy(address.sun_path, path);
-    if (is_alive(&address))
-        return -EADDRINUSE;
+    r = remove_dead(&address);
+    if (r < 0)
+        return r;
     fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
     if (fd < 0)
-        return -errno;
-    if (unlink(path) < 0 && errno != ENOENT)
         return -errno;
     /* The file is never more open than it is going to be. */
     mask = umask(0777 & ~mode);

@@ -45,9 +45,9 @@ struct listener *listener_free(struct listener *listener);
 
 /**
  * Makes a listening socket.
- * @param path replaced if nobody listens there any more
+ * @param path replaced if it is a socket at which nobody listens any more
  * @param mode of the file
- * @return a descriptor, -EADDRINUSE if somebody listens there, or another negative errno
+ * @return a descriptor, -EADDRINUSE if somebody listens there, -EEXIST if it is no socket, or another negative errno
  */
 int listener_bind(const char *path, mode_t mode);
 

@@ -37,6 +37,7 @@ struct peer {
     struct loop_source source;
     struct loop_deferred flush;
     struct loop_timer deadline; /**< for HELLO, for half a frame, for the farewell */
+    uint64_t halfway;           /**< number of the frame that the deadline is for */
     int fd;
 };
 
@@ -187,6 +188,8 @@ static bool peer_skipped(void *context, const struct vmibus_frame *frame, int re
     struct peer *peer = context;
     const uint64_t *limits = refusal == CHARGE_QUOTA ? peer->account->limit : peer->account->ledger->limit;
 
+    if (peer->state == PEER_HELLO)
+        return peer_open(peer, frame); /* HELLO has no tail, and nothing else comes first: it tells which */
     session_refuse(&peer->session, frame, received, refusal == CHARGE_QUOTA ? VMIBUS_ERROR_QUOTA : VMIBUS_ERROR_PRESSURE,
                    VMIBUS_REASON_LIMIT_TAILS, limits[RESOURCE_TAILS]);
     return peer->state == PEER_OPEN;
@@ -195,7 +198,7 @@ static bool peer_skipped(void *context, const struct vmibus_frame *frame, int re
 static struct account *peer_account(void *context) {
     struct peer *peer = context;
 
-    return peer->account;
+    return peer->state == PEER_HELLO ? NULL : peer->account;
 }
 
 static const struct receiver_events receiver_events = {
@@ -212,13 +215,16 @@ static size_t frames_allowed(const struct peer *peer) {
     return peer->state == PEER_HELLO ? 1 : control->bus->options.commands - control->outbox.n_answers;
 }
 
+/* Each frame has a deadline of its own: a busy stream may well be amidst one whenever it is read. */
 static void watch_half_frame(struct peer *peer) {
     if (peer->state != PEER_OPEN)
         return;
-    if (!receiver_is_halfway(&peer->receiver))
+    if (!receiver_is_halfway(&peer->receiver)) {
         loop_timer_cancel(&peer->deadline);
-    else if (!loop_timer_is_armed(&peer->deadline))
+    } else if (!loop_timer_is_armed(&peer->deadline) || peer->halfway != peer->receiver.n_whole) {
+        peer->halfway = peer->receiver.n_whole;
         set_deadline(peer, peer->listener->options.half_frame_ms);
+    }
 }
 
 static void peer_read(struct peer *peer) {
@@ -281,6 +287,7 @@ static void peer_deadline(struct loop_timer *timer) {
 static bool admit(struct peer *peer, struct frame_fault *fault) {
     const struct listener_options *options = &peer->listener->options;
     struct bus *bus = options->home.bus;
+    uint64_t bound = options->n_connections;
     int r;
 
     if (!policy_evaluate_any(bus->policy, &peer->principal).capabilities) {
@@ -288,14 +295,16 @@ static bool admit(struct peer *peer, struct frame_fault *fault) {
         return false;
     }
     r = ledger_ref_account(bus->ledger, peer->principal.uid, bus->policy->limits, &peer->account);
-    if (r == 0 && peer->listener->n_peers < options->n_connections)
+    if (r == 0 && peer->listener->n_peers < options->n_connections) {
         r = charge_take(&peer->charge, peer->account, RESOURCE_CONNECTIONS, 1);
-    else
+        bound = (r == CHARGE_QUOTA ? peer->account->limit : bus->ledger->limit)[RESOURCE_CONNECTIONS];
+    } else {
         r = CHARGE_PRESSURE;
+    }
     *fault = (struct frame_fault){
         .error = r == CHARGE_QUOTA ? VMIBUS_ERROR_QUOTA : VMIBUS_ERROR_PRESSURE,
         .reason = VMIBUS_REASON_LIMIT_CONNECTIONS,
-        .bound = r == CHARGE_QUOTA ? bus->policy->limits[RESOURCE_CONNECTIONS] : options->n_connections,
+        .bound = bound,
     };
     return r == 0;
 }

@@ -76,6 +76,7 @@ static bool tail_end(struct receiver *receiver, uint64_t received, const struct 
     bool more;
 
     /* The buffer is detached meanwhile: a callback may end the receiver. */
+    receiver->n_whole++;
     receiver->in_tail = false;
     receiver->tail = NULL;
     receiver->charge = (struct charge){};
@@ -108,8 +109,10 @@ static ssize_t frame_feed(struct receiver *receiver, const struct vmibus_frame *
         events->violation(context, frame, &fault);
         return -ECANCELED;
     }
-    if (tail_length <= length)
+    if (tail_length <= length) {
+        receiver->n_whole++;
         return events->frame(context, frame, tail_length ? data : NULL, received) ? (ssize_t)tail_length : -ECANCELED;
+    }
     receiver->frame = *frame;
     receiver->in_tail = true;
     receiver->n_tail = 0;

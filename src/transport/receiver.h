@@ -40,6 +40,7 @@ struct receiver {
     int fd;
     uint8_t partial[VMIBUS_FRAME_SIZE];
     size_t n_partial;           /**< octets of half a frame */
+    uint64_t n_whole;           /**< frames that became whole, tail included */
     struct vmibus_frame frame;  /**< whose tail is being gathered */
     bool in_tail;
     size_t n_tail;              /**< octets of the tail that have arrived */

@@ -2,6 +2,7 @@
 #include "util/audit.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
@@ -21,6 +22,7 @@ int audit_init(struct audit *audit, int fd, uint64_t capacity, uint32_t incarnat
     size_t size = sizeof(struct audit_header) + capacity * sizeof(struct audit_record);
     struct audit_header *header;
     struct stat st;
+    int r;
 
     if (capacity == 0 || capacity > UINT32_MAX)
         return -EINVAL;
@@ -28,6 +30,10 @@ int audit_init(struct audit *audit, int fd, uint64_t capacity, uint32_t incarnat
         return -errno;
     if ((size_t)st.st_size != size && (ftruncate(fd, 0) < 0 || ftruncate(fd, (off_t)size) < 0))
         return -errno;
+    /* A page that the disk had no room for would kill whoever stores into it: better no log than that. */
+    r = posix_fallocate(fd, 0, (off_t)size);
+    if (r)
+        return -r;
     header = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
     if (header == MAP_FAILED)
         return -errno;
@@ -40,6 +46,9 @@ int audit_init(struct audit *audit, int fd, uint64_t capacity, uint32_t incarnat
     header->pid = (uint32_t)getpid();
     header->realtime_offset = realtime_offset();
     *audit = (struct audit){.header = header, .records = (void *)(header + 1), .size = size};
+    /* The last writer may have died between its last record and counting it. */
+    if (audit->records[header->written % capacity].sequence == header->written + 1)
+        header->written++;
     return 0;
 }
 
@@ -87,10 +96,14 @@ void audit_finish(struct audit *audit, uint64_t sequence, const struct vmibus_ac
 int audit_read(const struct audit_header *header, uint64_t sequence, struct audit_record *record) {
     const struct audit_record *records = (const void *)(header + 1);
     const struct audit_record *slot = &records[(sequence - 1) % header->capacity];
+    uint16_t error;
 
-    if (__atomic_load_n(&slot->sequence, __ATOMIC_ACQUIRE) != sequence)
+    if (sequence == 0 || __atomic_load_n(&slot->sequence, __ATOMIC_ACQUIRE) != sequence)
         return 0;
+    /* The error is stored last, so what is read after it belongs to it. */
+    error = __atomic_load_n(&slot->error, __ATOMIC_ACQUIRE);
     memcpy(record, slot, sizeof(*record));
+    record->error = error;
     __atomic_thread_fence(__ATOMIC_ACQUIRE);
     return __atomic_load_n(&slot->sequence, __ATOMIC_RELAXED) == sequence;
 }

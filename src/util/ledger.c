@@ -3,6 +3,7 @@
 
 #include <assert.h>
 #include <errno.h>
+#include <stdbool.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -64,14 +65,19 @@ int charge_take(struct charge *charge, struct account *account, enum resource re
     return r;
 }
 
+/* Lowered limits may be below what is used already; nothing more is had then, and what is had stays. */
+static bool fits(uint64_t used, uint64_t amount, uint64_t limit) {
+    return amount == 0 || (used <= limit && amount <= limit - used);
+}
+
 int charge_raise(struct charge *charge, uint64_t amount) {
     struct account *account = charge->account;
     struct ledger *ledger = account->ledger;
     enum resource resource = charge->resource;
 
-    if (account->used[resource] + amount > account->limit[resource])
+    if (!fits(account->used[resource], amount, account->limit[resource]))
         return CHARGE_QUOTA;
-    if (ledger->used[resource] + amount > ledger->limit[resource])
+    if (!fits(ledger->used[resource], amount, ledger->limit[resource]))
         return CHARGE_PRESSURE;
     account->used[resource] += amount;
     ledger->used[resource] += amount;

@@ -30,6 +30,7 @@ struct loop {
     struct loop_timer **heap;
     uint32_t n_timers;
     uint32_t heap_capacity;
+    uint64_t timers_set; /* how often: the order of timers for the same time */
     uint64_t armed;
     struct loop_source timer_source;
 
@@ -40,6 +41,10 @@ struct loop {
 
 /* --- timers ------------------------------------------------------------------------------------ */
 
+static bool timer_is_before(const struct loop_timer *timer, const struct loop_timer *other) {
+    return timer->deadline != other->deadline ? timer->deadline < other->deadline : timer->order < other->order;
+}
+
 static void heap_place(struct loop *loop, struct loop_timer *timer, uint32_t position) {
     loop->heap[position] = timer;
     timer->position = position;
@@ -48,7 +53,7 @@ static void heap_place(struct loop *loop, struct loop_timer *timer, uint32_t pos
 static void heap_rise(struct loop *loop, struct loop_timer *timer) {
     uint32_t position = timer->position;
 
-    while (position > 1 && loop->heap[position / 2]->deadline > timer->deadline) {
+    while (position > 1 && timer_is_before(timer, loop->heap[position / 2])) {
         heap_place(loop, loop->heap[position / 2], position);
         position /= 2;
     }
@@ -63,9 +68,9 @@ static void heap_sink(struct loop *loop, struct loop_timer *timer) {
 
         if (child > loop->n_timers)
             break;
-        if (child < loop->n_timers && loop->heap[child + 1]->deadline < loop->heap[child]->deadline)
+        if (child < loop->n_timers && timer_is_before(loop->heap[child + 1], loop->heap[child]))
             child++;
-        if (loop->heap[child]->deadline >= timer->deadline)
+        if (!timer_is_before(loop->heap[child], timer))
             break;
         heap_place(loop, loop->heap[child], position);
         position = child;
@@ -112,7 +117,9 @@ static void timers_expire(struct loop_source *source, uint32_t events) {
     if (read(source->fd, &expirations, sizeof(expirations)) < 0 && errno == EAGAIN)
         return;
     loop->armed = UINT64_MAX;
-    while (loop->n_timers && loop->heap[1]->deadline <= now) {
+    /* A timer that sets itself again for a time that has passed waits for the next iteration, or it would never end. */
+    for (uint64_t last = loop->timers_set;
+         loop->n_timers && loop->heap[1]->deadline <= now && loop->heap[1]->order <= last;) {
         struct loop_timer *timer = loop->heap[1];
 
         loop_timer_cancel(timer);
@@ -130,6 +137,7 @@ int loop_timer_set(struct loop_timer *timer, uint64_t deadline) {
 
     if (timer->position) {
         timer->deadline = deadline;
+        timer->order = ++loop->timers_set;
         heap_sink(loop, timer);
         heap_rise(loop, timer);
     } else {
@@ -137,6 +145,7 @@ int loop_timer_set(struct loop_timer *timer, uint64_t deadline) {
         if (r < 0)
             return r;
         timer->deadline = deadline;
+        timer->order = ++loop->timers_set;
         heap_place(loop, timer, ++loop->n_timers);
         heap_rise(loop, timer);
     }
@@ -170,6 +179,14 @@ static void kick_drain(struct loop_source *source, uint32_t events) {
     source->loop->kicked = false;
 }
 
+/* Whoever polls the loop's descriptor must learn of deferred work. An eventfd takes a 1 unless it is full, and then it is readable. */
+static void kick(struct loop *loop) {
+    const uint64_t one = 1;
+
+    if (!loop->kicked && write(loop->kick_source.fd, &one, sizeof(one)) == sizeof(one))
+        loop->kicked = true;
+}
+
 void loop_deferred_init(struct loop_deferred *deferred, struct loop *loop, loop_deferred_fn callback) {
     *deferred = (struct loop_deferred){.loop = loop, .callback = callback};
     list_init(&deferred->link);
@@ -177,16 +194,12 @@ void loop_deferred_init(struct loop_deferred *deferred, struct loop *loop, loop_
 
 void loop_defer(struct loop_deferred *deferred) {
     struct loop *loop = deferred->loop;
-    const uint64_t one = 1;
 
     if (list_is_linked(&deferred->link))
         return;
     list_append(&loop->deferred, &deferred->link);
-    if (loop->dispatching || loop->kicked)
-        return;
-    /* Whoever polls the loop's descriptor must learn of it. An eventfd takes a 1 unless it is full, and then it is readable. */
-    if (write(loop->kick_source.fd, &one, sizeof(one)) == sizeof(one))
-        loop->kicked = true;
+    if (!loop->dispatching)
+        kick(loop);
 }
 
 void loop_deferred_cancel(struct loop_deferred *deferred) {
@@ -334,6 +347,8 @@ int loop_dispatch(struct loop *loop, int timeout_ms) {
     loop->batch_length = 0;
     ran += deferred_run(loop);
     loop->dispatching = false;
+    if (!list_is_empty(&loop->deferred))
+        kick(loop);
     r = timers_arm(loop);
     return r < 0 ? r : ran;
 }

@@ -36,11 +36,12 @@ struct loop_source {
     uint32_t events;
 };
 
-/** A one-shot timer. */
+/** A one-shot timer. Timers for the same time fire in the order in which they were set. */
 struct loop_timer {
     struct loop *loop;
     loop_timer_fn callback;
     uint64_t deadline; /**< CLOCK_MONOTONIC nanoseconds */
+    uint64_t order;    /**< of setting: timers for the same time fire in it */
     uint32_t position; /**< in the heap, counted from 1; 0 while not armed */
 };
 
