@@ -74,7 +74,9 @@ def test(function=None, *, full=False, timeout=TIMEOUT):
 def _place(error):
     """Where the test was when it raised."""
     frames = traceback.extract_tb(error.__traceback__)
-    own = [frame for frame in frames if frame.filename != os.path.abspath(__file__)]
+    folder = os.path.dirname(os.path.abspath(sys.argv[0]))
+    own = [frame for frame in frames if os.path.dirname(os.path.abspath(frame.filename)) == folder
+           and os.path.abspath(frame.filename) != os.path.abspath(__file__)]
     frame = (own or frames)[-1]
     return f"{os.path.relpath(frame.filename, top_srcdir())}:{frame.lineno}"
 

@@ -81,7 +81,15 @@ test_scripts += tests/test_harness.py
 # --- tests of the tree as a whole ------------------------------------------------------------------
 
 test_scripts += \
+	tests/test_check.py \
 	tests/test_hardening.py \
 	tests/test_layers.py \
 	tests/test_manuals.py \
 	tests/test_scripts.py
+
+# --- what tests share, and tests of several folders together ---------------------------------------
+
+include tests/bed/local.mk
+include tests/bus/local.mk
+include tests/kvm/local.mk
+include tests/util/local.mk

@@ -2,10 +2,12 @@
 /*
  * The bed under test: boots guests of both paging depths and checks that facts, commands, input and
  * changes of memory from outside come through as bed.h and agent.c promise. Prints what took how
- * long. Exit status: 0, 1 when something is wrong, 77 when no guest can be had.
+ * long.
  */
 #define _GNU_SOURCE
-#include "bed.h"
+#include "bed/bed.h"
+
+#include "harness.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -31,15 +33,16 @@ static double seconds(void)
     return now.tv_sec + now.tv_nsec / 1e9;
 }
 
-/* What has to hold; ends the program (and with it the guest) when it does not. */
-#define CHECK(bed, condition)                                                                \
-    do {                                                                                     \
-        if (!(condition)) {                                                                  \
-            fprintf(stderr, "%s:%d: %s: %s\n", __FILE__, __LINE__, #condition, bed_error(bed)); \
-            bed_stop(bed);                                                                   \
-            exit(1);                                                                         \
-        }                                                                                    \
-    } while (0)
+/* What has to hold. A guest ends with the test's process. */
+#define CHECK(bed, condition) ck_assert_msg(condition, "%s", bed_error(bed))
+
+static void need_guest(bool firmware_only)
+{
+    const char *reason;
+
+    if (!bed_available(firmware_only, &reason))
+        test_skip("%s", reason);
+}
 
 /* The number of a key in a fact; the key must be there. */
 static uint64_t number(struct bed *bed, const char *line, const char *key)
@@ -219,6 +222,7 @@ static void check_guest(const char *cpu, unsigned la57)
     double start = seconds();
     char *line;
 
+    need_guest(false);
     CHECK(NULL, bed_start(&bed, &options) == 0);
     printf("%s: QEMU answers after %.3f s\n", cpu, seconds() - start);
     CHECK(bed, bed_wait_serial(bed, "READY", BOOT_MS, &line) == 0);
@@ -237,7 +241,7 @@ static void check_guest(const char *cpu, unsigned la57)
 }
 
 /* Every kind of memory starts, without Linux; a command line that is no good says so. */
-static void check_kinds(void)
+TEST(test_every_kind_of_memory_starts, .timeout = 60)
 {
     static const char *const nonsense[] = {"-no-such-option", NULL};
     struct bed_options options = {.firmware_only = true, .machine = "pc", .ram = BED_RAM_SHM};
@@ -245,6 +249,7 @@ static void check_kinds(void)
     struct bed *bed;
     char *shm, *directory;
 
+    need_guest(true);
     CHECK(NULL, bed_start(&bed, &options) == 0);
     CHECK(bed, bed->shm && access(bed->shm, R_OK | W_OK) == 0);
     CHECK(bed, access(bed->qmp, W_OK) == 0);
@@ -265,7 +270,7 @@ static void check_kinds(void)
 }
 
 /* A test that is killed takes its guest and its directory along. */
-static void check_death(void)
+TEST(test_killed_test_leaves_nothing_behind, .timeout = 60)
 {
     struct bed_options options = {.firmware_only = true, .ram = BED_RAM_SHM};
     char directory[256] = "", shm[256] = "";
@@ -275,6 +280,7 @@ static void check_death(void)
     pid_t test, qemu;
     FILE *told;
 
+    need_guest(true);
     CHECK(NULL, pipe2(out, O_CLOEXEC) == 0);
     test = fork();
     if (test == 0) {
@@ -298,25 +304,16 @@ static void check_death(void)
             poll(NULL, 0, 10); /* nothing to wait on: the warden is nobody's child */
     }
     CHECK(NULL, gone);
-    printf("a killed test leaves nothing behind\n");
 }
 
-int main(void)
+TEST(test_guest_with_five_levels, .timeout = 300)
 {
-    const char *reason;
-
-    setvbuf(stdout, NULL, _IOLBF, 0);
-    if (!bed_available(true, &reason)) {
-        printf("skipped: %s\n", reason);
-        return 77;
-    }
-    check_kinds();
-    check_death();
-    if (!bed_available(false, &reason)) {
-        printf("skipped: %s\n", reason);
-        return 77;
-    }
     check_guest("max", 1);
-    check_guest("qemu64", 0);
-    return 0;
 }
+
+TEST(test_guest_with_four_levels, .timeout = 300)
+{
+    check_guest("qemu64", 0);
+}
+
+HARNESS_SUITE("bed", HARNESS_QUICK)

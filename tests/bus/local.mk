@@ -1,0 +1,45 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+#
+# tests/bus: tests of src/bus and src/policy.  The bus is tested on a stage: with fake controls, fake
+# sensors and a fake memory authority.
+
+test_programs += \
+	tests/bus/test_command \
+	tests/bus/test_cost \
+	tests/bus/test_delivery \
+	tests/bus/test_grant \
+	tests/bus/test_lease \
+	tests/bus/test_limits \
+	tests/bus/test_policy \
+	tests/bus/test_provider
+
+check_LTLIBRARIES += libstage.la
+libstage_la_SOURCES = tests/bus/stage.c tests/bus/stage.h
+libstage_la_CFLAGS = $(AM_CFLAGS) $(CHECK_CFLAGS)
+
+bus_test_libraries = \
+	libstage.la libharness.la libvmibus_bus.la libvmibus_policy.la libvmibus_util.la libvmibus_protocol.la
+
+tests_bus_test_command_SOURCES = tests/bus/test_command.c
+tests_bus_test_command_LDADD = $(bus_test_libraries)
+
+tests_bus_test_cost_SOURCES = tests/bus/test_cost.c
+tests_bus_test_cost_LDADD = $(bus_test_libraries)
+
+tests_bus_test_delivery_SOURCES = tests/bus/test_delivery.c
+tests_bus_test_delivery_LDADD = $(bus_test_libraries)
+
+tests_bus_test_grant_SOURCES = tests/bus/test_grant.c
+tests_bus_test_grant_LDADD = $(bus_test_libraries)
+
+tests_bus_test_lease_SOURCES = tests/bus/test_lease.c
+tests_bus_test_lease_LDADD = $(bus_test_libraries)
+
+tests_bus_test_limits_SOURCES = tests/bus/test_limits.c
+tests_bus_test_limits_LDADD = $(bus_test_libraries)
+
+tests_bus_test_policy_SOURCES = tests/bus/test_policy.c
+tests_bus_test_policy_LDADD = libharness.la libvmibus_policy.la libvmibus_util.la libvmibus_protocol.la
+
+tests_bus_test_provider_SOURCES = tests/bus/test_provider.c
+tests_bus_test_provider_LDADD = $(bus_test_libraries)

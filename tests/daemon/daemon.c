@@ -1,0 +1,300 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#include "daemon/daemon.h"
+
+#include <check.h>
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <ftw.h>
+#include <poll.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/prctl.h>
+#include <sys/resource.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/un.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "harness.h"
+
+/* What must be as it was; each round trip gives the daemon time to notice what the test did. */
+static const enum vmibus_counter charged[DAEMON_CHARGES] = {
+    VMIBUS_COUNTER_CONNECTIONS,  VMIBUS_COUNTER_COMMANDS_IN_FLIGHT, VMIBUS_COUNTER_LEASES_HELD,   VMIBUS_COUNTER_SUBSCRIPTIONS,
+    VMIBUS_COUNTER_EVENT_BLOCKS, VMIBUS_COUNTER_ATTACHMENTS,        VMIBUS_COUNTER_BYTES_CHARGED, VMIBUS_COUNTER_FDS_CHARGED,
+};
+#define ROUND_TRIPS 100000
+
+#define WATCHED_MS 400
+
+/* --- files ------------------------------------------------------------------------------------- */
+
+static int remove_entry(const char *path, const struct stat *st, int type, struct FTW *walk) {
+    (void)st;
+    (void)type;
+    (void)walk;
+    return remove(path);
+}
+
+void daemon_remove(struct daemon *daemon) {
+    ck_assert_int_eq(nftw(daemon->directory, remove_entry, 8, FTW_DEPTH | FTW_PHYS), 0);
+}
+
+void daemon_write_file(const struct daemon *daemon, const char *name, const char *text) {
+    char path[128];
+    FILE *file;
+
+    snprintf(path, sizeof(path), "%s/%s", daemon->directory, name);
+    file = fopen(path, "we");
+    ck_assert_ptr_nonnull(file);
+    ck_assert_int_ge(fputs(text, file), 0);
+    ck_assert_int_eq(fclose(file), 0);
+}
+
+static const char *program_path(char *path, size_t size) {
+    const char *directory = getenv("top_builddir");
+
+    snprintf(path, size, "%s/vmibusd", directory ? directory : ".");
+    if (access(path, X_OK) < 0)
+        test_skip("%s is not there: set top_builddir", path);
+    return path;
+}
+
+static const char *sensor_path(char *path, size_t size) {
+    const char *directory = getenv("VMIBUS_SENSOR_DIR");
+    const char *build = getenv("top_builddir");
+
+    if (directory)
+        snprintf(path, size, "%s", directory);
+    else
+        snprintf(path, size, "%s/sensors/modules", build ? build : ".");
+    return path;
+}
+
+/* --- the process ------------------------------------------------------------------------------- */
+
+static int listen_blocking(const char *path) {
+    struct sockaddr_un address = {.sun_family = AF_UNIX};
+    int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+
+    strcpy(address.sun_path, path);
+    ck_assert_int_eq(bind(fd, (struct sockaddr *)&address, sizeof(address)), 0);
+    ck_assert_int_eq(listen(fd, 16), 0);
+    return fd;
+}
+
+/* In the child: only what is safe there, and exec. */
+static void become_daemon(const struct daemon *daemon, char **arguments, int log_fd, int listen_fd) {
+    char pid[16];
+
+    prctl(PR_SET_PDEATHSIG, SIGKILL);
+    dup2(log_fd, STDERR_FILENO);
+    if (listen_fd >= 0) {
+        if (listen_fd == 3)
+            fcntl(3, F_SETFD, 0);
+        else
+            dup2(listen_fd, 3);
+        snprintf(pid, sizeof(pid), "%d", getpid());
+        setenv("LISTEN_FDS", "1", 1);
+        setenv("LISTEN_PID", pid, 1);
+    }
+    if (daemon->options.descriptors) {
+        struct rlimit limit = {daemon->options.descriptors, daemon->options.descriptors};
+
+        setrlimit(RLIMIT_NOFILE, &limit);
+    }
+    execv(arguments[0], arguments);
+    _exit(127);
+}
+
+void daemon_respawn(struct daemon *daemon) {
+    static char program[4096], sensors[4096], config[128], state[128];
+    char *arguments[32] = {(char *)program_path(program, sizeof(program)),
+                           (char *)"--config",
+                           config,
+                           (char *)"--state-directory",
+                           state,
+                           (char *)"--sensor-directory",
+                           (char *)sensor_path(sensors, sizeof(sensors)),
+                           (char *)"--socket",
+                           daemon->path,
+                           (char *)"--stub"};
+    int pipes[2], listen_fd = -1;
+    size_t n = 10;
+
+    snprintf(config, sizeof(config), "%s/vmibusd.conf", daemon->directory);
+    snprintf(state, sizeof(state), "%s/state", daemon->directory);
+    for (size_t i = 0; i < 16 && daemon->options.arguments[i]; i++)
+        arguments[n++] = (char *)daemon->options.arguments[i];
+    if (daemon->options.activated)
+        listen_fd = listen_blocking(daemon->path);
+    ck_assert_int_eq(pipe2(pipes, O_CLOEXEC), 0);
+    fflush(NULL);
+    daemon->pid = fork();
+    ck_assert_int_ge(daemon->pid, 0);
+    if (daemon->pid == 0)
+        become_daemon(daemon, arguments, pipes[1], listen_fd);
+    close(pipes[1]);
+    if (listen_fd >= 0)
+        close(listen_fd);
+    daemon->log_fd = pipes[0];
+    daemon->n_log = 0;
+    daemon->log[0] = '\0';
+}
+
+void daemon_spawn(struct daemon *daemon, const struct daemon_options *options) {
+    *daemon = (struct daemon){.options = options ? *options : (struct daemon_options){}, .bystander = -1};
+    strcpy(daemon->directory, "/tmp/vmibusd-test-XXXXXX");
+    ck_assert_ptr_nonnull(mkdtemp(daemon->directory));
+    /* Other users are to reach the socket. */
+    ck_assert_int_eq(chmod(daemon->directory, 0755), 0);
+    snprintf(daemon->path, sizeof(daemon->path), "%s/socket", daemon->directory);
+    daemon_write_file(daemon, "vmibusd.conf", daemon->options.config ? daemon->options.config : "");
+    daemon_respawn(daemon);
+}
+
+int daemon_await_exit(struct daemon *daemon) {
+    int status;
+
+    /* The pipe ends with the process; what it wrote is kept. */
+    while (daemon->n_log < sizeof(daemon->log) - 1) {
+        ssize_t n = read(daemon->log_fd, daemon->log + daemon->n_log, sizeof(daemon->log) - 1 - daemon->n_log);
+
+        if (n <= 0)
+            break;
+        daemon->n_log += (size_t)n;
+    }
+    daemon->log[daemon->n_log] = '\0';
+    ck_assert_int_eq(waitpid(daemon->pid, &status, 0), daemon->pid);
+    close(daemon->log_fd);
+    if (daemon->bystander >= 0)
+        close(daemon->bystander);
+    daemon->bystander = -1;
+    return WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
+}
+
+void daemon_kill(struct daemon *daemon) {
+    ck_assert_int_eq(kill(daemon->pid, SIGKILL), 0);
+    ck_assert_int_eq(daemon_await_exit(daemon), 128 + SIGKILL);
+}
+
+void daemon_await_log(struct daemon *daemon, const char *text) {
+    char *found;
+
+    while (!(found = strstr(daemon->log, text))) {
+        ssize_t n;
+
+        ck_assert_uint_lt(daemon->n_log, sizeof(daemon->log) - 1);
+        n = read(daemon->log_fd, daemon->log + daemon->n_log, sizeof(daemon->log) - 1 - daemon->n_log);
+        if (n <= 0)
+            ck_abort_msg("the daemon ended without '%s'; it said: %s", text, daemon->log);
+        daemon->n_log += (size_t)n;
+        daemon->log[daemon->n_log] = '\0';
+    }
+    found += strlen(text);
+    daemon->n_log -= (size_t)(found - daemon->log);
+    memmove(daemon->log, found, daemon->n_log + 1);
+}
+
+void daemon_reload(struct daemon *daemon, const char *config) {
+    daemon_write_file(daemon, "vmibusd.conf", config);
+    ck_assert_int_eq(kill(daemon->pid, SIGHUP), 0);
+}
+
+/* --- what it holds ----------------------------------------------------------------------------- */
+
+size_t daemon_count_fds(const struct daemon *daemon) {
+    char path[64];
+    DIR *directory;
+    size_t n = 0;
+
+    snprintf(path, sizeof(path), "/proc/%d/fd", daemon->pid);
+    directory = opendir(path);
+    ck_assert_ptr_nonnull(directory);
+    while (readdir(directory))
+        n++;
+    closedir(directory);
+    return n;
+}
+
+static uint64_t cpu_ns(const struct daemon *daemon) {
+    unsigned long user, system;
+    char path[64];
+    FILE *file;
+
+    snprintf(path, sizeof(path), "/proc/%d/stat", daemon->pid);
+    file = fopen(path, "re");
+    ck_assert_ptr_nonnull(file);
+    ck_assert_int_eq(fscanf(file, "%*d (%*[^)]) %*c %*d %*d %*d %*d %*d %*u %*u %*u %*u %*u %lu %lu", &user, &system), 2);
+    fclose(file);
+    return (uint64_t)(user + system) * 1000000000u / (uint64_t)sysconf(_SC_CLK_TCK);
+}
+
+bool daemon_is_calm(const struct daemon *daemon) {
+    uint64_t before = cpu_ns(daemon);
+
+    poll(NULL, 0, WATCHED_MS);
+    return cpu_ns(daemon) - before < WATCHED_MS * UINT64_C(1000000) / 4;
+}
+
+/* What the VMs need is open from then on. */
+static void await_vm(int fd, const char *name) {
+    struct vmibus_frame unsubscribe = wire_frame(VMIBUS_KIND_SUBSCRIBE);
+
+    (void)wire_find(fd, name);
+    ck_assert_uint_eq(wire_ask(fd, &unsubscribe, name, strlen(name)).ack.error, VMIBUS_ERROR_OK);
+}
+
+static void serve(struct daemon *daemon) {
+    daemon_await_log(daemon, "serving at");
+    daemon->bystander = wire_open(daemon->path, NULL);
+    if (!daemon->options.unready) {
+        await_vm(daemon->bystander, "stub-0");
+        await_vm(daemon->bystander, "stub-1");
+    }
+    for (size_t i = 0; i < DAEMON_CHARGES; i++)
+        daemon->charges[i] = wire_counter(daemon->bystander, charged[i]);
+    daemon->n_fds = daemon_count_fds(daemon);
+}
+
+void daemon_start(struct daemon *daemon, const struct daemon_options *options) {
+    daemon_spawn(daemon, options);
+    serve(daemon);
+}
+
+void daemon_restart(struct daemon *daemon) {
+    daemon_respawn(daemon);
+    serve(daemon);
+}
+
+void daemon_await_idle(struct daemon *daemon) {
+    for (size_t i = 0; i < DAEMON_CHARGES; i++) {
+        uint64_t value = 0;
+
+        for (unsigned n = 0; n < ROUND_TRIPS; n++) {
+            value = wire_counter(daemon->bystander, charged[i]);
+            if (value == daemon->charges[i])
+                break;
+        }
+        ck_assert_msg(value == daemon->charges[i], "counter %u stays at %lu, was %lu", charged[i], (unsigned long)value,
+                      (unsigned long)daemon->charges[i]);
+    }
+    for (unsigned n = 0; n < ROUND_TRIPS && daemon_count_fds(daemon) > daemon->n_fds; n++)
+        (void)wire_counter(daemon->bystander, VMIBUS_COUNTER_CONNECTIONS);
+    ck_assert_uint_le(daemon_count_fds(daemon), daemon->n_fds);
+}
+
+void daemon_stop(struct daemon *daemon) {
+    int status;
+
+    daemon_await_idle(daemon);
+    ck_assert_int_eq(kill(daemon->pid, SIGTERM), 0);
+    status = daemon_await_exit(daemon);
+    ck_assert_msg(status == 0, "the daemon ended with %d; it said: %s", status, daemon->log);
+    if (!daemon->options.activated)
+        ck_assert_int_eq(access(daemon->path, F_OK), -1);
+    daemon_remove(daemon);
+}

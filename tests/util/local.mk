@@ -1,0 +1,27 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+#
+# tests/util: tests of src/util.
+
+test_programs += \
+	tests/util/test_audit \
+	tests/util/test_fds \
+	tests/util/test_ledger \
+	tests/util/test_loop \
+	tests/util/test_pool
+
+util_test_libraries = libharness.la libvmibus_util.la
+
+tests_util_test_audit_SOURCES = tests/util/test_audit.c
+tests_util_test_audit_LDADD = $(util_test_libraries)
+
+tests_util_test_fds_SOURCES = tests/util/test_fds.c
+tests_util_test_fds_LDADD = $(util_test_libraries)
+
+tests_util_test_ledger_SOURCES = tests/util/test_ledger.c
+tests_util_test_ledger_LDADD = $(util_test_libraries)
+
+tests_util_test_loop_SOURCES = tests/util/test_loop.c
+tests_util_test_loop_LDADD = $(util_test_libraries)
+
+tests_util_test_pool_SOURCES = tests/util/test_pool.c
+tests_util_test_pool_LDADD = $(util_test_libraries)

@@ -1,0 +1,359 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""vmibusctl against a bus that is played here: what it prints and how it ends."""
+
+import contextlib
+import json
+import os
+import socket
+import struct
+import subprocess
+import sys
+import tempfile
+import threading
+
+sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), ".."))
+
+import harness
+
+PROGRAM = os.path.join(harness.top_builddir(), "vmibusctl")
+HEADER = struct.Struct("<HBBHBBIIIIQQQQQ")
+WELCOME, ROSTER, LIFECYCLE, MEMCTX, LEASE, ACK, GAP = 2, 0x101, 0x102, 0x103, 0x105, 0x106, 0x107
+HELLO, SUBSCRIBE, CMD_LEASE, CMD_INPUT, QUERY, CMD_MEMWRITE, MEM_ATTACH = 1, 0x201, 0x202, 0x203, 0x206, 0x301, 0x302
+MAGIC = 0x0031535542494D56
+GENERATION, TOKEN, EPOCH = 0x700000001, 0x700000005, 0x700000002
+RAM_SIZE = 0x10000
+
+
+class Bus:
+    """Plays a bus with one VM, "guest", for as many connections as come."""
+
+    def __init__(self, **behaviour):
+        if not os.path.exists(PROGRAM):
+            harness.skip(f"{PROGRAM} is not built")
+        self.behaviour = behaviour
+        self.commands = []
+        self.directory = tempfile.TemporaryDirectory(prefix="vmibusctl-")
+        self.path = os.path.join(self.directory.name, "bus.sock")
+        self.listener = socket.socket(socket.AF_UNIX)
+        self.listener.bind(self.path)
+        self.listener.listen()
+        self.ram = os.memfd_create("ram")
+        os.truncate(self.ram, RAM_SIZE)
+        threading.Thread(target=self.accept, daemon=True).start()
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.listener.close()
+        os.close(self.ram)
+        self.directory.cleanup()
+
+    def accept(self):
+        while True:
+            try:
+                peer, _ = self.listener.accept()
+            except OSError:
+                return
+            threading.Thread(target=self.serve, args=(peer,), daemon=True).start()
+
+    def serve(self, peer):
+        self.delivery = 0
+        with peer, contextlib.suppress(BrokenPipeError, ConnectionResetError):
+            while True:
+                frame = peer.recv(128, socket.MSG_WAITALL)
+                if len(frame) < 128:
+                    return
+                header = HEADER.unpack_from(frame)
+                tail = peer.recv(header[7], socket.MSG_WAITALL) if header[7] else b""
+                self.commands.append((header, frame[64:], tail))
+                self.answer(peer, header, frame[64:], tail)
+
+    def send(self, peer, kind, body=b"", tail=b"", correlation=0, fds=(), slot=1, delivery=None):
+        if delivery is None:
+            self.delivery += 1
+            delivery = self.delivery
+        frame = HEADER.pack(kind, 1, 1, 0, 1, len(fds), 0, len(tail), slot, 0, GENERATION, 0, delivery, correlation, 0)
+        frame += body.ljust(64, b"\0") + tail
+        socket.send_fds(peer, [frame], list(fds)) if fds else peer.sendall(frame)
+
+    def ack(self, peer, header, error=0, reason=0, value=0, count=0, token=0, epoch=EPOCH, tail=b"", fds=()):
+        body = struct.pack("<HHHBxQQQQ", error, reason, header[0], 0, value, count, token, epoch)
+        self.send(peer, ACK, body, tail, header[13], fds)
+
+    def answer(self, peer, header, body, tail):
+        kind = header[0]
+        if kind == HELLO:
+            welcome = struct.pack("<QQ16sIIIIIHBB", MAGIC, 1, b"s" * 16, 7, 1 << 20, 64, 8, 4, 1, 1, 16)
+            self.send(peer, WELCOME, welcome, correlation=header[13], slot=0, delivery=0)
+        elif kind == SUBSCRIBE:
+            self.replay(peer, struct.unpack_from("<Q", body)[0])
+            self.ack(peer, header)
+        elif kind in self.behaviour.get("refuse", {}):
+            self.ack(peer, header, *self.behaviour["refuse"][kind])
+        elif kind == CMD_LEASE:
+            self.ack(peer, header, token=TOKEN)
+        elif kind == CMD_INPUT:
+            self.ack(peer, header, count=struct.unpack_from("<H", body, 12)[0])
+        elif kind == CMD_MEMWRITE:
+            length, = struct.unpack_from("<I", body, 16)
+            os.pwrite(self.ram, tail or body[40:40 + length], struct.unpack_from("<Q", body, 8)[0])
+            self.ack(peer, header, count=length)
+        elif kind == MEM_ATTACH:
+            self.ack(peer, header, count=1, tail=struct.pack("<QQQHHI", 0, RAM_SIZE, 0, 0, 0, 0), fds=[self.ram])
+        else:
+            self.ack(peer, header)
+
+    def replay(self, peer, kinds):
+        if self.behaviour.get("empty"):
+            return
+        if kinds >> 1 & 1:
+            self.send_roster(peer)
+        if self.behaviour.get("hole"):
+            self.delivery += 1
+        if self.behaviour.get("gap"):
+            self.send(peer, GAP, struct.pack("<HHI", LIFECYCLE, 0, 3), slot=0)
+        if kinds >> 2 & 1:
+            self.send(peer, LIFECYCLE, struct.pack("<BBH", 1, 0, 0))
+        if kinds >> 3 & 1:
+            self.send(peer, MEMCTX, struct.pack("<QQQQQIHHHBBBB", EPOCH, 0x1000, RAM_SIZE, 0, 0, 0, 0, 1, 1, 4, 2, 3, 1),
+                      struct.pack("<QQQHHI", 0, RAM_SIZE, 0, 0, 0, 0))
+        if kinds >> 5 & 1:
+            self.send(peer, LEASE, struct.pack("<QQBBHIIII", TOKEN, 0, 3, 1, 0, 1000, 77, 2, 0))
+
+    def send_roster(self, peer):
+        self.send(peer, ROSTER, struct.pack("<B3xIQ16sI", 1, 4711, 5, bytes(range(16)), 15), b"gue\x1bst\n"
+                  if self.behaviour.get("rude") else b"guest")
+
+    def run(self, *words, status=0, environment=None, text=True):
+        result = subprocess.run([PROGRAM, *words], text=text, check=False, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+                                env=os.environ | {"VMIBUS_SOCKET": self.path, "PROGRAM": PROGRAM} | (environment or {}))
+        assert result.returncode == status, f"{words}: {result.returncode}, not {status}: {result.stdout} {result.stderr}"
+        return result
+
+    def json(self, *words, **options):
+        return json.loads(self.run(*words, "--json", **options).stdout)
+
+    def sent(self, kind):
+        return [command for command in self.commands if command[0][0] == kind]
+
+
+@harness.test
+def test_list():
+    with Bus() as bus:
+        lines = bus.run("list").stdout.splitlines()
+        assert lines[0].split() == ["SLOT", "NAME", "STATE", "RAM", "MEMCTX", "PID", "UUID"]
+        assert lines[1].split()[:4] == ["1", "guest", "RUNNING", "64"], lines
+        entry, = bus.json("list")
+        assert entry["name"] == "guest" and entry["slot"] == 1 and entry["generation"] == GENERATION
+        assert entry["roster"]["pid"] == 4711 and entry["roster"]["uuid"] == "00010203-0405-0607-0809-0a0b0c0d0e0f"
+        assert entry["lifecycle"]["state"] == "RUNNING" and entry["memctx"]["cr3"] == 0x1000
+        assert entry["leases"][0]["class"] == "MEMWRITE"
+
+
+@harness.test
+def test_empty_roster():
+    with Bus(empty=True) as bus:
+        assert bus.json("list") == []
+        assert "empty" in bus.run("info", "guest", status=4).stderr
+
+
+@harness.test
+def test_vm_by_name_uuid_and_slot():
+    with Bus() as bus:
+        for word in ("guest", "00010203-0405-0607-0809-0A0B0C0D0E0F", "1"):
+            entry = bus.json("info", word)
+            assert entry["name"] == "guest"
+            assert entry["memctx"]["ranges"] == [{"gpa": 0, "len": RAM_SIZE, "offset": 0, "object": 0, "flags": []}]
+        assert "guest." in bus.run("info", "other", status=4).stderr
+
+
+@harness.test
+def test_names_cannot_command_the_terminal():
+    with Bus(rude=True) as bus:
+        for words in (["list"], ["info", "1"], ["monitor", "--count", "1"]):
+            output = bus.run(*words).stdout
+            assert "\x1b" not in output and "gue?st?" in output, output
+        assert bus.json("list")[0]["name"] == "gue\x1bst\n"
+
+
+@harness.test
+def test_p07_monitor_shows_gaps_and_holes():
+    with Bus(gap=True) as bus:
+        result = bus.run("monitor", "--count", "5")
+        assert "GAP dropped LIFECYCLE count 3" in result.stdout and not result.stderr, result
+        events = [json.loads(line) for line in bus.run("--json", "monitor", "--for", "1").stdout.splitlines()]
+        assert [event["delivery"] for event in events] == [1, 2, 3, 4, 5, 6] and events[5]["kind"] == "ACK"
+        assert events[0]["kind"] == "ROSTER" and events[0]["tail"] == "guest"
+        assert events[2]["name"] == "guest" and events[2]["body"]["state"] == "RUNNING"
+    with Bus(hole=True) as bus:
+        assert "HOLE: delivery 3 follows 1" in bus.run("monitor", "--count", "3", status=5).stderr
+
+
+@harness.test
+def test_monitor_asks_for_kinds():
+    with Bus() as bus:
+        output = bus.run("monitor", "gu*", "--kinds", "lease,Lifecycle", "--for", "1").stdout
+        assert "ROSTER" not in output and "guest LIFECYCLE" in output
+        _, body, tail = bus.sent(SUBSCRIBE)[-1]
+        assert tail == b"gu*" and struct.unpack_from("<Q", body)[0] == 1 << 5 | 1 << 2
+        bus.run("monitor", "--kinds", "hello", status=2)
+
+
+@harness.test
+def test_read():
+    with Bus() as bus:
+        os.pwrite(bus.ram, b"0123456789abcdefXYZ", 0x2000)
+        output = bus.run("read", "guest", "0x2000", "19", "--physical").stdout
+        assert "0000000000002000  30 31" in output and "|XYZ|" in output
+        assert bus.run("read", "guest", "8192", "3", "--physical", "--raw", text=False).stdout == b"012"
+        answer = bus.json("read", "guest", "0x2000", "4", "--physical")
+        assert answer == {"gpa": 0x2000, "epoch": EPOCH, "len": 4, "data": "30313233"}
+        result = bus.run("read", "guest", hex(RAM_SIZE - 4), "8", "--physical", "--raw", status=19, text=False)
+        assert result.stdout == b"" or len(result.stdout) == 4
+
+
+@harness.test
+def test_translate():
+    with Bus() as bus:
+        for at, value in ((0x1000, 0x2003), (0x2000, 0x3003), (0x3000, 0x4003), (0x4000 + 5 * 8, 0x6001)):
+            os.pwrite(bus.ram, struct.pack("<Q", value), at)
+        answer = bus.json("translate", "guest", "0x5123")
+        assert answer["gpa"] == 0x6123 and answer["page_size"] == 4096 and answer["rights"] == []
+        assert [entry["level"] for entry in answer["entries"]] == [4, 3, 2, 1]
+        os.pwrite(bus.ram, b"behind the tables", 0x6000)
+        assert bus.run("read", "guest", "0x5000", "6", "--raw").stdout == "behind"
+        answer = bus.json("translate", "guest", "0x7000", status=19)
+        assert answer["translated"] is False and "gpa" not in answer
+        bus.run("translate", "guest", "0x5123", "--cr3", "0x4000", status=19)
+
+
+@harness.test
+def test_write():
+    with Bus() as bus:
+        assert "wrote 4 octets" in bus.run("write", "guest", "0x100", "--physical", "--hex", "deadbeef").stdout
+        assert os.pread(bus.ram, 4, 0x100) == b"\xde\xad\xbe\xef"
+        # Taken for the call, and given back.
+        assert [body[12] for _, body, _ in bus.sent(CMD_LEASE)] == [1, 3]
+        _, body, _ = bus.sent(CMD_MEMWRITE)[0]
+        assert struct.unpack_from("<QQIIQQ", body) == (0, 0x100, 4, 0x80, TOKEN, EPOCH)
+        with tempfile.NamedTemporaryFile() as file:
+            file.write(b"x" * 5000)
+            file.flush()
+            assert bus.json("write", "guest", "0x200", "--file", file.name, "--token", "9")["count"] == 5000
+        assert len(bus.sent(CMD_LEASE)) == 2
+        # A token that is given is believed, even one that cannot be, and so is an epoch.
+        bus.run("write", "guest", "0x200", "--hex", "00", "--token", "0", "--epoch", "77")
+        assert len(bus.sent(CMD_LEASE)) == 2
+        assert struct.unpack_from("<QQ", bus.sent(CMD_MEMWRITE)[-1][1], 24) == (0, 77)
+        bus.run("write", "guest", "0x100", status=2)
+        bus.run("write", "guest", "0x100", "--hex", "abc", status=2)
+        bus.run("write", "guest", "0x100", "--hex", "ab", "--expect", "abcd", status=2)
+        bus.run("write", "guest", "0x100", "--hex", "ab", "--cr3", "1", "--physical", status=2)
+
+
+@harness.test
+def test_refusals_name_object_reason_and_remedy():
+    with Bus(refuse={CMD_LEASE: (11, 30), CMD_MEMWRITE: (2, 21, 32)}) as bus:
+        stderr = bus.run("write", "guest", "0", "--hex", "00", status=21).stderr
+        assert "MEMWRITE lease of guest" in stderr and "HELD" in stderr and "process 77 of user 1000" in stderr, stderr
+        result = bus.run("write", "guest", "0", "--hex", "00", "--token", "1", "--json", status=12)
+        assert "MEM_WRITE" in result.stderr and "administrator" in result.stderr, result.stderr
+        assert json.loads(result.stdout)["reason"] == "NO_CAPABILITY"
+
+
+@harness.test
+def test_input():
+    with Bus() as bus:
+        bus.run("key", "guest", "ctrl-alt-f2", "a")
+        bus.run("mouse", "guest", "move", "-5", "3")
+        assert bus.json("type", "guest", "aB") == {"count": 6}
+        events = [struct.unpack_from("<HHi", body, 16) for _, body, _ in bus.sent(CMD_INPUT)]
+        assert events == [(1, 29, 1), (1, 30, 1), (2, 0, -5), (1, 30, 1), (1, 42, 1)], events
+        before = len(bus.sent(CMD_LEASE))
+        bus.run("key", "guest", "a", "hyper-b", status=2)
+        bus.run("type", "guest", "a\u00e4", status=2)
+        bus.run("type", "guest", "a", "--layout", "nosuchlayout", status=2)
+        assert len(bus.sent(CMD_LEASE)) == before
+
+
+@harness.test
+def test_lease_is_lent():
+    with Bus() as bus:
+        script = '"$PROGRAM" write guest 0x10 --physical --hex 01 && "$PROGRAM" list && exit 7'
+        result = bus.run("lease", "guest", "memwrite", "--ttl", "5000", "--mode=queue", "--", "sh", "-c", script, status=7)
+        assert "wrote 1 octets" in result.stdout and "RUNNING" in result.stdout
+        leases = bus.sent(CMD_LEASE)
+        assert [struct.unpack_from("<IBBB", body, 8) for _, body, _ in leases] == [(5000, 1, 3, 2), (0, 3, 3, 0)], leases
+        assert struct.unpack_from("<Q", bus.sent(CMD_MEMWRITE)[0][1], 24)[0] == TOKEN
+        # One connection, on which the lender, two borrowers and the lender again said HELLO.
+        assert len(bus.sent(HELLO)) == 4
+
+
+@harness.test
+def test_lease_tells_how_its_command_ended():
+    with Bus() as bus:
+        bus.run("lease", "guest", "input", "--", "sh", "-c", "kill -TERM $$", status=143)
+        assert "cannot run" in bus.run("lease", "guest", "input", "--", "/nonexistent/command", status=127).stderr
+        bus.run("lease", "guest", "input", status=2)
+        bus.run("lease", "guest", "sleep", "--", "true", status=2)
+        # A command that leaves half a frame behind cannot keep the lease.
+        bus.run("lease", "guest", "input", "--", "python3", "-c",
+                "import os, socket; socket.socket(fileno=int(os.environ['VMIBUS_LENT_FD'])).send(b'half')")
+
+
+@harness.test
+def test_wrong_command_lines():
+    with Bus() as bus:
+        for words in ([], ["fly"], ["--fly"], ["list", "--fly"], ["list", "word"], ["read", "guest", "0"],
+                      ["read", "guest", "zero", "1"], ["read", "guest", "0", "0"], ["read", "guest", "0xffffffffffffffff", "2"],
+                      ["read", "guest", "0", "1", "--raw", "--json"], ["monitor", "--count", "0"], ["power", "guest", "fly"],
+                      ["mouse", "guest", "fly", "1"], ["write", "guest", "0", "--hex", "00", "--token", "x"]):
+            assert "vmibusctl" in bus.run(*words, status=2).stderr, words
+
+
+@harness.test
+def test_no_bus():
+    if not os.path.exists(PROGRAM):
+        harness.skip(f"{PROGRAM} is not built")
+    for environment, word in (({"VMIBUS_SOCKET": "/nonexistent/bus"}, "/nonexistent/bus"), ({"VMIBUS_LENT_FD": "999"}, "VMIBUS_LENT_FD")):
+        result = subprocess.run([PROGRAM, "list"], text=True, check=False, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+                                env=os.environ | environment)
+        assert result.returncode == 3 and word in result.stderr, result.stderr
+
+
+def intents(records, capacity=8, written=None):
+    """An intents log as src/util/audit.h lays it out."""
+    header = struct.pack("<QQQIIq", 0x0031445541494D56, capacity, len(records) if written is None else written, 7, 99, 0)
+    return header.ljust(128, b"\0") + b"".join(record.ljust(128, b"\0") for record in records) + \
+        bytes(128 * (capacity - len(records)))
+
+
+def intent(sequence, error, address):
+    return struct.pack("<QQQQIIIHHHBBIQQQQQQ", sequence, 10**9, 2 * 10**9, GENERATION, 1, 1000, 77, CMD_MEMWRITE, error, 0, 0, 0, 8,
+                       TOKEN, EPOCH, 0x1000, address, 8, 3)
+
+
+@harness.test
+def test_audit():
+    with Bus() as bus, tempfile.NamedTemporaryFile() as file:
+        file.write(intents([intent(1, 0, 0x100), intent(2, 0xFFFF, 0x200), intent(0, 0, 0)]))
+        file.flush()
+        result = bus.run("audit", file.name)
+        assert "8 octets at 0x100" in result.stdout and "PENDING" in result.stdout and "1 records" in result.stderr, result
+        records = bus.json("audit", file.name, "--count", "2")
+        assert [record["gva"] for record in records] == [0x200] and records[0]["error"] == "PENDING"
+        for wrong in (b"", b"x" * 4096, intents([], capacity=8)[:512], intents([], capacity=8, written=2**64 - 1)[:-1]):
+            file.seek(0)
+            file.truncate()
+            file.write(wrong)
+            file.flush()
+            assert "intents log" in bus.run("audit", file.name, status=1).stderr
+        file.seek(0)
+        file.write(intents([], written=2**64 - 1))
+        file.flush()
+        assert bus.json("audit", file.name) == []
+
+
+harness.main()
