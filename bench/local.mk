@@ -1,3 +1,64 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 #
-# bench: measurements.  Programs are added to noinst_PROGRAMS; none is a test.
+# bench: measurements, built and run by `make bench`; none is a test.  `make bench BENCH=--full` takes
+# longer and boots a guest; see bench/README.md.
+
+bench_programs = bench/roundtrip bench/fanout bench/memwrite bench/idle bench/scaling
+
+EXTRA_PROGRAMS = $(bench_programs)
+EXTRA_LTLIBRARIES = libbench.la bench/burst.la bench/count_allocations.la
+EXTRA_DIST += bench/README.md bench/burst.sensor bench/run
+
+libbench_la_SOURCES = \
+	bench/audience.c bench/audience.h \
+	bench/bench.c bench/bench.h \
+	bench/dbus.c bench/dbus.h \
+	bench/instance.c bench/instance.h \
+	bench/pingpong.c bench/pingpong.h \
+	bench/syscalls.c bench/syscalls.h
+libbench_la_CFLAGS = $(AM_CFLAGS) $(SYSTEMD_CFLAGS)
+libbench_la_LIBADD = libvmibus.la $(SYSTEMD_LIBS)
+
+bench_roundtrip_SOURCES = bench/roundtrip.c
+bench_roundtrip_LDADD = libbench.la
+
+bench_fanout_SOURCES = bench/fanout.c
+bench_fanout_LDADD = libbench.la
+
+bench_memwrite_SOURCES = bench/memwrite.c
+bench_memwrite_CPPFLAGS = $(AM_CPPFLAGS) -I$(top_srcdir)/sensors
+bench_memwrite_LDADD = libbench.la libbed.la
+
+bench_idle_SOURCES = bench/idle.c
+bench_idle_LDADD = libbench.la
+
+bench_scaling_SOURCES = bench/scaling.c
+bench_scaling_LDADD = libbench.la
+
+# Neither is installed: -rpath makes libtool build what can be loaded.
+bench_burst_la_SOURCES = bench/sensor_burst.c
+bench_burst_la_LDFLAGS = $(sensor_ldflags) -rpath /nowhere
+
+# Not hardened away by --gc-sections or hidden: what it replaces must be seen.
+bench_count_allocations_la_SOURCES = bench/count_allocations.c
+bench_count_allocations_la_LDFLAGS = $(AM_LDFLAGS) -module -avoid-version -shared -rpath /nowhere
+
+bench/modules/.stamp: sensors/modules/.stamp bench/burst.la bench/burst.sensor
+	$(AM_V_GEN)rm -rf bench/modules && $(MKDIR_P) bench/modules
+	$(AM_V_at)for file in '$(abs_top_builddir)'/sensors/modules/* '$(abs_top_builddir)/bench/.libs/burst.so' \
+		'$(abs_top_srcdir)/bench/burst.sensor'; do \
+		ln -s "$$file" bench/modules/ || exit 1; \
+	done
+	$(AM_V_at)touch $@
+
+BENCH = --quick
+
+bench: all $(bench_programs) bench/count_allocations.la bench/modules/.stamp
+	top_builddir='$(abs_top_builddir)' VMIBUS_SOURCE_DIR='$(abs_top_srcdir)' PYTHONDONTWRITEBYTECODE=1 \
+		$(PYTHON) '$(srcdir)/bench/run' $(BENCH)
+
+clean_local += clean-bench
+clean-bench:
+	rm -rf bench/modules bench/results.json bench/results $(bench_programs)
+
+.PHONY: bench clean-bench

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
  * An 8-octet CMD_MEMWRITE, against the raw ping-pong plus a raw pwrite of 8 octets into RAM of the same
- * kind.  First into a synthetic VM; with --qemu, into a variable of a process in a live guest, into the
- * very memory object that the floor writes to.
+ * kind.  First into a synthetic VM; with --qemu, into a variable of a live guest's kernel, which lies in
+ * the very file that the floor writes to.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -172,24 +172,35 @@ static int open_guest_ram(pid_t pid) {
     return -ENOENT;
 }
 
-/* The guest's own kernel says where the variable is; the write goes through the kernel's root, into its direct map. */
+/* QEMU's own translation. It goes by the CR3 of the moment, so the guest is stopped for it; every CR3 maps the kernel. */
+static int translate(struct bed *bed, uint64_t gva, uint64_t *gpa) {
+    char command[64], *text = NULL;
+    int r = bed_qmp(bed, "stop", NULL, NULL);
+
+    snprintf(command, sizeof(command), "gva2gpa 0x%lx", gva);
+    if (r == 0)
+        r = bed_hmp(bed, command, &text);
+    if (r == 0 && sscanf(text, "gpa: %lx", gpa) != 1)
+        r = -ENXIO;
+    free(text);
+    return r < 0 ? r : bed_qmp(bed, "cont", NULL, NULL);
+}
+
+/* The kernel's variable panic_timeout, and whatever shares its eight octets: what is written is what is there. */
 static int find_variable(struct bed *bed, struct place *place) {
-    char *line = NULL, *reply = NULL;
-    uint64_t gpa = 0, base = 0;
-    int r = bed_wait_fact(bed, "READY", "", BOOT_MS, NULL);
+    uint64_t gpa = 0;
+    char *reply = NULL;
+    int r = bed_wait_serial(bed, "READY", BOOT_MS, NULL);
 
     if (r == 0)
-        r = bed_last_fact(bed, "VAR", "comm=vmibus-agent", &line);
+        r = bed_ask(bed, "kallsyms panic_timeout", BOOT_MS, &reply);
     if (r == 0)
-        r = bed_field(line, "gpa", &gpa);
-    if (r == 0)
-        r = bed_ask(bed, "kallsyms page_offset_base", BOOT_MS, &reply);
-    if (r == 0)
-        r = bed_field(reply, "addr", &base);
-    free(line);
+        r = bed_field(reply, "addr", &place->gva);
     free(reply);
+    place->gva &= ~UINT64_C(7);
+    if (r == 0)
+        r = translate(bed, place->gva, &gpa);
     place->offset = (off_t)gpa;
-    place->gva = base;
     return r;
 }
 

@@ -4,7 +4,7 @@
  *
  * Its VMs are named burst-0, burst-1, and so on.  CMD_VM PAUSE publishes `burst` events of its VM at
  * once, CMD_VM RESUME one event every `pace_us` microseconds, `paced` times; CMD_POWER RESET publishes
- * `burst` events of all VMs in turns.  The command is answered first.
+ * `burst` events of all VMs in turns; anything else does nothing.  The command is answered first.
  */
 #include <errno.h>
 #include <stdint.h>
@@ -57,6 +57,8 @@ static void obey(struct burst *burst, struct vmibus_sensor_endpoint *endpoint, c
         burst->api->timer_set(burst->timer, burst->pace_us * NS_PER_US);
         return;
     }
+    if (frame->header.kind == VMIBUS_KIND_CMD_POWER && frame->cmd_power.operation != VMIBUS_POWER_OPERATION_RESET)
+        return;
     for (unsigned i = 0; i < burst->burst; i++)
         publish(burst, frame->header.kind == VMIBUS_KIND_CMD_VM ? endpoint : burst->endpoints[i % burst->vms]);
 }

@@ -91,5 +91,8 @@ test_scripts += \
 
 include tests/bed/local.mk
 include tests/bus/local.mk
+include tests/demo/local.mk
 include tests/kvm/local.mk
 include tests/util/local.mk
+include tests/transport/local.mk
+include tests/daemon/local.mk

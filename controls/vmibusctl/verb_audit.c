@@ -14,16 +14,16 @@
 #include <time.h>
 #include <unistd.h>
 
+#include <vmibus/audit.h>
 #include <vmibus/names.h>
 
 #include "frame_json.h"
 #include "report.h"
 #include "table.h"
 #include "units.h"
-#include "util/audit.h"
 
 struct log {
-    const struct audit_header *header;
+    const struct vmibus_audit_header *header;
     size_t size;
     uint64_t capacity;      /* as checked against the size: the file is not trusted twice */
 };
@@ -35,15 +35,15 @@ static int open_log(const char *path, struct log *log) {
 
     if (fd < 0)
         return report_failure("cannot open %s: %s", printable(path), strerror(errno));
-    if (fstat(fd, &st) == 0 && st.st_size >= (off_t)sizeof(struct audit_header))
+    if (fstat(fd, &st) == 0 && st.st_size >= (off_t)sizeof(struct vmibus_audit_header))
         memory = mmap(NULL, (size_t)st.st_size, PROT_READ, MAP_SHARED, fd, 0);
     close(fd);
     if (memory == MAP_FAILED)
         return report_failure("%s is no intents log: it is too short", printable(path));
     *log = (struct log){.header = memory, .size = (size_t)st.st_size};
     log->capacity = log->header->capacity;
-    if (log->header->magic == AUDIT_MAGIC && log->capacity > 0 &&
-        log->capacity <= (log->size - sizeof(struct audit_header)) / sizeof(struct audit_record))
+    if (log->header->magic == VMIBUS_AUDIT_MAGIC && log->capacity > 0 &&
+        log->capacity <= (log->size - sizeof(struct vmibus_audit_header)) / sizeof(struct vmibus_audit_record))
         return STATUS_OK;
     munmap(memory, log->size);
     return report_failure("%s is no intents log: its header is not one", printable(path));
@@ -60,10 +60,10 @@ static void format_time(const struct log *log, uint64_t monotonic, char *text, s
     snprintf(text + used, size - used, ".%06" PRId64, realtime % 1000000000 / 1000);
 }
 
-static const char *outcome(const struct audit_record *record) {
+static const char *outcome(const struct vmibus_audit_record *record) {
     const char *name = vmibus_error_name(record->error);
 
-    if (record->error == AUDIT_PENDING)
+    if (record->error == VMIBUS_AUDIT_PENDING)
         return "PENDING";
     return name ? name : "?";
 }
@@ -73,7 +73,7 @@ static const char *known(const char *name) {
 }
 
 /* What the command was to do, in a few words. */
-static void describe(const struct audit_record *record, char *text, size_t size) {
+static void describe(const struct vmibus_audit_record *record, char *text, size_t size) {
     *text = '\0';
     switch (record->kind) {
     case VMIBUS_KIND_CMD_MEMWRITE:
@@ -96,7 +96,7 @@ static void describe(const struct audit_record *record, char *text, size_t size)
     }
 }
 
-static void print_row(struct table *table, const struct log *log, const struct audit_record *record) {
+static void print_row(struct table *table, const struct log *log, const struct vmibus_audit_record *record) {
     const char *kind = vmibus_kind_name(record->kind), *reason = record->reason ? vmibus_reason_name(record->reason) : NULL;
     char text[64];
 
@@ -112,7 +112,7 @@ static void print_row(struct table *table, const struct log *log, const struct a
     table_cell(table, "%s%s%s", outcome(record), reason ? " " : "", reason ? reason : "");
 }
 
-static struct json_object *record_json(const struct audit_record *record) {
+static struct json_object *record_json(const struct vmibus_audit_record *record) {
     struct json_object *object = json_object_new_object();
     const char *kind = vmibus_kind_name(record->kind), *reason = vmibus_reason_name(record->reason);
     const struct {
@@ -146,7 +146,7 @@ static void print_log(const struct vmibusctl *ctl, const struct log *log, uint64
     uint64_t first = last > log->capacity ? last - log->capacity + 1 : 1;
     struct json_object *array = NULL;
     struct table *table = NULL;
-    struct audit_record record;
+    struct vmibus_audit_record record;
 
     if (count && last - first >= count && last >= count)
         first = last - count + 1;
@@ -158,7 +158,7 @@ static void print_log(const struct vmibusctl *ctl, const struct log *log, uint64
             table_cell(table, "%s", headings[i]);
     }
     for (uint64_t sequence = first; sequence <= last && sequence; sequence++) {
-        if (!audit_read(log->header, sequence, &record))
+        if (!vmibus_audit_read(log->header, sequence, &record))
             lost++;
         else if (only_commands && !is_command(record.kind))
             continue;

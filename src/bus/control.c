@@ -368,7 +368,7 @@ static void submission_refuse(const struct submission *submission, enum vmibus_e
 static uint64_t submission_audit(const struct submission *submission) {
     const struct vmibus_frame *frame = submission->frame;
     const struct control *control = submission->control;
-    struct audit_record record = {
+    struct vmibus_audit_record record = {
         .received = submission->received,
         .generation = frame->header.generation,
         .slot = frame->header.slot,

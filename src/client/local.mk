@@ -2,7 +2,7 @@
 #
 # src/client: a control's connection, and libvmibus made of it and the protocol's name tables.
 
-pkginclude_HEADERS += include/vmibus/client.h
+pkginclude_HEADERS += include/vmibus/audit.h include/vmibus/client.h
 pkgconfig_DATA += src/client/libvmibus.pc
 
 noinst_LTLIBRARIES += libvmibus_client_internal.la

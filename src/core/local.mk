@@ -2,6 +2,7 @@
 #
 # src/core: the bus and the memory authority in one process, and libvmibus-core made of them.
 
+pkginclude_HEADERS += include/vmibus/core.h
 pkgconfig_DATA += src/core/libvmibus-core.pc
 
 noinst_LTLIBRARIES += libvmibus_core_internal.la

@@ -29,7 +29,7 @@ struct attachment {
 
 static uint64_t audit_attach(const struct authority_client *client,
                              const struct vmibus_frame *frame, uint64_t received) {
-    const struct audit_record record = {
+    const struct vmibus_audit_record record = {
         .received = received,
         .generation = frame->header.generation,
         .slot = frame->header.slot,

@@ -158,6 +158,11 @@ static uint16_t propose_root(struct memory_endpoint *endpoint,
     uint64_t value = 0;
     int r;
 
+    /* There is not even a layout: why not is all there is to publish. */
+    if (!endpoint->current && proposal->epoch == 0 && proposal->cr3 == 0 && proposal->reason) {
+        memory_endpoint_publish_none(endpoint, proposal->reason);
+        return 0;
+    }
     if (gate_epoch(endpoint, proposal->epoch, ack))
         return ack->error;
     ack->epoch = proposal->epoch;

@@ -18,7 +18,7 @@
 static uint64_t audit_write(const struct authority_client *client,
                             const struct vmibus_frame *frame, uint64_t received) {
     const struct vmibus_cmd_memwrite *command = &frame->cmd_memwrite;
-    const struct audit_record record = {
+    const struct vmibus_audit_record record = {
         .received = received,
         .generation = frame->header.generation,
         .slot = frame->header.slot,

@@ -8,17 +8,22 @@
 #include <sys/socket.h>
 
 int sender_init(struct sender *sender, struct pool *buffers, int fd, struct account *account) {
-    *sender = (struct sender){.buffers = buffers, .fd = fd, .buffer = pool_take(buffers)};
-    if (!sender->buffer)
-        return -ENOBUFS;
+    *sender = (struct sender){.buffers = buffers, .fd = fd};
     return charge_take(&sender->in_flight, account, RESOURCE_FDS, 0);
+}
+
+/* The buffer goes to whoever sends next, while it is still in the cache. */
+static void buffer_give(struct sender *sender) {
+    if (sender->buffer)
+        pool_give(sender->buffers, sender->buffer);
+    sender->buffer = NULL;
+    sender->begin = sender->end = 0;
 }
 
 void sender_deinit(struct sender *sender) {
     if (sender->has_item)
         control_item_deinit(&sender->item);
-    if (sender->buffer)
-        pool_give(sender->buffers, sender->buffer);
+    buffer_give(sender);
     charge_release(&sender->in_flight);
     *sender = (struct sender){};
 }
@@ -137,12 +142,18 @@ static int send_once(struct sender *sender) {
 }
 
 int sender_flush(struct sender *sender, struct control *control) {
+    if (!sender->buffer)
+        sender->buffer = pool_take(sender->buffers);
+    if (!sender->buffer)
+        return -ENOBUFS;
     for (;;) {
         int r;
 
         fill(sender, control);
-        if (sender->begin == sender->end && !sender->item_is_framed)
+        if (sender->begin == sender->end && !sender->item_is_framed) {
+            buffer_give(sender);
             return 0;
+        }
         r = send_once(sender);
         if (r < 0)
             return r;

@@ -21,7 +21,7 @@
 struct sender {
     struct pool *buffers;       /**< borrowed */
     int fd;
-    uint8_t *buffer;            /**< SENDER_BUFFER octets */
+    uint8_t *buffer;            /**< SENDER_BUFFER octets, NULL while nothing waits to be sent */
     size_t begin, end;          /**< what is to be sent of it */
     struct control_item item;   /**< taken, not in the buffer yet, or only its frame is */
     bool has_item;
@@ -30,7 +30,7 @@ struct sender {
     struct charge in_flight;    /**< descriptors sent and perhaps not read */
 };
 
-/** Prepares a sender on a non-blocking stream socket, borrowed. 0 or -ENOBUFS: no buffer is left. */
+/** Prepares a sender on a non-blocking stream socket, borrowed. @a buffers: one for each sender there may be. 0 or a charge_result. */
 int sender_init(struct sender *sender, struct pool *buffers, int fd, struct account *account);
 
 /** Drops what was not sent. */
@@ -38,7 +38,8 @@ void sender_deinit(struct sender *sender);
 
 /**
  * Takes and sends as much as the socket takes.
- * @return 0 everything is sent, -EAGAIN wait until the socket is writable, or another negative errno: the peer is lost
+ * @return 0 everything is sent, -EAGAIN wait until the socket is writable, or another negative errno (-ENOBUFS: there are fewer
+ *         buffers than senders): the peer is lost
  */
 int sender_flush(struct sender *sender, struct control *control);
 

@@ -19,8 +19,8 @@ static int64_t realtime_offset(void) {
 }
 
 int audit_init(struct audit *audit, int fd, uint64_t capacity, uint32_t incarnation) {
-    size_t size = sizeof(struct audit_header) + capacity * sizeof(struct audit_record);
-    struct audit_header *header;
+    size_t size = sizeof(struct vmibus_audit_header) + capacity * sizeof(struct vmibus_audit_record);
+    struct vmibus_audit_header *header;
     struct stat st;
     int r;
 
@@ -37,10 +37,10 @@ int audit_init(struct audit *audit, int fd, uint64_t capacity, uint32_t incarnat
     header = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
     if (header == MAP_FAILED)
         return -errno;
-    if (header->magic != AUDIT_MAGIC || header->capacity != capacity) {
+    if (header->magic != VMIBUS_AUDIT_MAGIC || header->capacity != capacity) {
         memset(header, 0, size);
         header->capacity = capacity;
-        header->magic = AUDIT_MAGIC;
+        header->magic = VMIBUS_AUDIT_MAGIC;
     }
     header->incarnation = incarnation;
     header->pid = (uint32_t)getpid();
@@ -58,8 +58,8 @@ void audit_deinit(struct audit *audit) {
     *audit = (struct audit){};
 }
 
-uint64_t audit_begin(struct audit *audit, const struct audit_record *record) {
-    struct audit_record *slot;
+uint64_t audit_begin(struct audit *audit, const struct vmibus_audit_record *record) {
+    struct vmibus_audit_record *slot;
     uint64_t sequence;
 
     if (!audit->header)
@@ -71,14 +71,14 @@ uint64_t audit_begin(struct audit *audit, const struct audit_record *record) {
     memcpy((char *)slot + sizeof(slot->sequence), (const char *)record + sizeof(record->sequence),
            sizeof(*slot) - sizeof(slot->sequence));
     slot->finished = 0;
-    slot->error = AUDIT_PENDING;
+    slot->error = VMIBUS_AUDIT_PENDING;
     __atomic_store_n(&slot->sequence, sequence, __ATOMIC_RELEASE);
     __atomic_store_n(&audit->header->written, sequence, __ATOMIC_RELEASE);
     return sequence;
 }
 
 void audit_finish(struct audit *audit, uint64_t sequence, const struct vmibus_ack *ack) {
-    struct audit_record *slot;
+    struct vmibus_audit_record *slot;
 
     if (!audit->header || sequence == 0)
         return;
@@ -91,19 +91,4 @@ void audit_finish(struct audit *audit, uint64_t sequence, const struct vmibus_ac
     if (ack->token)
         slot->token = ack->token;
     __atomic_store_n(&slot->error, ack->error, __ATOMIC_RELEASE);
-}
-
-int audit_read(const struct audit_header *header, uint64_t sequence, struct audit_record *record) {
-    const struct audit_record *records = (const void *)(header + 1);
-    const struct audit_record *slot = &records[(sequence - 1) % header->capacity];
-    uint16_t error;
-
-    if (sequence == 0 || __atomic_load_n(&slot->sequence, __ATOMIC_ACQUIRE) != sequence)
-        return 0;
-    /* The error is stored last, so what is read after it belongs to it. */
-    error = __atomic_load_n(&slot->error, __ATOMIC_ACQUIRE);
-    memcpy(record, slot, sizeof(*record));
-    record->error = error;
-    __atomic_thread_fence(__ATOMIC_ACQUIRE);
-    return __atomic_load_n(&slot->sequence, __ATOMIC_RELAXED) == sequence;
 }

@@ -45,14 +45,14 @@ TEST(test_command_reaches_the_sensor_and_its_answer_the_control, .setup = open_s
     uint64_t command = fake_control_submit(&alice, &frame, NULL, 0);
     const struct vmibus_frame *sent = fake_sensor_next_of(&sensor, VMIBUS_KIND_CMD_INPUT);
     const struct vmibus_ack *ack;
-    struct audit_record record;
+    struct vmibus_audit_record record;
 
     ck_assert_ptr_nonnull(sent);
     ck_assert_uint_ne(sent->header.correlation, command);
     ck_assert_mem_eq(&sent->cmd_input, &frame.cmd_input, sizeof(frame.cmd_input));
     ck_assert_ptr_null(fake_control_ack(&alice, command));
-    ck_assert_int_eq(audit_read(stage.audit.header, stage.audit.header->written, &record), 1);
-    ck_assert_uint_eq(record.error, AUDIT_PENDING);
+    ck_assert_int_eq(vmibus_audit_read(stage.audit.header, stage.audit.header->written, &record), 1);
+    ck_assert_uint_eq(record.error, VMIBUS_AUDIT_PENDING);
     ck_assert_uint_eq(record.kind, VMIBUS_KIND_CMD_INPUT);
     ck_assert_uint_eq(record.uid, 1);
     ck_assert_uint_eq(record.token, token);
@@ -66,7 +66,7 @@ TEST(test_command_reaches_the_sensor_and_its_answer_the_control, .setup = open_s
     ck_assert_uint_ge(ack->received, frame.header.timestamp);
     ck_assert_uint_ge(ack->started, ack->received);
     ck_assert_uint_ge(ack->finished, ack->started);
-    ck_assert_int_eq(audit_read(stage.audit.header, stage.audit.header->written, &record), 1);
+    ck_assert_int_eq(vmibus_audit_read(stage.audit.header, stage.audit.header->written, &record), 1);
     ck_assert_uint_eq(record.error, VMIBUS_ERROR_OK);
     ck_assert_uint_eq(record.finished, ack->finished);
     ck_assert_uint_eq(stage_used(RESOURCE_COMMANDS), 0);

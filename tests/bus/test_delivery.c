@@ -205,6 +205,25 @@ TEST(test_p07_what_is_dropped_is_told_by_kind_and_count, .setup = open_narrow_st
     ck_assert_ptr_null(fake_control_next(&alice));
 }
 
+/* A gap is told where it is: behind what came before it, before what comes after it. */
+TEST(test_p07_gap_has_its_place, .setup = open_narrow_stage, .teardown = close_stage) {
+    struct vmibus_frame announce = {.header = {.kind = VMIBUS_KIND_SENSOR_ANNOUNCE},
+                                    .sensor_announce = {.state = VMIBUS_SENSOR_STATE_READY, .groups = GROUPS_ALL}};
+
+    fake_subscribe(&alice, "*", KINDS_ALL);
+    fake_control_forget(&alice);
+    for (int i = 0; i < 4; i++)
+        fake_lifecycle(&sensor, endpoint, VMIBUS_VM_STATE_RUNNING);
+    sensor_hear(&sensor.sensor, &announce, NULL);
+    ck_assert_uint_eq(fake_control_take(&alice)->frame.header.kind, VMIBUS_KIND_LIFECYCLE);
+    fake_lifecycle(&sensor, endpoint, VMIBUS_VM_STATE_PAUSED);
+    for (int i = 0; i < 3; i++)
+        ck_assert_uint_eq(fake_control_take(&alice)->frame.lifecycle.state, VMIBUS_VM_STATE_RUNNING);
+    ck_assert_uint_eq(fake_control_take(&alice)->frame.gap.dropped, VMIBUS_KIND_SENSOR);
+    ck_assert_uint_eq(fake_control_take(&alice)->frame.lifecycle.state, VMIBUS_VM_STATE_PAUSED);
+    ck_assert_ptr_null(fake_control_take(&alice));
+}
+
 /* A reader that is slower than a flood still gets its answers, and what waited before the flood. */
 TEST(test_p07_flood_starves_no_answer, .setup = open_narrow_stage, .teardown = close_stage) {
     struct endpoint *other = fake_offer(&sensor, "other", GROUPS_ALL);

@@ -175,6 +175,7 @@ TEST(test_p08_there_is_room_for_every_answer, .setup = set_limits) {
     const struct entry *entry;
 
     limits[RESOURCE_LEASES] = limits[RESOURCE_WAITERS] = 90;
+    limits_total[RESOURCE_EVENTS] = 4; /* answers could use what events do not */
     open_with((struct stage_options){.n_connections = 2, .commands = 2, .n_endpoints = 60});
     for (int i = 0; i < 60; i++)
         endpoints[i] = fake_offer(&sensor, "vm", GROUPS_ALL);

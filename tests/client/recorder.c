@@ -26,9 +26,9 @@ void recorder_handle(struct vmibus *bus, struct vmibus_message *message, void *u
         ck_assert_int_eq(message->fds[i], -1);
     if (!recorder->take_fds || header->fd_count == 0)
         return;
-    recorder->n_fds = header->fd_count;
     for (size_t i = 0; i < header->fd_count; i++) {
-        recorder->fds[i] = message->fds[i];
+        ck_assert_uint_lt(recorder->n_fds, RECORDER_FDS);
+        recorder->fds[recorder->n_fds++] = message->fds[i];
         message->fds[i] = -1;
     }
 }

@@ -8,6 +8,7 @@
 #include <vmibus/client.h>
 
 #define RECORDER_BOUND 8192
+#define RECORDER_FDS 64
 
 /** What came, by delivery number, in order. */
 struct recorder {
@@ -16,7 +17,7 @@ struct recorder {
     uint16_t kinds[RECORDER_BOUND];
     uint32_t tail_lengths[RECORDER_BOUND];
     uint64_t tail_sums[RECORDER_BOUND];
-    int fds[VMIBUS_FDS_PER_FRAME];  /**< taken from the last message that had any */
+    int fds[RECORDER_FDS];          /**< taken, in order; the test closes them */
     size_t n_fds;
     bool take_fds;
 };

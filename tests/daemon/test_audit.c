@@ -15,7 +15,7 @@ static struct daemon daemon_under_test;
 static struct daemon *const d = &daemon_under_test;
 
 struct log {
-    const struct audit_header *header;
+    const struct vmibus_audit_header *header;
     size_t size;
 };
 
@@ -33,7 +33,7 @@ static void log_open(struct log *log) {
     log->header = mmap(NULL, log->size, PROT_READ, MAP_SHARED, fd, 0);
     ck_assert_ptr_ne(log->header, MAP_FAILED);
     close(fd);
-    ck_assert_uint_eq(log->header->magic, AUDIT_MAGIC);
+    ck_assert_uint_eq(log->header->magic, VMIBUS_AUDIT_MAGIC);
 }
 
 static void log_close(struct log *log) {
@@ -41,11 +41,11 @@ static void log_close(struct log *log) {
 }
 
 /* The newest record of this correlation. */
-static struct audit_record find(const struct log *log, uint64_t correlation) {
-    struct audit_record record;
+static struct vmibus_audit_record find(const struct log *log, uint64_t correlation) {
+    struct vmibus_audit_record record;
 
     for (uint64_t sequence = log->header->written; sequence > 0; sequence--)
-        if (audit_read(log->header, sequence, &record) && record.correlation == correlation)
+        if (vmibus_audit_read(log->header, sequence, &record) && record.correlation == correlation)
             return record;
     ck_abort_msg("there is no record of correlation %lu", (unsigned long)correlation);
 }
@@ -53,7 +53,7 @@ static struct audit_record find(const struct log *log, uint64_t correlation) {
 TEST(test_p09_every_command_is_named_and_survives_sigkill) {
     const struct daemon_options options = {.arguments = {"--sensor", "stub:execute=hang"}};
     struct vmibus_frame lease, write, refused, subscribe, power;
-    struct audit_record record;
+    struct vmibus_audit_record record;
     struct wire_endpoint vm;
     uint64_t token, written;
     struct log log;
@@ -122,7 +122,7 @@ TEST(test_p09_every_command_is_named_and_survives_sigkill) {
     record = find(&log, power.header.correlation);
     ck_assert_uint_eq(record.kind, VMIBUS_KIND_CMD_POWER);
     ck_assert_uint_eq(record.detail, VMIBUS_POWER_OPERATION_QUIT);
-    ck_assert_uint_eq(record.error, AUDIT_PENDING);
+    ck_assert_uint_eq(record.error, VMIBUS_AUDIT_PENDING);
     ck_assert_uint_eq(record.finished, 0);
     log_close(&log);
 
@@ -131,7 +131,7 @@ TEST(test_p09_every_command_is_named_and_survives_sigkill) {
     log_open(&log);
     ck_assert_uint_gt(log.header->written, written);
     ck_assert_uint_eq(find(&log, write.header.correlation).error, VMIBUS_ERROR_OK);
-    ck_assert_uint_eq(find(&log, power.header.correlation).error, AUDIT_PENDING);
+    ck_assert_uint_eq(find(&log, power.header.correlation).error, VMIBUS_AUDIT_PENDING);
     log_close(&log);
     daemon_stop(d);
 }
@@ -139,7 +139,7 @@ TEST(test_p09_every_command_is_named_and_survives_sigkill) {
 /* The ring is small: it goes round, and what is there is right. */
 TEST(test_p09_log_that_goes_round) {
     const struct daemon_options options = {.config = "[daemon]\naudit-records = 16\n"};
-    struct audit_record record;
+    struct vmibus_audit_record record;
     struct vmibus_frame frame;
     struct log log;
     int fd;
@@ -152,13 +152,13 @@ TEST(test_p09_log_that_goes_round) {
         wire_expect(fd, &frame, NULL, 0, VMIBUS_ERROR_OK, VMIBUS_REASON_NONE);
     }
     log_open(&log);
-    ck_assert_uint_eq(log.size, sizeof(struct audit_header) + 16 * sizeof(struct audit_record));
+    ck_assert_uint_eq(log.size, sizeof(struct vmibus_audit_header) + 16 * sizeof(struct vmibus_audit_record));
     ck_assert_uint_ge(log.header->written, 100);
     for (uint64_t sequence = log.header->written, i = 0; i < 16; i++, sequence--) {
-        ck_assert_int_eq(audit_read(log.header, sequence, &record), 1);
+        ck_assert_int_eq(vmibus_audit_read(log.header, sequence, &record), 1);
         ck_assert_uint_eq(record.correlation, frame.header.correlation - i);
     }
-    ck_assert_int_eq(audit_read(log.header, log.header->written - 16, &record), 0);
+    ck_assert_int_eq(vmibus_audit_read(log.header, log.header->written - 16, &record), 0);
     log_close(&log);
     close(fd);
     daemon_stop(d);

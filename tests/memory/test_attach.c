@@ -88,10 +88,10 @@ TEST(test_attach_gives_ranges_and_descriptors, READY) {
 }
 
 TEST(test_attach_is_audited, READY) {
-    struct audit_record record;
+    struct vmibus_audit_record record;
 
     attach(&receiver, fx.epoch);
-    ck_assert_int_eq(audit_read(fx.audit.header, 1, &record), 1);
+    ck_assert_int_eq(vmibus_audit_read(fx.audit.header, 1, &record), 1);
     ck_assert_uint_eq(record.kind, VMIBUS_KIND_MEM_ATTACH);
     ck_assert_uint_eq(record.uid, FOREIGN);
     ck_assert_uint_eq(record.pid, 4711);
@@ -198,6 +198,18 @@ TEST(test_p03_root_needs_the_explicit_word) {
     assert_mediated(attach(&receiver, 0), VMIBUS_REASON_REOPENABLE);
     fixture_grant(&fx, 0, VMIBUS_CAP_RAM_FD_OWNER);
     assert_given(attach(&receiver, 0));
+    teardown();
+}
+
+TEST(test_p03_root_needs_it_for_the_files_of_others_too) {
+    if (geteuid() != 0)
+        test_skip("only root can give a file away");
+    ready_for(VM_SEALED, 0, 0);
+    list_first(&fx.policy->rules, struct policy_rule, link)->capabilities =
+        (uint32_t)~VMIBUS_CAP_RAM_FD_OWNER;
+    authority_set_policy(fx.authority, fx.policy);
+    ck_assert_int_eq(fchown(fx.vm.fd, 1234, 1234), 0);
+    assert_mediated(attach(&receiver, 0), VMIBUS_REASON_REOPENABLE);
     teardown();
 }
 

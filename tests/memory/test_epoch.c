@@ -274,6 +274,15 @@ TEST(test_p12_root_that_does_not_map_itself, LAYOUT) {
     assert_unproven(&frame);
 }
 
+/* A copy of the top table maps everything, but not itself: a process's own, or a relic. */
+TEST(test_p12_copy_of_the_root_is_no_root, LAYOUT) {
+    struct vmibus_frame frame = root_frame(&fx);
+
+    memcpy(fx.vm.ram + DATA_GPA, fx.vm.ram + PGD_GPA, PAGE);
+    frame.mem_root.cr3 = DATA_GPA;
+    assert_unproven(&frame);
+}
+
 TEST(test_p12_root_against_its_note, LAYOUT) {
     struct vmibus_frame frame = root_frame(&fx);
 

@@ -114,8 +114,8 @@ TEST(test_p04_failed_undo_is_told, .iterations = 2) {
     ck_assert_mem_eq(fx.vm.ram + DATA_GPA + 2 * MIB - 10, source, 10);
     pwrite_hook = NULL;
     ck_assert_uint_eq(fx.audit.header->written, 1);
-    struct audit_record record;
-    ck_assert_int_eq(audit_read(fx.audit.header, 1, &record), 1);
+    struct vmibus_audit_record record;
+    ck_assert_int_eq(vmibus_audit_read(fx.audit.header, 1, &record), 1);
     ck_assert_uint_eq(record.reason, VMIBUS_REASON_PARTIAL);
     ck_assert_uint_eq(record.count, 10);
     teardown();

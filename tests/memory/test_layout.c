@@ -212,7 +212,10 @@ static int wrong_file(const struct opener *opener, const struct opener_process *
     (void)process;
     (void)file;
     (void)flags;
-    return memfd_create("wrong", MFD_CLOEXEC);
+    int fd = memfd_create("wrong", MFD_CLOEXEC);
+
+    ck_assert_int_eq(ftruncate(fd, RAM_SIZE + ROM_SIZE), 0);
+    return fd;
 }
 
 static int no_file(const struct opener *opener, const struct opener_process *process,

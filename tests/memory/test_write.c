@@ -349,12 +349,12 @@ TEST(test_write_wrong_roles, READY) {
 }
 
 TEST(test_write_is_audited, READY) {
-    struct audit_record record;
+    struct vmibus_audit_record record;
 
     do_write(&fx, DATA_GVA + 24, eight, 8, 0);
     do_write(&fx, EMPTY_GVA, eight, 4, 0);
     ck_assert_uint_eq(fx.audit.header->written, 2);
-    ck_assert_int_eq(audit_read(fx.audit.header, 1, &record), 1);
+    ck_assert_int_eq(vmibus_audit_read(fx.audit.header, 1, &record), 1);
     ck_assert_uint_eq(record.kind, VMIBUS_KIND_CMD_MEMWRITE);
     ck_assert_uint_eq(record.slot, 1);
     ck_assert_uint_eq(record.generation, fx.generation);
@@ -366,7 +366,7 @@ TEST(test_write_is_audited, READY) {
     ck_assert_uint_eq(record.count, 8);
     ck_assert_uint_eq(record.error, VMIBUS_ERROR_OK);
     ck_assert_uint_ne(record.finished, 0);
-    ck_assert_int_eq(audit_read(fx.audit.header, 2, &record), 1);
+    ck_assert_int_eq(vmibus_audit_read(fx.audit.header, 2, &record), 1);
     ck_assert_uint_eq(record.error, VMIBUS_ERROR_TRANSLATION);
     ck_assert_uint_eq(record.reason, VMIBUS_REASON_NOT_PRESENT);
     ck_assert_uint_eq(record.count, 0);

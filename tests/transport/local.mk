@@ -1,0 +1,16 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+#
+# tests/transport: frames from octets and octets from frames, without a daemon.
+
+test_programs += \
+	tests/transport/test_frame_check \
+	tests/transport/test_receiver \
+	tests/transport/test_sender
+
+tests_transport_test_frame_check_SOURCES = tests/transport/test_frame_check.c
+tests_transport_test_frame_check_LDADD = libharness.la libvmibus_transport.la libvmibus_protocol.la
+tests_transport_test_receiver_SOURCES = tests/transport/test_receiver.c
+tests_transport_test_receiver_LDADD = libharness.la libvmibus_transport.la libvmibus_util.la libvmibus_protocol.la
+tests_transport_test_sender_SOURCES = tests/transport/test_sender.c
+tests_transport_test_sender_LDADD = \
+	libharness.la libvmibus_transport.la libvmibus_bus.la libvmibus_util.la libvmibus_protocol.la
