@@ -12,7 +12,7 @@ SRC = harness.top_srcdir()
 BUILD = harness.top_builddir()
 
 # Headers of <vmibus/...> that carry the protocol and nothing else.
-PROTOCOL = {"protocol.h", "names.h", "visibility.h"}
+PROTOCOL = {"audit.h", "protocol.h", "names.h", "visibility.h"}
 
 # What each folder may include: own headers by folder, and public ones beside the protocol.
 LAYERS = {
