@@ -11,6 +11,7 @@
 #include <time.h>
 
 #define NS_PER_US 1e3
+#define QUIET 1.5 /* what a benchmark before this one may have left in the load average */
 
 /* --- where it runs ------------------------------------------------------------------------------- */
 
@@ -215,6 +216,8 @@ static int write_json(const struct bench *bench) {
 /* --- beginning and ending ------------------------------------------------------------------------ */
 
 int bench_begin(struct bench *bench, const char *name, int argc, char **argv) {
+    double load;
+
     *bench = (struct bench){.name = name, .build = getenv("top_builddir")};
     if (!bench->build)
         bench->build = ".";
@@ -236,6 +239,8 @@ int bench_begin(struct bench *bench, const char *name, int argc, char **argv) {
     /* So that what else runs on the machine gets in between as little as can be; everything that is started inherits it. */
     if (setpriority(PRIO_PROCESS, 0, -20) < 0)
         printf("%s: runs at ordinary priority (%s): other load will show in the figures\n", name, strerror(errno));
+    if (getloadavg(&load, 1) == 1 && load > QUIET)
+        printf("%s: load average %.1f: others run here too, and show in every p99\n", name, load);
     return 0;
 }
 

@@ -20,7 +20,7 @@
 #include "pingpong.h"
 
 #define BURST 1000
-#define PACED 100
+#define PACED 400
 #define PACE_NS 1000000
 
 struct setup {
@@ -150,7 +150,7 @@ static int sample_paced_signals(void *context, uint64_t *samples, size_t n) {
 /* --- comparing ------------------------------------------------------------------------------------ */
 
 static int set_up(struct setup *setup, struct bench *bench) {
-    const char *const arguments[] = {"--sensor=burst:paced=100", "--sensor=burst:burst=1000", "--sensor=burst:pace_us=1000", NULL};
+    const char *const arguments[] = {"--sensor=burst:paced=400", "--sensor=burst:burst=1000", "--sensor=burst:pace_us=1000", NULL};
     char name[DBUS_NAME];
     int r = instance_start(&setup->instance, bench->build, NULL, arguments), none;
 
@@ -201,7 +201,7 @@ static int paced(struct bench *bench, const char *mode, struct setup *setup, siz
         {.name = "paced event", .sample = sample_paced_events, .context = setup},
         {.name = "paced signal", .sample = sample_paced_signals, .context = setup},
     };
-    int r = bench_interleave(lanes, n_lanes, bench->quick ? 15 : 41, setup->events.n * PACED);
+    int r = bench_interleave(lanes, n_lanes, bench->quick ? 9 : 25, setup->events.n * PACED);
 
     if (r == 0 && n_lanes == 2) {
         bench_tell(bench, bench_ratio(&lanes[0], &lanes[1], false), "x", BENCH_BELOW, 1, "%s, paced to 32, latency over D-Bus's p50", mode);

@@ -47,7 +47,7 @@ complain-of-missing-check:
 	@echo "There are no tests: install check (libcheck) and configure again." >&2; exit 1
 
 check-unit:
-	$(MAKE) $(AM_MAKEFLAGS) check guest_tests=
+	$(MAKE) $(AM_MAKEFLAGS) check TESTS='$(unit_tests)'
 
 .PHONY: check-unit complain-of-missing-check
 

@@ -19,7 +19,7 @@ qemu_sources = \
 	sensors/qemu/root.c sensors/qemu/root.h \
 	sensors/qemu/vm.c sensors/qemu/vm.h
 
-EXTRA_DIST += sensors/qemu/qemu.sensor tests/fixtures/qemu tests/fuzz/corpus tests/fuzz/fuzz_mtree.c tests/fuzz/fuzz_qmp.c
+EXTRA_DIST += sensors/qemu/qemu.sensor sensors/qemu/vmibus-sensor-qemu.7 tests/fixtures/qemu tests/fuzz/corpus tests/fuzz/fuzz_mtree.c tests/fuzz/fuzz_qmp.c
 noinst_HEADERS += tests/sensors/fake_qemu.h
 
 if WITH_QEMU

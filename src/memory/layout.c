@@ -558,6 +558,14 @@ static int locate(struct proof *proof) {
     return r ? r : settle_memory(proof);
 }
 
+/* Room was made for the most objects there can be; a context lives long and has few. */
+static void keep_what_is_used(struct memctx *memctx) {
+    struct ram_object *objects = reallocarray(memctx->objects, memctx->n_objects, sizeof(*objects));
+
+    if (objects)
+        memctx->objects = objects;
+}
+
 static int prove(struct proof *proof) {
     struct memctx *memctx = proof->memctx;
     int r;
@@ -576,7 +584,11 @@ static int prove(struct proof *proof) {
     r = check_sizes(proof);
     if (!r)
         r = settle_aliases(memctx);
-    return r ? r : settle_access(proof);
+    if (!r)
+        r = settle_access(proof);
+    if (!r)
+        keep_what_is_used(memctx);
+    return r;
 }
 
 int layout_prove(struct memctx **memctxp, const struct opener *opener,

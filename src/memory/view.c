@@ -35,8 +35,13 @@ void view_deinit(struct view *view) {
     *view = (struct view){};
 }
 
+/* Page tables lie at round addresses, so the low bits of their page numbers collide: Fibonacci hashing takes the upper ones. */
+static size_t cache_slot(uint64_t page) {
+    return page / VIEW_PAGE * UINT64_C(0x9e3779b97f4a7c15) >> (64 - VIEW_CACHE_BITS);
+}
+
 static bool page_holds_data(struct view *view, int fd, uint64_t page, uint64_t now) {
-    struct view_page *known = &view->pages[page / VIEW_PAGE % VIEW_CACHE];
+    struct view_page *known = &view->pages[cache_slot(page)];
 
     if (known->offset == page && now < known->until)
         return true;

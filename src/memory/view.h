@@ -17,7 +17,8 @@
 #include <stdint.h>
 
 #define VIEW_PAGE UINT64_C(4096)
-#define VIEW_CACHE 256u
+#define VIEW_CACHE_BITS 8u
+#define VIEW_CACHE (1u << VIEW_CACHE_BITS)
 #define VIEW_TRUST_NS UINT64_C(100000000) /* how long a page once seen to hold data is believed */
 
 /** All zeros: no view. */

@@ -3,6 +3,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <stdbool.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
@@ -18,17 +19,23 @@ static int64_t realtime_offset(void) {
     return (int64_t)now.tv_sec * (int64_t)NS_PER_S + now.tv_nsec - (int64_t)clock_now();
 }
 
+/* Whether a file is a log of this shape. Anything else is emptied, so that its records become zeros without being touched. */
+static bool is_log(int fd, size_t size, uint64_t capacity) {
+    struct vmibus_audit_header header;
+    struct stat st;
+
+    return fstat(fd, &st) == 0 && (size_t)st.st_size == size && pread(fd, &header, sizeof(header), 0) == sizeof(header) &&
+           header.magic == VMIBUS_AUDIT_MAGIC && header.capacity == capacity;
+}
+
 int audit_init(struct audit *audit, int fd, uint64_t capacity, uint32_t incarnation) {
     size_t size = sizeof(struct vmibus_audit_header) + capacity * sizeof(struct vmibus_audit_record);
     struct vmibus_audit_header *header;
-    struct stat st;
     int r;
 
     if (capacity == 0 || capacity > UINT32_MAX)
         return -EINVAL;
-    if (fstat(fd, &st) < 0)
-        return -errno;
-    if ((size_t)st.st_size != size && (ftruncate(fd, 0) < 0 || ftruncate(fd, (off_t)size) < 0))
+    if (!is_log(fd, size, capacity) && ftruncate(fd, 0) < 0)
         return -errno;
     /* A page that the disk had no room for would kill whoever stores into it: better no log than that. */
     r = posix_fallocate(fd, 0, (off_t)size);
@@ -37,11 +44,8 @@ int audit_init(struct audit *audit, int fd, uint64_t capacity, uint32_t incarnat
     header = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
     if (header == MAP_FAILED)
         return -errno;
-    if (header->magic != VMIBUS_AUDIT_MAGIC || header->capacity != capacity) {
-        memset(header, 0, size);
-        header->capacity = capacity;
-        header->magic = VMIBUS_AUDIT_MAGIC;
-    }
+    header->capacity = capacity;
+    header->magic = VMIBUS_AUDIT_MAGIC;
     header->incarnation = incarnation;
     header->pid = (uint32_t)getpid();
     header->realtime_offset = realtime_offset();
@@ -67,13 +71,15 @@ uint64_t audit_begin(struct audit *audit, const struct vmibus_audit_record *reco
     sequence = audit->header->written + 1;
     slot = &audit->records[(sequence - 1) % audit->header->capacity];
     __atomic_store_n(&slot->sequence, 0, __ATOMIC_RELEASE);
-    __atomic_thread_fence(__ATOMIC_SEQ_CST);
+    __atomic_thread_fence(__ATOMIC_RELEASE);
     memcpy((char *)slot + sizeof(slot->sequence), (const char *)record + sizeof(record->sequence),
            sizeof(*slot) - sizeof(slot->sequence));
     slot->finished = 0;
     slot->error = VMIBUS_AUDIT_PENDING;
     __atomic_store_n(&slot->sequence, sequence, __ATOMIC_RELEASE);
     __atomic_store_n(&audit->header->written, sequence, __ATOMIC_RELEASE);
+    /* The next record is cold: it is fetched while this command is executed. */
+    __builtin_prefetch(&audit->records[sequence % audit->header->capacity], 1);
     return sequence;
 }
 

@@ -73,7 +73,8 @@ static void write_words(int fd, off_t offset) {
         uint64_t value = (uint64_t)i * 0x9e3779b1u & UINT32_MAX;
 
         value |= value << 32;
-        ck_assert_int_eq(pwrite(fd, &value, sizeof(value), offset), sizeof(value));
+        if (pwrite(fd, &value, sizeof(value), offset) != sizeof(value))
+            ck_abort_msg("pwrite: %s", strerror(errno));
     }
 }
 

@@ -409,6 +409,10 @@ struct vmibus_ack *do_write(struct fixture *fixture, uint64_t gva, const void *s
     return submit(&fixture->control, &frame, source, NULL);
 }
 
+bool is_filled(const uint8_t *octets, uint8_t value, size_t len) {
+    return octets[0] == value && memcmp(octets, octets + 1, len - 1) == 0;
+}
+
 uint64_t start_time_of(pid_t pid) {
     char path[64], text[1024], *at;
     unsigned long long start_time = 0;

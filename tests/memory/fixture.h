@@ -178,6 +178,9 @@ struct vmibus_frame *last_of(struct journal *journal, enum vmibus_kind kind);
 /** How many of a kind. */
 size_t count_of(const struct journal *journal, enum vmibus_kind kind);
 
+/** Whether octets all have a value. One look, where an assertion per octet would take seconds. */
+bool is_filled(const uint8_t *octets, uint8_t value, size_t len);
+
 /** Start time of a process. */
 uint64_t start_time_of(pid_t pid);
 

@@ -41,8 +41,7 @@ static void teardown(void) {
 }
 
 static void assert_untouched(void) {
-    for (size_t i = 0; i < 2 * MIB; i++)
-        ck_assert_uint_eq(fx.vm.ram[DATA_GPA + i], 0xd0);
+    ck_assert(is_filled(fx.vm.ram + DATA_GPA, 0xd0, 2 * MIB));
 }
 
 static const enum vm_kind kinds[] = {VM_SEALED, VM_UNSEALED, VM_PRIVATE};

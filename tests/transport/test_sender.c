@@ -80,14 +80,20 @@ static size_t item_size(size_t item) {
     return VMIBUS_FRAME_SIZE + script.tails[item];
 }
 
+/* An assertion for each octet would take long: libcheck notes every one. */
 static void check_octets(struct reader *reader, const uint8_t *data, size_t length) {
     for (size_t i = 0; i < length; i++) {
-        ck_assert_uint_lt(reader->item, script.n);
+        uint8_t expected = data[i];
+
+        if (reader->item >= script.n)
+            ck_abort_msg("more came than was sent");
         reader->begun = reader->item;
         if (reader->offset >= VMIBUS_FRAME_SIZE)
-            ck_assert_uint_eq(data[i], octet(reader->item, reader->offset - VMIBUS_FRAME_SIZE));
+            expected = octet(reader->item, reader->offset - VMIBUS_FRAME_SIZE);
         else if (reader->offset == offsetof(struct vmibus_header, correlation))
-            ck_assert_uint_eq(data[i], reader->item);
+            expected = (uint8_t)reader->item;
+        if (data[i] != expected)
+            ck_abort_msg("octet %zu of item %zu is %u, not %u", reader->offset, reader->item, data[i], expected);
         if (++reader->offset == item_size(reader->item)) {
             reader->item++;
             reader->offset = 0;
