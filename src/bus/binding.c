@@ -118,8 +118,10 @@ void binding_drop(struct binding *binding, const struct vmibus_frame *frame) {
 
     outbox_note_drop(&control->outbox, frame->header.kind);
     control->bus->counters.dropped++;
-    if (retained >= 0)
+    if (retained >= 0) {
         binding_mark_stale(binding, (unsigned)retained);
+        binding->lossy = true;
+    }
     control_wake(control);
 }
 
@@ -133,6 +135,8 @@ void binding_deliver(struct binding *binding, struct event *event) {
         /* While a replay is due, newer state joins it: queued behind, it could be told twice, or out of order. */
         binding_mark_stale(binding, (unsigned)retained);
         control->bus->counters.coalesced++;
+        if (binding->lossy)
+            outbox_note_drop(&control->outbox, event->frame.header.kind);
     } else if (!outbox_push_event(&control->outbox, event)) {
         binding_drop(binding, &event->frame);
         return;
@@ -170,8 +174,10 @@ bool binding_take_replay(struct binding *binding, struct vmibus_frame *frame, st
             binding->announced = true;
         binding->stale &= (uint8_t)~(1u << position);
     }
-    if (!binding->stale)
+    if (!binding->stale) {
         list_unlink(&binding->replay_link);
+        binding->lossy = false;
+    }
     return oldest != NULL;
 }
 

@@ -30,6 +30,7 @@ struct binding {
     struct list subscriber_link; /**< endpoint->subscribers, while kinds is not 0 */
     struct list replay_link;    /**< outbox->replays, while stale is not 0 */
     uint8_t stale;              /**< bits of enum retained_kind to replay */
+    bool lossy;                 /**< an overflow made the replay due: what it supersedes was dropped */
     bool announced;             /**< the control was told of the endpoint */
     uint64_t floor;             /**< retained state up to this publication has been told, or superseded */
     uint32_t n_queued;          /**< retained state that waits in the lanes */

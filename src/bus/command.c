@@ -86,6 +86,7 @@ static void command_end(struct command *command, const struct vmibus_ack *result
     struct lease *lease = command->lease;
     struct vmibus_ack ack = *result;
     bool was_release = command->frame.header.kind == VMIBUS_KIND_INPUT_RELEASE;
+    bool released = !ack.error || ack.error == VMIBUS_ERROR_GONE || ack.reason == VMIBUS_REASON_GUEST_PAUSED;
 
     ack.received = command->received;
     if (!ack.started)
@@ -97,7 +98,7 @@ static void command_end(struct command *command, const struct vmibus_ack *result
         control_answer(command->control, &command->frame.header, &ack, NULL, 0, NULL, 0);
     command_give(command);
     if (was_release)
-        lease_input_drained(lease);
+        lease_input_answered(lease, released);
     else
         lease_command_end(lease);
 }
@@ -213,12 +214,19 @@ void command_begin(struct control *control, struct endpoint *endpoint, struct le
         command_end_with(command, VMIBUS_ERROR_PRESSURE, VMIBUS_REASON_LIMIT_BYTES, 0);
 }
 
-bool command_begin_input_release(struct endpoint *endpoint, struct lease *lease) {
+void command_begin_input_release(struct endpoint *endpoint, struct lease *lease) {
     struct sensor *sensor = endpoint_provider(endpoint, VMIBUS_GROUP_INPUT);
-    struct command *command = sensor ? command_take(&endpoint->bus->commands) : NULL;
+    struct command *command;
 
-    if (!command)
-        return false;
+    if (!sensor) {
+        lease_input_answered(lease, true); /* nobody pressed what nobody provides */
+        return;
+    }
+    command = command_take(&endpoint->bus->commands);
+    if (!command) {
+        lease_input_answered(lease, false);
+        return;
+    }
     command->endpoint = endpoint;
     command->lease = lease;
     command->received = clock_now();
@@ -234,7 +242,6 @@ bool command_begin_input_release(struct endpoint *endpoint, struct lease *lease)
     loop_timer_init(&command->timer, endpoint->bus->loop, command_time_came);
     list_append(&endpoint->commands, &command->endpoint_link);
     command_send(command, sensor, NULL);
-    return true;
 }
 
 void command_complete(struct bus *bus, struct sensor *sensor, uint64_t id, const struct vmibus_ack *ack) {

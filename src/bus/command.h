@@ -59,8 +59,8 @@ void command_table_deinit(struct command_table *table);
 void command_begin(struct control *control, struct endpoint *endpoint, struct lease *lease, uint32_t group,
                    const struct vmibus_frame *frame, const void *tail, uint64_t received, uint64_t audit);
 
-/** Sends INPUT_RELEASE in the bus's own name. Returns false if nobody provides input. */
-bool command_begin_input_release(struct endpoint *endpoint, struct lease *lease);
+/** Sends INPUT_RELEASE in the bus's own name; lease_input_answered() tells how it ended, perhaps before this returns. */
+void command_begin_input_release(struct endpoint *endpoint, struct lease *lease);
 
 /** A sensor completed a command. An unknown id is ignored. */
 void command_complete(struct bus *bus, struct sensor *sensor, uint64_t id, const struct vmibus_ack *ack);

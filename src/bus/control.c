@@ -168,7 +168,8 @@ static bool take_replay(struct control *control, struct control_item *item) {
 }
 
 static bool take_head(struct control *control, struct control_item *item) {
-    return outbox_take_gap(&control->outbox, &item->frame) || take_replay(control, item);
+    return outbox_take_gap(&control->outbox, &item->frame) || take_replay(control, item) ||
+           outbox_take_gap(&control->outbox, &item->frame);
 }
 
 /* Whether a delivery that leaves the lanes is still to be told. */

@@ -221,8 +221,7 @@ static void lease_try_free(struct lease *lease) {
     /* Held keys are released after the last input command, or it could press one again. */
     if (lease->n_commands == 0 && lease->input_drains && !lease->input_draining) {
         lease->input_draining = true;
-        if (!command_begin_input_release(lease->endpoint, lease))
-            lease->input_drains = lease->input_draining = false;
+        command_begin_input_release(lease->endpoint, lease);
     }
     /* The release may have been answered at once, and the next holder be there already. */
     if (!lease_is_drained(lease) || !lease_is_draining(lease))
@@ -274,19 +273,34 @@ static void lease_end(struct lease *lease, enum vmibus_reason reason) {
         lease_publish(lease);
 }
 
+/* REVOKING -> OUT_OF_SERVICE. */
+static void lease_close(struct lease *lease) {
+    lease->state = VMIBUS_LEASE_STATE_OUT_OF_SERVICE;
+    lease->reason = VMIBUS_REASON_OUT_OF_SERVICE;
+    lease_publish(lease);
+    while (!list_is_empty(&lease->waiters))
+        waiter_refuse(list_first(&lease->waiters, struct lease_waiter, lease_link), VMIBUS_ERROR_BUSY, VMIBUS_REASON_OUT_OF_SERVICE,
+                      0);
+}
+
+/* A release that the sensor could not do is asked for again, as long as the class is closed for it. */
+static void lease_retry_release(struct lease *lease) {
+    if (lease->input_drains && !lease->input_draining)
+        lease_try_free(lease);
+    if (lease->state == VMIBUS_LEASE_STATE_OUT_OF_SERVICE && lease->input_drains)
+        (void)loop_timer_set(&lease->timer, clock_now() + lease_bus(lease)->options.drain_ms * NS_PER_MS);
+}
+
 static void lease_timer_fired(struct loop_timer *timer) {
     struct lease *lease = container_of(timer, struct lease, timer);
 
     if (lease->state == VMIBUS_LEASE_STATE_HELD) {
         lease_end(lease, VMIBUS_REASON_LEASE_EXPIRED);
-    } else if (lease->state == VMIBUS_LEASE_STATE_REVOKING) {
-        lease->state = VMIBUS_LEASE_STATE_OUT_OF_SERVICE;
-        lease->reason = VMIBUS_REASON_OUT_OF_SERVICE;
-        lease_publish(lease);
-        while (!list_is_empty(&lease->waiters))
-            waiter_refuse(list_first(&lease->waiters, struct lease_waiter, lease_link), VMIBUS_ERROR_BUSY,
-                          VMIBUS_REASON_OUT_OF_SERVICE, 0);
+        return;
     }
+    if (lease->state == VMIBUS_LEASE_STATE_REVOKING)
+        lease_close(lease);
+    lease_retry_release(lease);
 }
 
 void lease_revoke(struct lease *lease, enum vmibus_reason reason) {
@@ -317,8 +331,12 @@ void lease_fence_drained(struct lease *lease, uint64_t token) {
     lease_try_free(lease);
 }
 
-void lease_input_drained(struct lease *lease) {
-    lease->input_drains = lease->input_draining = false;
+void lease_input_answered(struct lease *lease, bool released) {
+    lease->input_draining = false;
+    /* Keys that may still be down are nobody's to inherit: the class stays closed, and the timer tries again. */
+    if (!released)
+        return;
+    lease->input_drains = false;
     lease_try_free(lease);
 }
 

@@ -101,7 +101,10 @@ void lease_command_end(struct lease *lease);
 /** The memory authority says that nothing under this token is in flight any more. */
 void lease_fence_drained(struct lease *lease, uint64_t token);
 
-/** The sensor says that everything is released in the guest. */
-void lease_input_drained(struct lease *lease);
+/**
+ * The sensor answered INPUT_RELEASE.
+ * @param released everything is released in the guest, or will be before any other input; false: it is tried again later
+ */
+void lease_input_answered(struct lease *lease, bool released);
 
 #endif

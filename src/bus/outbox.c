@@ -80,9 +80,12 @@ void outbox_note_drop(struct outbox *outbox, uint16_t kind) {
 bool outbox_take_gap(struct outbox *outbox, struct vmibus_frame *frame) {
     unsigned bit;
 
-    if (!outbox->gaps)
+    if (!outbox->gaps_due && !outbox->replay_owed)
+        outbox->gaps_due = outbox->gaps;
+    outbox->replay_owed = false;
+    if (!outbox->gaps_due)
         return false;
-    bit = (unsigned)__builtin_ctzll(outbox->gaps);
+    bit = (unsigned)__builtin_ctzll(outbox->gaps_due);
     *frame = (struct vmibus_frame){
         .header = {.kind = VMIBUS_KIND_GAP,
                    .direction = VMIBUS_DIRECTION_UP,
@@ -91,7 +94,9 @@ bool outbox_take_gap(struct outbox *outbox, struct vmibus_frame *frame) {
         .gap = {.dropped = (uint16_t)(0x0100 + bit), .count = outbox->dropped[bit]},
     };
     outbox->dropped[bit] = 0;
-    outbox->gaps &= outbox->gaps - 1;
+    outbox->gaps_due &= outbox->gaps_due - 1;
+    outbox->gaps &= ~(UINT64_C(1) << bit);
+    outbox->replay_owed = !outbox->gaps_due && !list_is_empty(&outbox->replays);
     return true;
 }
 

@@ -58,6 +58,8 @@ struct outbox {
     struct list replays;     /**< bindings with retained state to replay */
     uint32_t head_waits;     /**< deliveries of the NORMAL lane that go before gaps and replays */
     uint64_t gaps;           /**< VMIBUS_KIND_BITs of kinds dropped */
+    uint64_t gaps_due;       /**< those of them that are told before the next piece of replay */
+    bool replay_owed;        /**< what was due has been told */
     uint32_t dropped[64];    /**< how many, by kind bit */
 };
 
@@ -79,7 +81,10 @@ void outbox_push_farewell(struct outbox *outbox, struct delivery *delivery, stru
 /** Counts a dropped event of this kind for the next GAP. */
 void outbox_note_drop(struct outbox *outbox, uint16_t kind);
 
-/** Makes the frame of one GAP, if anything was dropped since. */
+/**
+ * Makes the frame of one GAP, if one is to be told now.  Once those that were due are told it says no once, so that a replay
+ * has its turn before newer ones: a flood would otherwise leave nothing but gaps.
+ */
 bool outbox_take_gap(struct outbox *outbox, struct vmibus_frame *frame);
 
 /** Whether it is the turn of gaps and replays, which counts as serving the NORMAL lane. */

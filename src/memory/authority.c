@@ -216,8 +216,7 @@ uint32_t client_capabilities(struct authority_client *client,
 
 void client_answer(struct authority_client *client, struct vmibus_frame *answer,
                    uint32_t command_flags, const void *tail, const int *fds) {
-    if (!answer_is_wanted(answer, command_flags))
-        return;
+    answer->header.flags = command_flags & VMIBUS_FRAME_NO_ACK;
     answer->header.timestamp = answer->ack.finished;
     client->reply(client->context, answer, tail, fds);
 }

@@ -14,3 +14,6 @@ tests_transport_test_receiver_LDADD = libharness.la libvmibus_transport.la libvm
 tests_transport_test_sender_SOURCES = tests/transport/test_sender.c
 tests_transport_test_sender_LDADD = \
 	libharness.la libvmibus_transport.la libvmibus_bus.la libvmibus_util.la libvmibus_protocol.la
+
+# tests/fuzz/run compiles it; its corpus is made of protocol/vectors.txt.
+EXTRA_DIST += tests/fuzz/fuzz_frames.c tests/fuzz/make-frames-corpus
