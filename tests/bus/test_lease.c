@@ -469,6 +469,25 @@ TEST(test_p05_keys_are_released_by_a_sensor_that_answers_at_once, .setup = open_
     fake_control_open(&alice, 1);
 }
 
+/* Keys that may still be down are nobody's to inherit: the class stays closed until the sensor has released them. */
+TEST(test_p05_keys_that_stay_down_close_the_class, .setup = open_hasty_stage, .teardown = close_stage) {
+    uint64_t token = fake_hold(&alice, endpoint, INPUT), second = fake_acquire(&bob, endpoint, INPUT, QUEUE, 0);
+    const struct vmibus_frame *release;
+
+    sensor.answers = false;
+    fake_release(&alice, endpoint, INPUT, token);
+    release = fake_sensor_next_of(&sensor, VMIBUS_KIND_INPUT_RELEASE);
+    ck_assert_ptr_nonnull(release);
+    fake_complete(&sensor, release, VMIBUS_ERROR_IO);
+    ck_assert_ptr_null(fake_control_ack(&bob, second));
+    ck_assert_ptr_nonnull(fake_control_wait_ack(&bob, second));
+    assert_ack(&bob, second, BUSY, OUT_OF_SERVICE);
+    while (!(release = fake_sensor_next_of(&sensor, VMIBUS_KIND_INPUT_RELEASE)))
+        ck_assert_int_ge(loop_dispatch(stage.loop, -1), 0);
+    fake_complete(&sensor, release, VMIBUS_ERROR_OK);
+    fake_hold(&bob, endpoint, INPUT);
+}
+
 /* What waits for its time under a lease that ended keeps nobody waiting. */
 TEST(test_p05_commands_that_wait_end_with_the_lease, .setup = open_stage, .teardown = close_stage) {
     struct vmibus_frame frame = {
