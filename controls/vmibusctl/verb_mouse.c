@@ -25,7 +25,7 @@ static const struct option_description options[] = {
 
 const struct verb verb_mouse = {
     .name = "mouse",
-    .synopsis = "VM ACTION [ARGUMENTS]",
+    .synopsis = "VM move DX DY | to X Y | click|press|release BUTTON | scroll N",
     .summary = "move the pointer, click, scroll",
     .min_words = 3,
     .max_words = 4,

@@ -135,8 +135,6 @@ static int check(const struct arguments *arguments, struct vmibus_write *write) 
         return vmibusctl_usage("--cr3", NULL, "a physical address needs none: give --cr3 or --physical");
     if (epoch && (!units_parse_number(epoch, UINT64_MAX, &write->epoch) || write->epoch == 0))
         return vmibusctl_usage("--epoch", epoch, "it is the number of an epoch, as `vmibusctl info` shows it");
-    if (epoch && !units_parse_number(epoch, UINT64_MAX, &write->epoch))
-        return vmibusctl_usage("--epoch", epoch, "it is a number");
     write->flags = get_flags(arguments);
     return STATUS_OK;
 }
@@ -153,7 +151,6 @@ static int run_on(struct vmibusctl *ctl, const struct arguments *arguments, cons
         write->len = (uint32_t)source.length;
         write->token = authority.token;
         if (!write->epoch)
-            if (!arguments_get(arguments, "epoch"))
             write->epoch = vm->memctx.memctx.epoch;
         r = write_memory(ctl, vm, write);
         authority_release(ctl, &authority);
@@ -183,13 +180,12 @@ static const struct option_description options[] = {
     {"file", "PATH", "a file that holds what to write; - is standard input"},
     {"physical", NULL, "ADDR is guest-physical"},
     {"cr3", "ADDR", "translate by this page-table root; without it by the kernel's"},
-    {"epoch", "EPOCH", "refuse if this is not the current epoch; without it, the one current now is named"},
+    {"epoch", "EPOCH", "the epoch in which the address was found; refused if it has ended (default: the current one)"},
     {"expect", "BYTES", "write only if these octets are there now"},
-    {"quiesce", NULL, "pause the guest around the write"},
+    {"quiesce", NULL, "pause the guest around the write, where the bus can (UNSUPPORTED so far)"},
     {"dry-run", NULL, "pass every check, write nothing"},
     {"read-only-page", NULL, "write also into pages that the guest maps read-only"},
     {"token", "TOKEN", "the MEMWRITE lease is held already, under this fencing token"},
-    {"epoch", "EPOCH", "the epoch in which the address was found; without it the current one"},
     {},
 };
 

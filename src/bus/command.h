@@ -50,6 +50,8 @@ struct command_table {
 
 /** Reserves room for @a capacity commands. 0 or a negative errno. */
 int command_table_init(struct command_table *table, struct bus *bus, uint32_t capacity);
+
+/** Releases it; no command may be in use. Harmless on a zeroed table. */
 void command_table_deinit(struct command_table *table);
 
 /**

@@ -55,18 +55,25 @@ struct event_pool {
 
 /** Copies octets into a tail with one reference. NULL: out of memory. */
 struct tail *tail_new(const void *data, size_t length);
+/** One more reference; NULL stays NULL. */
 struct tail *tail_ref(struct tail *tail);
-/** Takes and returns NULL. */
+
+/** Frees it with the last reference. Takes and returns NULL. */
 struct tail *tail_unref(struct tail *tail);
 
 /** Reserves room for @a live events and @a answers. 0 or a negative errno. */
 int event_pool_init(struct event_pool *pool, size_t live, size_t answers);
+
+/** Releases it; every event must be gone. Harmless on a zeroed pool. */
 void event_pool_deinit(struct event_pool *pool);
 
 /** An event with one reference, its frame a copy of @a frame, without tail and descriptors. NULL: the pool is exhausted. */
 struct event *event_new(struct event_pool *pool, enum event_purpose purpose, const struct vmibus_frame *frame);
+
+/** One more reference. */
 struct event *event_ref(struct event *event);
-/** Takes and returns NULL. */
+
+/** Releases tail, descriptors and block with the last reference. Takes and returns NULL. */
 struct event *event_unref(struct event *event);
 
 /** Gives the event a copy of @a data as its tail; sets the header's tail_length. 0 or -ENOMEM. */

@@ -154,15 +154,27 @@ static int set_limit(struct reading *reading, const char *section, uint64_t *lim
 
 /* --- [rule NAME] ------------------------------------------------------------------------------- */
 
+static bool names_nobody(const struct policy_rule *rule) {
+    return rule->subject == POLICY_USER && rule->id == UINT32_MAX;
+}
+
+/* Of two subjects one would be forgotten, and of two rules under one name the second would get what the first allows. */
+static int set_subject(struct reading *reading, struct policy_rule *rule, enum policy_subject subject, uint32_t id) {
+    if (!names_nobody(rule))
+        return complain(reading, "[rule %s] names somebody already: a rule names one user, one group or everybody; write another rule",
+                        rule->name);
+    rule->subject = subject;
+    rule->id = id;
+    return 1;
+}
+
 static int set_user(struct reading *reading, struct policy_rule *rule, const char *value) {
     const struct passwd *user = getpwnam(value);
     uint64_t number;
 
     if (!user && !parse_number(value, UINT32_MAX - 1, &number))
         return complain(reading, "user = %s: there is no such user", value);
-    rule->subject = POLICY_USER;
-    rule->id = user ? user->pw_uid : (uint32_t)number;
-    return 1;
+    return set_subject(reading, rule, POLICY_USER, user ? user->pw_uid : (uint32_t)number);
 }
 
 static int set_group(struct reading *reading, struct policy_rule *rule, const char *value) {
@@ -171,9 +183,7 @@ static int set_group(struct reading *reading, struct policy_rule *rule, const ch
 
     if (!group && !parse_number(value, UINT32_MAX - 1, &number))
         return complain(reading, "group = %s: there is no such group", value);
-    rule->subject = POLICY_GROUP;
-    rule->id = group ? group->gr_gid : (uint32_t)number;
-    return 1;
+    return set_subject(reading, rule, POLICY_GROUP, group ? group->gr_gid : (uint32_t)number);
 }
 
 static int set_capabilities(struct reading *reading, struct policy_rule *rule, const char *value) {
@@ -215,8 +225,7 @@ static int set_rule(struct reading *reading, const char *rule_name, const char *
     if (strcmp(name, "everybody") == 0) {
         if (strcmp(value, "yes") != 0)
             return complain(reading, "everybody = %s: only 'yes' can be said", value);
-        rule->subject = POLICY_EVERYBODY;
-        return 1;
+        return set_subject(reading, rule, POLICY_EVERYBODY, 0);
     }
     if (strcmp(name, "endpoints") == 0)
         return set_string(reading, &rule->endpoints, value);
@@ -309,7 +318,7 @@ static int check_rules(struct reading *reading) {
     const struct policy_rule *rule;
 
     list_for_each(rule, &reading->config->policy->rules, link) {
-        if (rule->subject == POLICY_USER && rule->id == UINT32_MAX)
+        if (names_nobody(rule))
             complain(reading, "[rule %s] names nobody: it needs user =, group = or everybody = yes", rule->name);
         else if (rule->capabilities == 0)
             complain(reading, "[rule %s] grants nothing: it needs capabilities =", rule->name);
@@ -317,10 +326,20 @@ static int check_rules(struct reading *reading) {
     return reading->failed ? -EINVAL : 0;
 }
 
-/* Like fgets(3), for the parser, which would take the rest of a line that is too long for another line. */
+/* The parser cuts a longer section, and two rules would become one. */
+#define SECTION_BOUND 49
+
+static bool is_long_section(const char *line) {
+    return *line == '[' && strcspn(line + 1, "]\n") > SECTION_BOUND;
+}
+
+/*
+ * Like fgets(3), for the parser, which would take the rest of a line that is too long for another line, and a line that begins
+ * with a blank for more of the value before.
+ */
 static char *read_line(char *line, int size, void *stream) {
     struct reading *reading = stream;
-    size_t length;
+    size_t length, blanks;
 
     if (reading->failed || !fgets(line, size, reading->file))
         return NULL;
@@ -329,6 +348,13 @@ static char *read_line(char *line, int size, void *stream) {
     if ((length == 0 || line[length - 1] != '\n') && !feof(reading->file)) {
         reading->error->line = reading->line;
         complain(reading, "the line is longer than %d octets, or holds a NUL", size - 2);
+        return NULL;
+    }
+    blanks = strspn(line, " \t");
+    memmove(line, line + blanks, length - blanks + 1);
+    if (is_long_section(line)) {
+        reading->error->line = reading->line;
+        complain(reading, "the name of the section is longer than %d octets", SECTION_BOUND);
         return NULL;
     }
     return line;

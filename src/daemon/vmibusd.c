@@ -87,16 +87,29 @@ static void signal_came(struct loop_source *source, uint32_t events) {
         loop_stop(daemon->core->loop, 0);
 }
 
-static int watch_signals(struct daemon *daemon) {
+static sigset_t taken_signals(void) {
     sigset_t set;
-    int fd, r;
 
     sigemptyset(&set);
     sigaddset(&set, SIGHUP);
     sigaddset(&set, SIGINT);
     sigaddset(&set, SIGTERM);
-    if (sigprocmask(SIG_BLOCK, &set, NULL) < 0)
-        return -errno;
+    return set;
+}
+
+/* From the first moment on, so that a signal while the daemon starts ends it as cleanly as one later. */
+static void hold_signals(void) {
+    sigset_t set = taken_signals();
+
+    (void)sigprocmask(SIG_BLOCK, &set, NULL);
+    /* Whoever reads what is logged may go away. */
+    (void)signal(SIGPIPE, SIG_IGN);
+}
+
+static int watch_signals(struct daemon *daemon) {
+    sigset_t set = taken_signals();
+    int fd, r;
+
     fd = signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);
     if (fd < 0)
         return -errno;
@@ -262,10 +275,9 @@ int main(int argc, char **argv) {
     enum options_result parsed = options_parse(&daemon.options, argc, argv);
     int r;
 
-    /* Whoever reads what is logged may go away. */
-    signal(SIGPIPE, SIG_IGN);
     if (parsed != OPTIONS_RUN)
         return parsed == OPTIONS_DONE ? EXIT_SUCCESS : 2;
+    hold_signals();
     r = configure(&daemon.options, &daemon.config);
     if (r < 0)
         return EXIT_FAILURE;

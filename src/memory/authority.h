@@ -100,6 +100,7 @@ struct authority_client *authority_client_free(struct authority_client *client);
 void authority_client_submit(struct authority_client *client, const struct vmibus_frame *frame, const void *tail, const int *fds,
                              uint64_t received);
 
+/** Copies the counters. */
 void authority_get_counters(const struct authority *authority, struct authority_counters *counters);
 
 #endif

@@ -39,6 +39,7 @@ struct memory_endpoint {
     struct worker *worker;          /**< NULL until it is needed */
 };
 
+/** Prepares a slot that nobody occupies. */
 void memory_endpoint_init(struct memory_endpoint *endpoint, struct authority *authority,
                           uint32_t slot);
 

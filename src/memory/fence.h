@@ -40,6 +40,7 @@ struct fences {
 /** Called when nothing is in flight any more under a token that was revoked. */
 typedef void (*fence_drained_fn)(void *context, uint64_t generation, uint64_t token);
 
+/** Prepares them: nobody may write. */
 void fences_init(struct fences *fences);
 
 /** Frees them; nothing may be in flight. */

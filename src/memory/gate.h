@@ -45,6 +45,13 @@ struct gate_passage {
     const uint8_t *source;          /**< len octets */
 };
 
+/**
+ * Passes a CMD_MEMWRITE through all gates.
+ * @param tail    borrowed, as is frame: @a passage points into them
+ * @param now     CLOCK_MONOTONIC nanoseconds
+ * @param passage filled if it passes
+ * @return 0, or the error that @a ack tells of
+ */
 uint16_t gate_write(struct authority_client *client, const struct vmibus_frame *frame,
                     const void *tail, uint64_t now, struct gate_passage *passage,
                     struct vmibus_ack *ack);

@@ -48,6 +48,7 @@ int maps_parse(struct maps *maps, const char *text, size_t len);
 /** Reads a text from a descriptor and parses it. Also returns what read(2) says. */
 int maps_read(struct maps *maps, int fd);
 
+/** Frees what was parsed. Harmless on zeros. */
 void maps_deinit(struct maps *maps);
 
 /** The mapping that contains an address, or NULL. */

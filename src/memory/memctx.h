@@ -70,6 +70,7 @@ struct memctx {
 /** Makes an empty one with one reference. 0 or -ENOMEM. */
 int memctx_new(struct memctx **memctxp);
 
+/** One more reference. */
 struct memctx *memctx_ref(struct memctx *memctx);
 
 /** Releases everything with the last reference. Takes and returns NULL. */

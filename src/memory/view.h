@@ -39,6 +39,7 @@ struct view {
  */
 int view_init(struct view *view, int fd, uint64_t size);
 
+/** Unmaps it. Harmless if there is none. */
 void view_deinit(struct view *view);
 
 /**

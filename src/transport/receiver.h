@@ -63,6 +63,8 @@ struct receiver_events {
 
 /** Reserves what receivers share: room for @a n_small and @a n_large tails. 0 or a negative errno. */
 int receiver_pool_init(struct receiver_pool *pool, uint32_t tail_bound, size_t n_small, size_t n_large);
+
+/** Releases it; every receiver must be gone. Harmless on zeros. */
 void receiver_pool_deinit(struct receiver_pool *pool);
 
 /** Prepares a receiver on a non-blocking stream socket, borrowed. */

@@ -73,6 +73,7 @@ void ledger_deinit(struct ledger *ledger);
  */
 int ledger_ref_account(struct ledger *ledger, uid_t uid, const uint64_t *limits, struct account **accountp);
 
+/** One more reference. */
 struct account *account_ref(struct account *account);
 
 /** Frees the account with the last reference; nothing may be charged then. Takes and returns NULL. */

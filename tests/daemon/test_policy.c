@@ -197,6 +197,10 @@ TEST(test_broken_configuration_names_the_line_and_changes_nothing) {
         {"[rule x]\nuser = 54321\n", "[rule x] grants nothing"},
         {"[rule x]\ncapabilities = all\n", "[rule x] names nobody"},
         {"[rule x]\neverybody = no\n", "vmibusd.conf:2: everybody = no"},
+        {"[rule x]\nuser = 54321\ngroup = 54321\ncapabilities = all\n", "vmibusd.conf:3: [rule x] names somebody already"},
+        {"[rule x]\nuser = 0\ncapabilities = all\n[rule x]\nuser = 54321\n", "vmibusd.conf:5: [rule x] names somebody already"},
+        {"[rule a-name-that-is-longer-than-the-parser-would-take-it-1]\n", "vmibusd.conf:1: the name of the section is longer"},
+        {"[rule x]\nendpoints = a*\n rank = many\n", "vmibusd.conf:3: rank = many"},
         {"\x01\x02\xff\n", "vmibusd.conf:1:"},
         {"[daemon\n", "vmibusd.conf:1:"},
     };
