@@ -91,6 +91,7 @@ test_scripts += \
 
 include tests/bed/local.mk
 include tests/bus/local.mk
+include tests/core/local.mk
 include tests/demo/local.mk
 include tests/kvm/local.mk
 include tests/util/local.mk

@@ -22,16 +22,18 @@ int input_begin(struct vmibusctl *ctl, const char *word, const char *token, stru
 
 int input_send(struct input *input, const struct vmibus_input_event *events, size_t n) {
     const struct vm *vm = input->authority.vm;
-    uint64_t accepted = 0;
-    int r = vmibus_input(input->ctl->bus, &vm->endpoint, input->authority.token, events, n, &accepted);
+    struct vmibus_message reply;
+    int r = vmibus_input(input->ctl->bus, &vm->endpoint, input->authority.token, events, n, &reply);
+    uint64_t accepted = reply.frame.ack.count;
 
     input->sent += accepted;
     if (r)
-        return report_refusal(input->ctl, r, NULL, "cannot send input to %s (%" PRIu64 " events arrived before)", printable(vm->name),
-                              input->sent);
-    if (accepted < n)
-        return report_failure("%s took only %" PRIu64 " of %zu events", printable(vm->name), accepted, n);
-    return STATUS_OK;
+        r = report_refusal(input->ctl, r, &reply, "cannot send input to %s (%" PRIu64 " events arrived before)", printable(vm->name),
+                           input->sent);
+    else if (accepted < n)
+        r = report_failure("%s took only %" PRIu64 " of %zu events", printable(vm->name), accepted, n);
+    vmibus_message_deinit(&reply);
+    return r;
 }
 
 int input_end(struct input *input, int status) {

@@ -171,9 +171,9 @@ VMIBUS_PUBLIC int vmibus_attach(struct vmibus *bus, const struct vmibus_endpoint
 /** Ends an attachment. */
 VMIBUS_PUBLIC int vmibus_release(struct vmibus *bus, const struct vmibus_endpoint *endpoint, uint64_t epoch);
 
-/** Sends input events. @a accepted (may be NULL) receives how many the VM's host took. */
+/** Sends input events. In @a reply (may be NULL) ack.count tells how many the VM's host took, also where it refused the rest. */
 VMIBUS_PUBLIC int vmibus_input(struct vmibus *bus, const struct vmibus_endpoint *endpoint, uint64_t token,
-                               const struct vmibus_input_event *events, size_t n_events, uint64_t *accepted);
+                               const struct vmibus_input_event *events, size_t n_events, struct vmibus_message *reply);
 
 /** Executes a power operation under the POWER lease. @a reply may be NULL. */
 VMIBUS_PUBLIC int vmibus_power(struct vmibus *bus, const struct vmibus_endpoint *endpoint, uint64_t token,

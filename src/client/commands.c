@@ -113,15 +113,13 @@ int vmibus_release(struct vmibus *bus, const struct vmibus_endpoint *endpoint, u
 }
 
 int vmibus_input(struct vmibus *bus, const struct vmibus_endpoint *endpoint, uint64_t token,
-                 const struct vmibus_input_event *events, size_t n_events, uint64_t *accepted) {
+                 const struct vmibus_input_event *events, size_t n_events, struct vmibus_message *reply) {
     bool is_inline = n_events <= VMIBUS_INPUT_EVENTS_INLINE;
     size_t length = n_events * sizeof(*events);
-    struct vmibus_message reply;
     struct vmibus_frame frame;
-    int r;
 
-    if (accepted)
-        *accepted = 0;
+    if (reply)
+        *reply = (struct vmibus_message){};
     if (n_events == 0)
         return -EINVAL;
     if (n_events > UINT16_MAX)
@@ -131,11 +129,7 @@ int vmibus_input(struct vmibus *bus, const struct vmibus_endpoint *endpoint, uin
     frame.cmd_input.count = (uint16_t)n_events;
     if (is_inline)
         memcpy(frame.cmd_input.events, events, length);
-    r = vmibus_call(bus, &frame, is_inline ? NULL : events, is_inline ? 0 : length, &reply);
-    if (r >= 0 && accepted)
-        *accepted = reply.frame.ack.count;
-    vmibus_message_deinit(&reply);
-    return r;
+    return vmibus_call(bus, &frame, is_inline ? NULL : events, is_inline ? 0 : length, reply);
 }
 
 int vmibus_power(struct vmibus *bus, const struct vmibus_endpoint *endpoint, uint64_t token, enum vmibus_power_operation operation,

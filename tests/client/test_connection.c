@@ -742,7 +742,7 @@ TEST(test_usual_commands) {
     struct vmibus_message reply;
     struct vmibus_write write = {.cr3 = 0x1000, .gva = 0x2000, .len = 24, .flags = VMIBUS_MEMWRITE_PHYSICAL};
     uint8_t data[32];
-    uint64_t token = 0, accepted;
+    uint64_t token = 0;
     struct vmibus *bus = connect_to(&server, check_commands);
 
     for (size_t i = 0; i < 7; i++)
@@ -756,11 +756,13 @@ TEST(test_usual_commands) {
     ck_assert_uint_eq(token, 0x700000001);
     ck_assert_int_eq(vmibus_lease_renew(bus, &endpoint, VMIBUS_LEASE_CLASS_INPUT, token, 500), VMIBUS_ERROR_STALE_TOKEN);
     ck_assert_int_eq(vmibus_lease_release(bus, &endpoint, VMIBUS_LEASE_CLASS_INPUT, token), 0);
-    ck_assert_int_eq(vmibus_input(bus, &endpoint, token, events, 0, &accepted), -EINVAL);
-    ck_assert_int_eq(vmibus_input(bus, &endpoint, token, events, 6, &accepted), 0);
-    ck_assert_uint_eq(accepted, 6);
-    ck_assert_int_eq(vmibus_input(bus, &endpoint, token, events, 7, &accepted), VMIBUS_ERROR_BUSY);
-    ck_assert_uint_eq(accepted, 2);
+    ck_assert_int_eq(vmibus_input(bus, &endpoint, token, events, 0, &reply), -EINVAL);
+    ck_assert_int_eq(vmibus_input(bus, &endpoint, token, events, 6, &reply), 0);
+    ck_assert_uint_eq(reply.frame.ack.count, 6);
+    vmibus_message_deinit(&reply);
+    ck_assert_int_eq(vmibus_input(bus, &endpoint, token, events, 7, &reply), VMIBUS_ERROR_BUSY);
+    ck_assert_uint_eq(reply.frame.ack.count, 2);
+    vmibus_message_deinit(&reply);
     ck_assert_int_eq(vmibus_memwrite(bus, &endpoint, &write, NULL), 0);
     write.len = 25;
     write.flags = 0;

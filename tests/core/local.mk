@@ -1,0 +1,9 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+#
+# tests/core: libvmibus-core, linked as an embedder links it, with the example control.
+
+test_programs += tests/core/test_embedded
+tests_core_test_embedded_SOURCES = \
+	tests/core/test_embedded.c controls/example/watcher.c
+tests_core_test_embedded_CPPFLAGS = $(AM_CPPFLAGS) -I$(top_srcdir)/controls
+tests_core_test_embedded_LDADD = libharness.la libvmibus-core.la libvmibus.la
