@@ -159,7 +159,8 @@ static int set_up(struct setup *setup, struct bench *bench) {
     if (r == 0)
         r = instance_find(setup->bus, "burst-0", &setup->endpoint, NULL);
     if (r == 0)
-        r = vmibus_lease_acquire(setup->bus, &setup->endpoint, VMIBUS_LEASE_CLASS_POWER, VMIBUS_LEASE_MODE_FAIL, 0, &setup->token, NULL);
+        r = vmibus_lease_acquire(setup->bus, &setup->endpoint, VMIBUS_LEASE_CLASS_POWER, VMIBUS_LEASE_MODE_FAIL, 0, &setup->token,
+                                 NULL);
     none = dbus_broker_start(&setup->broker);
     setup->publisher = none == 0 ? dbus_connect(&setup->broker, name) : none;
     if (setup->publisher < 0)
@@ -204,8 +205,10 @@ static int paced(struct bench *bench, const char *mode, struct setup *setup, siz
     int r = bench_interleave(lanes, n_lanes, bench->quick ? 9 : 25, setup->events.n * PACED);
 
     if (r == 0 && n_lanes == 2) {
-        bench_tell(bench, bench_ratio(&lanes[0], &lanes[1], false), "x", BENCH_BELOW, 1, "%s, paced to 32, latency over D-Bus's p50", mode);
-        bench_tell(bench, bench_ratio(&lanes[0], &lanes[1], true), "x", BENCH_BELOW, 1, "%s, paced to 32, latency over D-Bus's p99", mode);
+        bench_tell(bench, bench_ratio(&lanes[0], &lanes[1], false), "x", BENCH_BELOW, 1,
+                   "%s, paced to 32, latency over D-Bus's p50", mode);
+        bench_tell(bench, bench_ratio(&lanes[0], &lanes[1], true), "x", BENCH_BELOW, 1, "%s, paced to 32, latency over D-Bus's p99",
+                   mode);
     }
     if (r == 0)
         bench_tell_lanes(bench, mode, lanes, n_lanes);
@@ -224,7 +227,8 @@ static int measure_with(struct bench *bench, const char *mode, struct setup *set
     if (r == 0 && n == 32)
         r = paced(bench, mode, setup, n_lanes);
     if (r == 0)
-        bench_tell(bench, (double)audience_lost(&setup->events), "", BENCH_AT_MOST, 0, "%s, to %zu, events lost or out of order", mode, n);
+        bench_tell(bench, (double)audience_lost(&setup->events), "", BENCH_AT_MOST, 0, "%s, to %zu, events lost or out of order",
+                   mode, n);
     audience_stop(&setup->events);
     audience_stop(&setup->signals);
     return r;

@@ -18,7 +18,8 @@
 
 static void run(const struct instance *instance, const char *build, const char *preload, const char *const *arguments) {
     char program[512], modules[512], state[128], log[128];
-    const char *line[ARGUMENTS] = {program, "--socket", instance->socket, "--state-directory", state, "--sensor-directory", modules};
+    const char *line[ARGUMENTS] = {program, "--socket",           instance->socket, "--state-directory",
+                                   state,   "--sensor-directory", modules};
     size_t n = 7;
     int fd;
 

@@ -94,7 +94,8 @@ static void count_calls(struct bench *bench, const char *where, const struct ins
     syscalls_end(&daemon);
 }
 
-static int compare(struct bench *bench, const char *where, bool pinned, const struct instance *instance, const struct place *place) {
+static int compare(struct bench *bench, const char *where, bool pinned, const struct instance *instance,
+                   const struct place *place) {
     struct pingpong floor = {}, bare = {};
     struct writer writer = {};
     struct bench_lane lanes[] = {
@@ -115,7 +116,8 @@ static int compare(struct bench *bench, const char *where, bool pinned, const st
     if (r == 0) {
         bench_tell(bench, bench_ratio(&lanes[1], &lanes[0], false), "x", pinned ? BENCH_AT_MOST : BENCH_TOLD, 1.3,
                    "%s, write / (ping-pong and pwrite) p50", mode);
-        bench_tell(bench, bench_ratio(&lanes[1], &lanes[0], true), "x", BENCH_TOLD, 0, "%s, write / (ping-pong and pwrite) p99", mode);
+        bench_tell(bench, bench_ratio(&lanes[1], &lanes[0], true), "x", BENCH_TOLD, 0, "%s, write / (ping-pong and pwrite) p99",
+                   mode);
         bench_tell_lanes(bench, mode, lanes, 3);
     }
     if (r == 0 && pinned)

@@ -125,7 +125,8 @@ static void compare(struct bench *bench, const char *mode, bool pinned, const st
 
     bench_tell(bench, bench_ratio(&lanes[1], &lanes[0], false), "x", at_most, 1.3, "%s, round trip / ping-pong p50", mode);
     bench_tell(bench, bench_ratio(&lanes[1], &lanes[0], true), "x", at_most, 2, "%s, round trip / ping-pong p99", mode);
-    bench_tell(bench, bench_ratio(&lanes[2], &lanes[0], false), "x", BENCH_TOLD, 0, "%s, without the library / ping-pong p50", mode);
+    bench_tell(bench, bench_ratio(&lanes[2], &lanes[0], false), "x", BENCH_TOLD, 0, "%s, without the library / ping-pong p50",
+               mode);
     bench_tell(bench, bench_ratio(&lanes[2], &lanes[0], true), "x", BENCH_TOLD, 0, "%s, without the library / ping-pong p99", mode);
     if (dbus) {
         bench_tell(bench, bench_ratio(&lanes[3], &lanes[0], false), "x", BENCH_TOLD, 0, "%s, D-Bus call / ping-pong p50", mode);

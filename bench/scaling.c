@@ -87,7 +87,9 @@ static int sample_command(void *context, uint64_t *samples, size_t n) {
 static int open_endpoint(struct scale *scale, const char *name, struct vmibus_endpoint *endpoint, uint64_t *token) {
     int r = instance_find(scale->bus, name, endpoint, NULL);
 
-    return r < 0 ? r : finish(vmibus_lease_acquire(scale->bus, endpoint, VMIBUS_LEASE_CLASS_POWER, VMIBUS_LEASE_MODE_FAIL, 0, token, NULL));
+    return r < 0 ? r
+                 : finish(vmibus_lease_acquire(scale->bus, endpoint, VMIBUS_LEASE_CLASS_POWER, VMIBUS_LEASE_MODE_FAIL, 0, token,
+                                               NULL));
 }
 
 static int scale_open(struct scale *scale, const struct bench *bench, unsigned vms, const char *preload) {
@@ -163,8 +165,8 @@ static int count(struct bench *bench, struct scale *scale, const volatile uint64
     if (r == 0)
         r = sample_all(scale, samples, COUNTED);
     if (r == 0)
-        bench_tell(bench, (double)(*counter - before), "", BENCH_AT_MOST, 0, "allocations of vmibusd for %u events and their bursts' commands",
-                   COUNTED * BURST);
+        bench_tell(bench, (double)(*counter - before), "", BENCH_AT_MOST, 0,
+                   "allocations of vmibusd for %u events and their bursts' commands", COUNTED * BURST);
     before = *counter;
     if (r == 0)
         r = sample_command(scale, samples, COUNTED);

@@ -38,8 +38,8 @@ static void tell_holder(const struct vm *vm, enum vmibus_lease_class lease_class
     const struct vmibus_frame *lease = &vm->leases[lease_class];
 
     if (lease->header.kind && lease->lease.state == VMIBUS_LEASE_STATE_HELD)
-        fprintf(stderr, "The lease is held by process %" PRIu32 " of user %" PRIu32 ", rank %" PRIu32 ".\n", lease->lease.holder_pid,
-                lease->lease.holder_uid, lease->lease.rank);
+        fprintf(stderr, "The lease is held by process %" PRIu32 " of user %" PRIu32 ", rank %" PRIu32 ".\n",
+                lease->lease.holder_pid, lease->lease.holder_uid, lease->lease.rank);
 }
 
 int authority_acquire(struct vmibusctl *ctl, const struct vm *vm, enum vmibus_lease_class lease_class, enum vmibus_lease_mode mode,

@@ -28,8 +28,8 @@ int input_send(struct input *input, const struct vmibus_input_event *events, siz
 
     input->sent += accepted;
     if (r)
-        r = report_refusal(input->ctl, r, &reply, "cannot send input to %s (%" PRIu64 " events arrived before)", printable(vm->name),
-                           input->sent);
+        r = report_refusal(input->ctl, r, &reply, "cannot send input to %s (%" PRIu64 " events arrived before)",
+                           printable(vm->name), input->sent);
     else if (accepted < n)
         r = report_failure("%s took only %" PRIu64 " of %zu events", printable(vm->name), accepted, n);
     vmibus_message_deinit(&reply);

@@ -41,7 +41,8 @@ static xkb_mod_mask_t modifier(struct xkb_keymap *keymap, const char *name) {
 static bool parse_layout(const char *text, char *layout, char *variant) {
     size_t length = strcspn(text, "("), rest = strlen(text + length);
 
-    if (length == 0 || length >= LAYOUT_BOUND || rest >= LAYOUT_BOUND || strchr(text, ',') || (rest && text[length + rest - 1] != ')'))
+    if (length == 0 || length >= LAYOUT_BOUND || rest >= LAYOUT_BOUND || strchr(text, ',') ||
+        (rest && text[length + rest - 1] != ')'))
         return false;
     memcpy(layout, text, length);
     layout[length] = '\0';

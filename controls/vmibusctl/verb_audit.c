@@ -80,7 +80,8 @@ static void describe(const struct vmibus_audit_record *record, char *text, size_
         snprintf(text, size, "%" PRIu32 " octets at 0x%" PRIx64, record->len, record->address);
         break;
     case VMIBUS_KIND_CMD_LEASE:
-        snprintf(text, size, "%s %s", known(vmibus_lease_operation_name(record->operation)), known(vmibus_lease_class_name(record->detail)));
+        snprintf(text, size, "%s %s", known(vmibus_lease_operation_name(record->operation)),
+                 known(vmibus_lease_class_name(record->detail)));
         break;
     case VMIBUS_KIND_CMD_POWER:
         snprintf(text, size, "%s", known(vmibus_power_operation_name(record->detail)));

@@ -10,8 +10,9 @@ static int run(struct vmibusctl *ctl, const struct arguments *arguments) {
     int r;
 
     if (n == 0)
-        return vmibusctl_usage("action", arguments->words[1],
-                               "it is move DX DY, to X Y (0 to 32767 across the screen), click, press or release BUTTON, or scroll N");
+        return vmibusctl_usage(
+            "action", arguments->words[1],
+            "it is move DX DY, to X Y (0 to 32767 across the screen), click, press or release BUTTON, or scroll N");
     r = input_begin(ctl, arguments->words[0], arguments_get(arguments, "token"), &input);
     if (r == STATUS_OK)
         r = input_send(&input, events, n);

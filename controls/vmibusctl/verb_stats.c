@@ -77,8 +77,9 @@ static void print(const struct vmibusctl *ctl, const struct vmibus_message *coun
     }
     object = json_object_new_object();
     json_object_object_add(object, "counters", counters_json(counters));
-    json_object_object_add(object, "sensors",
-                           frame_json_records(vmibus_record_describe("sensor_info"), sensors->tail, sensors->frame.header.tail_length));
+    json_object_object_add(
+        object, "sensors",
+        frame_json_records(vmibus_record_describe("sensor_info"), sensors->tail, sensors->frame.header.tail_length));
     frame_json_print(object);
 }
 

@@ -30,7 +30,8 @@ static int read_file(const char *path, size_t bound, uint8_t **octetsp, size_t *
     else if (length == 0)
         r = report_failure("%s is empty: there is nothing to write", printable(path));
     else if (length > bound)
-        r = report_failure("%s has more than the %zu octets that this bus writes at once: write it in pieces", printable(path), bound);
+        r = report_failure("%s has more than the %zu octets that this bus writes at once: write it in pieces", printable(path),
+                           bound);
     if (file && file != stdin)
         fclose(file);
     if (r) {
@@ -117,7 +118,8 @@ static int write_memory(struct vmibusctl *ctl, const struct vm *vm, const struct
         frame_json_print(frame_json_body(&reply.frame));
     else
         printf("%s %" PRIu32 " octets at 0x%" PRIx64 " of %s, epoch 0x%" PRIx64 "\n",
-               write->flags & VMIBUS_MEMWRITE_DRY_RUN ? "would write" : "wrote", write->len, write->gva, name, reply.frame.ack.epoch);
+               write->flags & VMIBUS_MEMWRITE_DRY_RUN ? "would write" : "wrote", write->len, write->gva, name,
+               reply.frame.ack.epoch);
     vmibus_message_deinit(&reply);
     return r;
 }

@@ -58,7 +58,8 @@ struct vmibus_audit_record {
  * @param sequence from 1 to header->written
  * @return 1 copied; 0 overwritten, or being written
  */
-static inline int vmibus_audit_read(const struct vmibus_audit_header *header, uint64_t sequence, struct vmibus_audit_record *record) {
+static inline int vmibus_audit_read(const struct vmibus_audit_header *header, uint64_t sequence,
+                                    struct vmibus_audit_record *record) {
     const struct vmibus_audit_record *records = (const struct vmibus_audit_record *)(const void *)(header + 1);
     const struct vmibus_audit_record *slot = &records[(sequence - 1) % header->capacity];
     uint16_t error;

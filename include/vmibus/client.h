@@ -40,7 +40,7 @@ struct vmibus;
 /** One frame received, with what came along. */
 struct vmibus_message {
     struct vmibus_frame frame;
-    const void *tail;                   /**< header.tail_length octets, NULL if none; valid until the handler returns, or until deinit */
+    const void *tail; /**< header.tail_length octets, NULL if none; valid until the handler returns, or until deinit */
     int fds[VMIBUS_FDS_PER_FRAME];      /**< header.fd_count descriptors, then -1; whoever takes one sets it to -1 */
 };
 
@@ -135,16 +135,17 @@ VMIBUS_PUBLIC void vmibus_message_deinit(struct vmibus_message *message);
 VMIBUS_PUBLIC int vmibus_subscribe(struct vmibus *bus, const char *pattern, uint64_t kinds);
 
 /** Takes a lease. @a reply (may be NULL) explains a refusal. ttl_ms 0: until released. */
-VMIBUS_PUBLIC int vmibus_lease_acquire(struct vmibus *bus, const struct vmibus_endpoint *endpoint, enum vmibus_lease_class lease_class,
-                                       enum vmibus_lease_mode mode, uint32_t ttl_ms, uint64_t *token, struct vmibus_message *reply);
+VMIBUS_PUBLIC int vmibus_lease_acquire(struct vmibus *bus, const struct vmibus_endpoint *endpoint,
+                                       enum vmibus_lease_class lease_class, enum vmibus_lease_mode mode, uint32_t ttl_ms,
+                                       uint64_t *token, struct vmibus_message *reply);
 
 /** Extends a lease. */
-VMIBUS_PUBLIC int vmibus_lease_renew(struct vmibus *bus, const struct vmibus_endpoint *endpoint, enum vmibus_lease_class lease_class,
-                                     uint64_t token, uint32_t ttl_ms);
+VMIBUS_PUBLIC int vmibus_lease_renew(struct vmibus *bus, const struct vmibus_endpoint *endpoint,
+                                     enum vmibus_lease_class lease_class, uint64_t token, uint32_t ttl_ms);
 
 /** Gives a lease back. */
-VMIBUS_PUBLIC int vmibus_lease_release(struct vmibus *bus, const struct vmibus_endpoint *endpoint, enum vmibus_lease_class lease_class,
-                                       uint64_t token);
+VMIBUS_PUBLIC int vmibus_lease_release(struct vmibus *bus, const struct vmibus_endpoint *endpoint,
+                                       enum vmibus_lease_class lease_class, uint64_t token);
 
 /** A write into guest memory. */
 struct vmibus_write {
@@ -166,7 +167,8 @@ VMIBUS_PUBLIC int vmibus_memwrite(struct vmibus *bus, const struct vmibus_endpoi
  * @param reply receives the ranges (tail: ack.count records) and the descriptors; vmibus_message_deinit() it
  * @return as vmibus_call(); -EPROTO: the ranges are not as many as the ACK says
  */
-VMIBUS_PUBLIC int vmibus_attach(struct vmibus *bus, const struct vmibus_endpoint *endpoint, uint64_t epoch, struct vmibus_message *reply);
+VMIBUS_PUBLIC int vmibus_attach(struct vmibus *bus, const struct vmibus_endpoint *endpoint, uint64_t epoch,
+                                struct vmibus_message *reply);
 
 /** Ends an attachment. */
 VMIBUS_PUBLIC int vmibus_release(struct vmibus *bus, const struct vmibus_endpoint *endpoint, uint64_t epoch);

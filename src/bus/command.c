@@ -12,6 +12,7 @@
 #include "bus/lease.h"
 #include "bus/sensor.h"
 #include "util/clock.h"
+#include "util/deadline.h"
 
 /* An id is a position in the lower half and a count of uses in the upper: an answer to a past use finds nobody. */
 #define ID_POSITION(id) ((uint32_t)(id))
@@ -118,12 +119,6 @@ static void command_send(struct command *command, struct sensor *sensor, const v
     sensor->ops->send(sensor, &frame, tail);
 }
 
-static bool command_is_late(const struct command *command, uint64_t now) {
-    const struct vmibus_header *header = &command->frame.header;
-
-    return header->deadline_us && now > header->timestamp + header->deadline_us * NS_PER_US;
-}
-
 static uint32_t command_group(const struct command *command) {
     return command->frame.header.kind == VMIBUS_KIND_CMD_INPUT ? VMIBUS_GROUP_INPUT : VMIBUS_GROUP_POWER;
 }
@@ -137,12 +132,23 @@ static void command_time_came(struct loop_timer *timer) {
 
     if (error)
         command_end_with(command, error, reason, 0);
-    else if (command_is_late(command, clock_now()))
+    else if (deadline_has_passed(&command->frame.header, clock_now()))
         command_end_with(command, VMIBUS_ERROR_EXPIRED, VMIBUS_REASON_NONE, command->frame.header.deadline_us);
     else if (!sensor)
         command_end_with(command, VMIBUS_ERROR_UNSUPPORTED, VMIBUS_REASON_NO_PROVIDER, 0);
     else
         command_send(command, sensor, command->tail ? command->tail->data : NULL);
+}
+
+/* When input may be applied; the sender's sum saturates, as a deadline does. */
+static uint64_t not_before_of(const struct vmibus_frame *frame) {
+    uint64_t not_before;
+
+    if (frame->cmd_input.not_before_us == 0)
+        return 0;
+    if (__builtin_add_overflow(frame->header.timestamp, frame->cmd_input.not_before_us * NS_PER_US, &not_before))
+        return UINT64_MAX;
+    return not_before;
 }
 
 static int command_wait(struct command *command, const void *tail) {
@@ -153,7 +159,7 @@ static int command_wait(struct command *command, const void *tail) {
         if (!command->tail)
             return -ENOMEM;
     }
-    return loop_timer_set(&command->timer, header->timestamp + command->frame.cmd_input.not_before_us * NS_PER_US);
+    return loop_timer_set(&command->timer, not_before_of(&command->frame));
 }
 
 static void refuse_unbegun(struct control *control, const struct vmibus_frame *frame, uint64_t received, uint64_t audit,
@@ -174,8 +180,7 @@ void command_begin(struct control *control, struct endpoint *endpoint, struct le
     struct bus *bus = endpoint->bus;
     struct sensor *sensor = endpoint_provider(endpoint, group);
     struct command *command;
-    bool waits = frame->header.kind == VMIBUS_KIND_CMD_INPUT && frame->cmd_input.not_before_us &&
-                 frame->header.timestamp + frame->cmd_input.not_before_us * NS_PER_US > received;
+    bool waits = frame->header.kind == VMIBUS_KIND_CMD_INPUT && not_before_of(frame) > received;
     int r;
 
     if (!sensor) {
@@ -188,7 +193,8 @@ void command_begin(struct control *control, struct endpoint *endpoint, struct le
     }
     command = command_take(&bus->commands);
     if (!command) {
-        refuse_unbegun(control, frame, received, audit, VMIBUS_ERROR_PRESSURE, VMIBUS_REASON_LIMIT_COMMANDS, bus->commands.capacity);
+        refuse_unbegun(control, frame, received, audit, VMIBUS_ERROR_PRESSURE, VMIBUS_REASON_LIMIT_COMMANDS,
+                       bus->commands.capacity);
         return;
     }
     command->endpoint = endpoint;

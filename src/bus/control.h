@@ -69,7 +69,7 @@ int control_init(struct control *control, struct bus *bus, const struct principa
 void control_deinit(struct control *control);
 
 /**
- * Executes or begins a command of the bus channel. Exactly one ACK follows, now or later.
+ * Executes or begins a command of the bus channel. Exactly one ACK follows, now or later. In bus/submission.c.
  * @param frame    validated as far as the definition of the wire goes
  * @param tail     borrowed
  * @param received CLOCK_MONOTONIC nanoseconds

@@ -65,7 +65,8 @@ struct endpoint_identity {
  * Makes an endpoint in a free slot, binds the controls that policy brings together with it and publishes ROSTER.
  * @return 0, VMIBUS_ERROR_PRESSURE (all slots in use) or a negative errno
  */
-int endpoint_new(struct endpoint **endpointp, struct bus *bus, const struct endpoint_identity *identity, struct sensor *sensor, uint32_t groups);
+int endpoint_new(struct endpoint **endpointp, struct bus *bus, const struct endpoint_identity *identity, struct sensor *sensor,
+                 uint32_t groups);
 
 /** Makes the endpoint of slot 0. */
 int endpoint_new_bus(struct endpoint **endpointp, struct bus *bus);

@@ -162,8 +162,8 @@ static int lease_grant(struct lease *lease, struct control *control, uint32_t tt
     return 0;
 }
 
-static void answer_granted(const struct lease *lease, struct control *control, const struct vmibus_header *command, uint64_t received,
-                           uint64_t audit) {
+static void answer_granted(const struct lease *lease, struct control *control, const struct vmibus_header *command,
+                           uint64_t received, uint64_t audit) {
     const struct vmibus_ack ack = {.token = lease->token, .value = lease->expires};
 
     answer(control, command, received, audit, &ack);
@@ -470,7 +470,8 @@ void lease_execute(struct lease *lease, struct control *control, const struct vm
     }
 }
 
-enum vmibus_error lease_check(const struct lease *lease, const struct control *control, uint64_t token, enum vmibus_reason *reason) {
+enum vmibus_error lease_check(const struct lease *lease, const struct control *control, uint64_t token,
+                              enum vmibus_reason *reason) {
     if (token == 0) {
         *reason = lease->state == VMIBUS_LEASE_STATE_HELD && lease->holder != control ? VMIBUS_REASON_HELD : VMIBUS_REASON_NONE;
         return VMIBUS_ERROR_NO_LEASE;

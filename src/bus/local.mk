@@ -15,4 +15,5 @@ libvmibus_bus_la_SOURCES = \
 	src/bus/query.c src/bus/query.h \
 	src/bus/retained.c src/bus/retained.h \
 	src/bus/sensor.c src/bus/sensor.h \
+	src/bus/submission.c \
 	src/bus/subscription.c src/bus/subscription.h

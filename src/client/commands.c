@@ -142,8 +142,8 @@ int vmibus_power(struct vmibus *bus, const struct vmibus_endpoint *endpoint, uin
     return vmibus_call(bus, &frame, NULL, 0, reply);
 }
 
-int vmibus_control_vm(struct vmibus *bus, const struct vmibus_endpoint *endpoint, uint64_t token, enum vmibus_vm_operation operation,
-                      struct vmibus_message *reply) {
+int vmibus_control_vm(struct vmibus *bus, const struct vmibus_endpoint *endpoint, uint64_t token,
+                      enum vmibus_vm_operation operation, struct vmibus_message *reply) {
     struct vmibus_frame frame;
 
     vmibus_command_init(&frame, VMIBUS_KIND_CMD_VM, endpoint);
@@ -152,7 +152,8 @@ int vmibus_control_vm(struct vmibus *bus, const struct vmibus_endpoint *endpoint
     return vmibus_call(bus, &frame, NULL, 0, reply);
 }
 
-int vmibus_query(struct vmibus *bus, const struct vmibus_endpoint *endpoint, enum vmibus_query query, struct vmibus_message *reply) {
+int vmibus_query(struct vmibus *bus, const struct vmibus_endpoint *endpoint, enum vmibus_query query,
+                 struct vmibus_message *reply) {
     struct vmibus_frame frame;
 
     vmibus_command_init(&frame, VMIBUS_KIND_QUERY, endpoint);

@@ -9,7 +9,10 @@ noinst_LTLIBRARIES += libvmibus_core_internal.la
 libvmibus_core_internal_la_SOURCES = \
 	src/core/core.c src/core/core.h \
 	src/core/local_link.c \
+	src/core/sensor_api.c src/core/sensor_api.h \
 	src/core/sensor_host.c src/core/sensor_host.h \
+	src/core/sensor_inbox.c src/core/sensor_inbox.h \
+	src/core/sensor_observer.c src/core/sensor_observer.h \
 	src/core/sensor_worker.c src/core/sensor_worker.h
 
 # What a program links that uses the core's own functions, in link order.  Not to be linked together

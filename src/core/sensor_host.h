@@ -1,10 +1,8 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * The host of one sensor: gives a module the table of functions it lives on, and turns every call into
- * the frame that it stands for.  The sensor's frames go to the bus, or to the memory authority, by the
- * channel of their kind.  What comes back is given to the module from the loop, never from inside one
- * of its own calls, so that a module sees the same order in one process as in two; only commands are
- * handed on at once.
+ * The host of one sensor: loads a module, starts it on the channels to bus and memory authority, stops
+ * it.  What the module calls is in sensor_api.h, what it is told in sensor_inbox.h, and what it sees of
+ * the bus as a control does in sensor_observer.h.
  */
 #ifndef CORE_SENSOR_HOST_H
 #define CORE_SENSOR_HOST_H
@@ -39,21 +37,6 @@ struct vmibus_sensor_host {
     bool observes;                  /**< roster and memory contexts, by the control below */
     struct control observer;
     struct loop_deferred observe;
-};
-
-struct vmibus_sensor_endpoint {
-    struct vmibus_sensor_host *host;
-    struct list link;
-    void *userdata;
-    uint32_t slot;                  /**< 0: not accepted by the bus */
-    uint64_t generation;
-    uint32_t groups;                /**< 0: another sensor's endpoint */
-    bool withdrawn;                 /**< on its way out */
-    uint64_t attached;              /**< epoch of ram; 0: none */
-    struct vmibus_ram_range *ranges;
-    size_t n_ranges;
-    int fds[VMIBUS_FDS_PER_FRAME];
-    size_t n_fds;
 };
 
 /**

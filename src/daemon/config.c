@@ -161,7 +161,8 @@ static bool names_nobody(const struct policy_rule *rule) {
 /* Of two subjects one would be forgotten, and of two rules under one name the second would get what the first allows. */
 static int set_subject(struct reading *reading, struct policy_rule *rule, enum policy_subject subject, uint32_t id) {
     if (!names_nobody(rule))
-        return complain(reading, "[rule %s] names somebody already: a rule names one user, one group or everybody; write another rule",
+        return complain(reading,
+                        "[rule %s] names somebody already: a rule names one user, one group or everybody; write another rule",
                         rule->name);
     rule->subject = subject;
     rule->id = id;
@@ -310,7 +311,8 @@ static int take(void *context, const char *section, const char *name, const char
         return set_rule(reading, section + 5, name, value);
     if (strncmp(section, "sensor ", 7) == 0 && section[7])
         return set_sensor(reading, section + 7, name, value);
-    return complain(reading, "unknown section [%s]; known are [daemon], [limits], [limits-total], [rule NAME], [sensor NAME]", section);
+    return complain(reading, "unknown section [%s]; known are [daemon], [limits], [limits-total], [rule NAME], [sensor NAME]",
+                    section);
 }
 
 /* A rule that names nobody is a mistake that would be found only by its absence. */

@@ -116,7 +116,8 @@ static int load(struct vmibus_core *core, const struct config *config, struct co
         return r;
     }
     if (r < 0) {
-        log_error("%s/%s.sensor:%d: %s", config->sensor_directory, sensor->name, error.line, error.text[0] ? error.text : strerror(-r));
+        log_error("%s/%s.sensor:%d: %s", config->sensor_directory, sensor->name, error.line,
+                  error.text[0] ? error.text : strerror(-r));
         return r;
     }
     if (snprintf(path, sizeof(path), "%s/%s", config->sensor_directory, manifest.module) >= (int)sizeof(path))

@@ -136,7 +136,8 @@ static int open_state(struct daemon *daemon, uint32_t *incarnation) {
         return daemon->state_fd;
     }
     if (daemon->state_fd < 0) {
-        log_error("%s cannot be opened: %s; give a directory of this user's with --state-directory", path, strerror(-daemon->state_fd));
+        log_error("%s cannot be opened: %s; give a directory of this user's with --state-directory", path,
+                  strerror(-daemon->state_fd));
         return daemon->state_fd;
     }
     r = incarnation_raise(daemon->state_fd, incarnation);

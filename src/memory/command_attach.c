@@ -18,6 +18,7 @@
 #include "memory/gate.h"
 #include "memory/handout.h"
 #include "util/clock.h"
+#include "util/deadline.h"
 #include "util/fds.h"
 
 struct attachment {
@@ -182,7 +183,7 @@ static uint16_t pass_gates(struct authority_client *client, const struct vmibus_
     if (gate_epoch(*endpointp, epoch, ack))
         return ack->error;
     ack->epoch = epoch;
-    if (now >= gate_deadline(&frame->header))
+    if (deadline_has_passed(&frame->header, now))
         return answer_refuse(ack, VMIBUS_ERROR_EXPIRED, VMIBUS_REASON_NONE, 0);
     return 0;
 }

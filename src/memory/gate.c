@@ -4,7 +4,7 @@
 #include <string.h>
 
 #include "memory/answer.h"
-#include "util/clock.h"
+#include "util/deadline.h"
 
 #define KNOWN_FLAGS                                                                                \
     (VMIBUS_MEMWRITE_SRC_PAYLOAD | VMIBUS_MEMWRITE_SRC_BUFFER | VMIBUS_MEMWRITE_TABLE |            \
@@ -67,15 +67,6 @@ uint16_t gate_epoch(const struct memory_endpoint *endpoint, uint64_t epoch,
                          epoch && epoch == endpoint->last_epoch ? endpoint->last_reason
                                                                 : VMIBUS_REASON_NONE,
                          current);
-}
-
-uint64_t gate_deadline(const struct vmibus_header *header) {
-    uint64_t deadline;
-
-    if (header->deadline_us == 0 ||
-        __builtin_add_overflow(header->timestamp, header->deadline_us * NS_PER_US, &deadline))
-        return UINT64_MAX;
-    return deadline;
 }
 
 /* --- CMD_MEMWRITE ------------------------------------------------------------------------------ */
@@ -190,8 +181,8 @@ uint16_t gate_write(struct authority_client *client, const struct vmibus_frame *
     busy = atomic_load_explicit(&passage->endpoint->busy, memory_order_relaxed);
     if (busy)
         return answer_refuse(ack, VMIBUS_ERROR_BUSY, busy, 0);
-    passage->deadline = gate_deadline(&frame->header);
-    if (now >= passage->deadline)
+    passage->deadline = deadline_of(&frame->header);
+    if (deadline_has_passed(&frame->header, now))
         return answer_refuse(ack, VMIBUS_ERROR_EXPIRED, VMIBUS_REASON_NONE, 0);
     return check_root(command, passage, ack);
 }

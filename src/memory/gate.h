@@ -32,15 +32,12 @@ uint16_t gate_grant(struct authority_client *client, const struct vmibus_frame *
 uint16_t gate_epoch(const struct memory_endpoint *endpoint, uint64_t epoch,
                     struct vmibus_ack *ack);
 
-/** When a command's deadline is, CLOCK_MONOTONIC nanoseconds; UINT64_MAX if it has none. */
-uint64_t gate_deadline(const struct vmibus_header *header);
-
 /** All gates of a CMD_MEMWRITE, and what they found out. */
 struct gate_passage {
     struct memory_endpoint *endpoint;
     struct fence *fence;
     struct vmibus_guest_root root;  /**< levels 0: physical */
-    uint64_t deadline;
+    uint64_t deadline;              /**< see util/deadline.h */
     const uint8_t *expect;          /**< NULL, or len octets; as borrowed as frame and tail */
     const uint8_t *source;          /**< len octets */
 };

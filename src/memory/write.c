@@ -78,7 +78,7 @@ static uint16_t check_word(struct write *write, struct vmibus_ack *ack) {
     reason = atomic_load_explicit(write->busy, memory_order_acquire);
     if (reason)
         return answer_refuse(ack, VMIBUS_ERROR_BUSY, reason, 0);
-    if (now >= write->deadline)
+    if (now > write->deadline)
         return answer_refuse(ack, VMIBUS_ERROR_EXPIRED, VMIBUS_REASON_NONE, 0);
     return 0;
 }

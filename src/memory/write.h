@@ -36,7 +36,7 @@ struct write {
     const _Atomic uint16_t *busy;   /**< the endpoint's: reason why nothing may be written now */
     struct vmibus_guest_root root;  /**< the address space; levels 0: gva is a physical address */
     uint64_t gva;
-    uint64_t deadline;              /**< CLOCK_MONOTONIC nanoseconds; UINT64_MAX: none */
+    uint64_t deadline;              /**< the last nanosecond that it may commit in; util/deadline.h */
     uint32_t len;
     bool dry_run;
     bool allow_read_only;           /**< pages that the guest maps read-only may be written */

@@ -147,7 +147,8 @@ static bool is_owner(const struct policy *policy, const struct principal *princi
     return principal->is_self || (list_is_empty(&policy->rules) && (principal->uid == 0 || principal->uid == geteuid()));
 }
 
-struct grant policy_evaluate(const struct policy *policy, const struct principal *principal, const char *name, const uint8_t *uuid) {
+struct grant policy_evaluate(const struct policy *policy, const struct principal *principal, const char *name,
+                             const uint8_t *uuid) {
     const struct policy_rule *rule;
     struct grant grant = {};
 

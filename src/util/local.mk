@@ -12,6 +12,7 @@ noinst_LTLIBRARIES += libvmibus_util.la
 libvmibus_util_la_SOURCES = \
 	src/util/audit.c src/util/audit.h \
 	src/util/clock.h \
+	src/util/deadline.h \
 	src/util/fds.c src/util/fds.h \
 	src/util/ledger.c src/util/ledger.h \
 	src/util/list.h \

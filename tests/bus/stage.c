@@ -329,8 +329,8 @@ uint64_t fake_acquire(struct fake_control *control, const struct endpoint *endpo
                                            .ttl_ms = ttl_ms});
 }
 
-uint64_t fake_renew(struct fake_control *control, const struct endpoint *endpoint, enum vmibus_lease_class lease_class, uint64_t token,
-                    uint32_t ttl_ms) {
+uint64_t fake_renew(struct fake_control *control, const struct endpoint *endpoint, enum vmibus_lease_class lease_class,
+                    uint64_t token, uint32_t ttl_ms) {
     return lease(control, endpoint,
                  (struct vmibus_cmd_lease){.operation = VMIBUS_LEASE_OPERATION_RENEW,
                                            .lease_class = (uint8_t)lease_class,
@@ -341,7 +341,8 @@ uint64_t fake_renew(struct fake_control *control, const struct endpoint *endpoin
 uint64_t fake_release(struct fake_control *control, const struct endpoint *endpoint, enum vmibus_lease_class lease_class,
                       uint64_t token) {
     return lease(control, endpoint,
-                 (struct vmibus_cmd_lease){.operation = VMIBUS_LEASE_OPERATION_RELEASE, .lease_class = (uint8_t)lease_class, .token = token});
+                 (struct vmibus_cmd_lease){
+                     .operation = VMIBUS_LEASE_OPERATION_RELEASE, .lease_class = (uint8_t)lease_class, .token = token});
 }
 
 uint64_t fake_hold(struct fake_control *control, const struct endpoint *endpoint, enum vmibus_lease_class lease_class) {

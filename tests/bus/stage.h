@@ -124,12 +124,13 @@ uint64_t fake_control_submit(struct fake_control *control, struct vmibus_frame *
 uint64_t fake_subscribe(struct fake_control *control, const char *pattern, uint64_t kinds);
 uint64_t fake_acquire(struct fake_control *control, const struct endpoint *endpoint, enum vmibus_lease_class lease_class,
                       enum vmibus_lease_mode mode, uint32_t ttl_ms);
-uint64_t fake_renew(struct fake_control *control, const struct endpoint *endpoint, enum vmibus_lease_class lease_class, uint64_t token,
-                    uint32_t ttl_ms);
+uint64_t fake_renew(struct fake_control *control, const struct endpoint *endpoint, enum vmibus_lease_class lease_class,
+                    uint64_t token, uint32_t ttl_ms);
 uint64_t fake_release(struct fake_control *control, const struct endpoint *endpoint, enum vmibus_lease_class lease_class,
                       uint64_t token);
 uint64_t fake_input(struct fake_control *control, const struct endpoint *endpoint, uint64_t token, uint16_t code);
-uint64_t fake_power(struct fake_control *control, const struct endpoint *endpoint, uint64_t token, enum vmibus_power_operation operation);
+uint64_t fake_power(struct fake_control *control, const struct endpoint *endpoint, uint64_t token,
+                    enum vmibus_power_operation operation);
 uint64_t fake_query(struct fake_control *control, const struct endpoint *endpoint, enum vmibus_query query);
 
 /** Acquires a lease that must be free; returns the token. */

@@ -35,7 +35,10 @@ static void close_stage(void) {
 
 static struct vmibus_frame input_frame(void) {
     return (struct vmibus_frame){
-        .header = {.kind = VMIBUS_KIND_CMD_INPUT, .slot = endpoint->slot, .generation = endpoint->generation, .timestamp = clock_now()},
+        .header = {.kind = VMIBUS_KIND_CMD_INPUT,
+                   .slot = endpoint->slot,
+                   .generation = endpoint->generation,
+                   .timestamp = clock_now()},
         .cmd_input = {.token = token, .count = 1, .events = {{.type = VMIBUS_INPUT_TYPE_KEY, .code = 30, .value = 1}}},
     };
 }
@@ -103,7 +106,8 @@ TEST(test_command_past_its_deadline_is_not_executed, .setup = open_stage, .teard
     assert_ack(&alice, fake_control_submit(&alice, &frame, NULL, 0), EXPIRED, NONE);
     ck_assert_ptr_null(fake_sensor_next_of(&sensor, VMIBUS_KIND_CMD_INPUT));
     /* For any command. */
-    frame = (struct vmibus_frame){.header = {.kind = VMIBUS_KIND_QUERY, .timestamp = 1, .deadline_us = 1}, .query = {.query = VMIBUS_QUERY_STATS}};
+    frame = (struct vmibus_frame){.header = {.kind = VMIBUS_KIND_QUERY, .timestamp = 1, .deadline_us = 1},
+                                  .query = {.query = VMIBUS_QUERY_STATS}};
     assert_ack(&alice, fake_control_submit(&alice, &frame, NULL, 0), EXPIRED, NONE);
 }
 
@@ -229,7 +233,8 @@ TEST(test_command_at_a_sensor_that_goes_is_answered_gone, .setup = open_stage, .
     assert_ack(&alice, first, GONE, WITHDRAWN);
     assert_ack(&alice, second, GONE, WITHDRAWN);
     ck_assert_uint_eq(stage_used(RESOURCE_COMMANDS), 0);
-    assert_ack(&alice, fake_input(&alice, &(struct endpoint){.slot = 1, .generation = frame.header.generation}, token, 30), GONE, NONE);
+    assert_ack(&alice, fake_input(&alice, &(struct endpoint){.slot = 1, .generation = frame.header.generation}, token, 30), GONE,
+               NONE);
     fake_sensor_open(&sensor, "fake", GROUPS_ALL, 0);
 }
 

@@ -197,8 +197,9 @@ TEST(test_lifecycle_is_heard_from_the_active_one_only, .setup = open_stage, .tea
 
 /* What only the bus or the authority may say, no sensor says. */
 TEST(test_p09_sensor_cannot_speak_for_others, .setup = open_stage, .teardown = close_stage) {
-    static const enum vmibus_kind kinds[] = {VMIBUS_KIND_ROSTER, VMIBUS_KIND_MEMCTX, VMIBUS_KIND_MEMCTX_INVALIDATED, VMIBUS_KIND_LEASE,
-                                             VMIBUS_KIND_GAP,    VMIBUS_KIND_ERROR,  VMIBUS_KIND_FENCE_DRAINED,      VMIBUS_KIND_SENSOR};
+    static const enum vmibus_kind kinds[] = {VMIBUS_KIND_ROSTER,        VMIBUS_KIND_MEMCTX, VMIBUS_KIND_MEMCTX_INVALIDATED,
+                                             VMIBUS_KIND_LEASE,         VMIBUS_KIND_GAP,    VMIBUS_KIND_ERROR,
+                                             VMIBUS_KIND_FENCE_DRAINED, VMIBUS_KIND_SENSOR};
     struct endpoint *endpoint = fake_offer(&first, "vm", GROUPS_ALL);
 
     fake_subscribe(&alice, "*", UINT64_MAX);

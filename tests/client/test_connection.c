@@ -472,7 +472,8 @@ TEST(test_call_with_a_full_socket_reads_on) {
     do
         vmibus_command_init(&frame, VMIBUS_KIND_CMD_MEMWRITE, NULL);
     while (vmibus_send(bus, &frame, data, sizeof(data), NULL) == 0);
-    ck_assert_int_eq(vmibus_memwrite(bus, &endpoint, &(struct vmibus_write){.gva = 99, .data = data, .len = sizeof(data)}, NULL), 0);
+    ck_assert_int_eq(vmibus_memwrite(bus, &endpoint, &(struct vmibus_write){.gva = 99, .data = data, .len = sizeof(data)}, NULL),
+                     0);
     ck_assert_uint_eq(recorder.n, 0);
     ck_assert_int_eq(vmibus_dispatch(bus), 0);
     ck_assert_uint_eq(recorder.n, 3000);

@@ -206,8 +206,9 @@ TEST(test_patterns_of_every_length_and_content) {
     memset(pattern + 200, '?', 55);
     frame = subscription(KINDS_ALL);
     wire_expect(fd, &frame, pattern, 255, VMIBUS_ERROR_OK, VMIBUS_REASON_NONE);
-    static const char *const odd[] = {"[", "[[:", "[[:alpha:", "[a-", "\\", "uuid:", "uuid:zz", "uuid:00000000-0000-0000-0000-000000000000",
-                                      "[!]", "[[.space.]]", "[[=a=]]", "stub-0/..", "\xff\xfe"};
+    static const char *const odd[] = {
+        "[",   "[[:",         "[[:alpha:", "[a-",       "\\",      "uuid:", "uuid:zz", "uuid:00000000-0000-0000-0000-000000000000",
+        "[!]", "[[.space.]]", "[[=a=]]",   "stub-0/..", "\xff\xfe"};
     for (size_t i = 0; i < sizeof(odd) / sizeof(odd[0]); i++) {
         frame = subscription(KINDS_ALL);
         wire_expect(fd, &frame, odd[i], strlen(odd[i]), VMIBUS_ERROR_OK, VMIBUS_REASON_NONE);

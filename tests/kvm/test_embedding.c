@@ -73,8 +73,8 @@ static int write_word(struct embedding *embedding, uint64_t gva, uint64_t word, 
 }
 
 static void acquire(struct embedding *embedding) {
-    ck_assert_int_eq(vmibus_lease_acquire(embedding->bus, &embedding->endpoint, VMIBUS_LEASE_CLASS_MEMWRITE, VMIBUS_LEASE_MODE_FAIL, 0,
-                                          &embedding->token, NULL),
+    ck_assert_int_eq(vmibus_lease_acquire(embedding->bus, &embedding->endpoint, VMIBUS_LEASE_CLASS_MEMWRITE, VMIBUS_LEASE_MODE_FAIL,
+                                          0, &embedding->token, NULL),
                      0);
 }
 

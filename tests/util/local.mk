@@ -4,6 +4,7 @@
 
 test_programs += \
 	tests/util/test_audit \
+	tests/util/test_deadline \
 	tests/util/test_fds \
 	tests/util/test_ledger \
 	tests/util/test_loop \
@@ -13,6 +14,9 @@ util_test_libraries = libharness.la libvmibus_util.la
 
 tests_util_test_audit_SOURCES = tests/util/test_audit.c
 tests_util_test_audit_LDADD = $(util_test_libraries)
+
+tests_util_test_deadline_SOURCES = tests/util/test_deadline.c
+tests_util_test_deadline_LDADD = $(util_test_libraries)
 
 tests_util_test_fds_SOURCES = tests/util/test_fds.c
 tests_util_test_fds_LDADD = $(util_test_libraries)

@@ -150,7 +150,8 @@ TEST(test_utf8) {
 /* --- keys, mouse ------------------------------------------------------------------------------------------ */
 
 TEST(test_combinations) {
-    static const char *const wrong[] = {"", "-", "ctrl-", "-a", "ctrl--a", "hyper-a", "key:", "key:0", "key:99999", "a-b-c-d-e-f-g-h-i"};
+    static const char *const wrong[] = {"",        "-",    "ctrl-", "-a",        "ctrl--a",
+                                        "hyper-a", "key:", "key:0", "key:99999", "a-b-c-d-e-f-g-h-i"};
     struct vmibus_input_event events[2 * KEYS_BOUND];
     uint16_t codes[KEYS_BOUND];
 
@@ -347,7 +348,8 @@ TEST(test_json_of_all_kinds) {
         object = frame_json_body(&frame);
         ck_assert_ptr_nonnull(json_object_to_json_string(object));
         for (size_t j = 0; j < description->n_fields; j++)
-            ck_assert_int_eq(json_object_object_get_ex(object, description->fields[j].name, NULL), !description->fields[j].is_reserved);
+            ck_assert_int_eq(json_object_object_get_ex(object, description->fields[j].name, NULL),
+                             !description->fields[j].is_reserved);
         json_object_put(object);
     }
 }

@@ -1,0 +1,72 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * What a module may call: the table of functions it lives on, and the handles that it gets from them
+ * (endpoints, watched descriptors, timers).  Turns every call into the frame that it stands for, which
+ * goes to the bus, or to the memory authority, by the channel of its kind.  Called from the loop's
+ * thread only.
+ */
+#ifndef CORE_SENSOR_API_H
+#define CORE_SENSOR_API_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <vmibus/sensor.h>
+
+#include "util/list.h"
+
+struct vmibus_sensor_host;
+
+/** A module's handle on an endpoint: one that it offered, or another sensor's that it joined. */
+struct vmibus_sensor_endpoint {
+    struct vmibus_sensor_host *host;
+    struct list link;
+    void *userdata;
+    uint32_t slot;                  /**< 0: not accepted by the bus */
+    uint64_t generation;
+    uint32_t groups;                /**< 0: another sensor's endpoint */
+    bool withdrawn;                 /**< on its way out */
+    uint64_t attached;              /**< epoch of ram; 0: none */
+    struct vmibus_ram_range *ranges;
+    size_t n_ranges;
+    int fds[VMIBUS_FDS_PER_FRAME];
+    size_t n_fds;
+};
+
+/** The table that every module is started with. */
+extern const struct vmibus_sensor_api sensor_api;
+
+/** Prepares the handles of a host; none yet. */
+void sensor_api_init(struct vmibus_sensor_host *host);
+
+/** Takes all handles back, for a module that has stopped: endpoints are withdrawn, watches and timers end. */
+void sensor_api_deinit(struct vmibus_sensor_host *host);
+
+/**
+ * Makes a handle; the bus is not told, and slot is 0 until it or the caller sets it.
+ * @param userdata the module's, borrowed
+ * @param groups   what the module offers there; 0: the endpoint is another sensor's
+ * @return owned by the host until sensor_endpoint_free(); NULL: no memory
+ */
+struct vmibus_sensor_endpoint *sensor_endpoint_new(struct vmibus_sensor_host *host, void *userdata, uint32_t groups);
+
+/** Frees a handle with the RAM attached through it; the bus is not told. */
+void sensor_endpoint_free(struct vmibus_sensor_endpoint *endpoint);
+
+/** The handle on the endpoint that a frame names, in the generation that it names; NULL: none, perhaps no more. */
+struct vmibus_sensor_endpoint *sensor_endpoint_find(struct vmibus_sensor_host *host, const struct vmibus_header *header);
+
+/** Closes the RAM attached through a handle, if any; the authority is not told. */
+void sensor_endpoint_detach_ram(struct vmibus_sensor_endpoint *endpoint);
+
+/**
+ * Says something about an endpoint to the bus.
+ * @param frame complete but for direction, version, endpoint and length of the tail, which are filled in; so is a
+ *              timestamp of 0, with now
+ * @param tail  @a tail_length octets, borrowed; NULL if 0
+ */
+void sensor_endpoint_say(struct vmibus_sensor_endpoint *endpoint, struct vmibus_frame *frame, const void *tail,
+                         size_t tail_length);
+
+#endif

@@ -1,0 +1,203 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#include "core/sensor_inbox.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "core/sensor_api.h"
+#include "core/sensor_host.h"
+#include "util/fds.h"
+
+/* An answer of the authority on its way to the module. */
+struct reply {
+    struct list link;
+    struct vmibus_frame frame;
+    void *tail;
+    int fds[VMIBUS_FDS_PER_FRAME];
+};
+
+static struct vmibus_sensor_host *host_of(struct sensor *sensor) {
+    return container_of(sensor, struct vmibus_sensor_host, sensor);
+}
+
+/* --- what the bus sends ------------------------------------------------------------------------ */
+
+static void hear_offer_answer(struct vmibus_sensor_host *host, const struct vmibus_frame *frame) {
+    struct vmibus_sensor_endpoint *endpoint;
+
+    list_for_each(endpoint, &host->endpoints, link)
+        if ((uint64_t)(uintptr_t)endpoint == frame->header.correlation) {
+            endpoint->slot = frame->header.slot;
+            endpoint->generation = frame->header.generation;
+            break;
+        }
+    if (frame->ack.error)
+        sensor_api.announce(host, VMIBUS_SENSOR_STATE_DEGRADED,
+                            "a VM was not accepted: every endpoint slot is in use, raise max-endpoints");
+}
+
+static void hear_command(struct vmibus_sensor_host *host, struct vmibus_sensor_endpoint *endpoint, const struct vmibus_frame *frame,
+                         const void *tail) {
+    const struct vmibus_sensor_command command = {.id = frame->header.correlation, .frame = frame, .tail = tail};
+    int r = -ENODEV;
+
+    if (endpoint && !endpoint->withdrawn && host->module->execute)
+        r = host->module->execute(host->instance, endpoint->userdata, &command);
+    if (r < 0) {
+        const struct vmibus_ack ack = {
+            .error = r == -ENODEV ? VMIBUS_ERROR_GONE : VMIBUS_ERROR_IO,
+            .reason = r == -ENODEV ? VMIBUS_REASON_WITHDRAWN : VMIBUS_REASON_SENSOR_FAILED,
+            .value = (uint64_t)-r,
+        };
+
+        sensor_api.complete(host, command.id, &ack);
+    }
+}
+
+static void bus_sends(struct sensor *sensor, const struct vmibus_frame *frame, const void *tail) {
+    struct vmibus_sensor_host *host = host_of(sensor);
+    struct vmibus_sensor_endpoint *endpoint;
+
+    if (frame->header.kind == VMIBUS_KIND_ACK) {
+        hear_offer_answer(host, frame);
+        return;
+    }
+    endpoint = sensor_endpoint_find(host, &frame->header);
+    switch (frame->header.kind) {
+    case VMIBUS_KIND_CANCEL:
+        if (endpoint && host->module->cancel)
+            host->module->cancel(host->instance, endpoint->userdata, frame->header.correlation);
+        break;
+    case VMIBUS_KIND_DEMAND:
+        if (endpoint && host->module->demand)
+            host->module->demand(host->instance, endpoint->userdata, frame->demand.kinds);
+        break;
+    default:
+        hear_command(host, endpoint, frame, tail);
+        break;
+    }
+}
+
+const struct sensor_ops sensor_inbox_ops = {.send = bus_sends};
+
+/* --- what the authority answers ---------------------------------------------------------------- */
+
+static void reply_free(struct reply *reply) {
+    fds_close(reply->fds, reply->frame.header.fd_count);
+    free(reply->tail);
+    free(reply);
+}
+
+/* An answer that cannot be kept is as good as one that never came: the sensor's own timeouts see to it. */
+void sensor_inbox_hear_memory(void *context, const struct vmibus_frame *frame, const void *tail, const int *fds) {
+    struct vmibus_sensor_host *host = context;
+    struct reply *reply = calloc(1, sizeof(*reply));
+
+    if (!reply)
+        return;
+    reply->frame = *frame;
+    reply->frame.header.fd_count = 0;
+    if (frame->header.tail_length) {
+        reply->tail = malloc(frame->header.tail_length);
+        if (!reply->tail) {
+            reply_free(reply);
+            return;
+        }
+        memcpy(reply->tail, tail, frame->header.tail_length);
+    }
+    for (size_t i = 0; i < frame->header.fd_count; i++) {
+        int fd = fd_dup(fds[i]);
+
+        if (fd < 0) {
+            reply_free(reply);
+            return;
+        }
+        reply->fds[reply->frame.header.fd_count++] = fd;
+    }
+    list_append(&host->replies, &reply->link);
+    loop_defer(&host->reply);
+}
+
+static void hand_on_ram(struct vmibus_sensor_host *host, struct vmibus_sensor_endpoint *endpoint, struct reply *reply) {
+    const struct vmibus_ack *ack = &reply->frame.ack;
+    struct vmibus_sensor_ram ram;
+
+    if (!host->module->attached)
+        return;
+    if (ack->error || reply->frame.header.fd_count == 0) {
+        host->module->attached(host->instance, endpoint->userdata, NULL, (enum vmibus_error)ack->error,
+                               (enum vmibus_reason)ack->reason);
+        return;
+    }
+    sensor_endpoint_detach_ram(endpoint);
+    endpoint->attached = ack->epoch;
+    endpoint->ranges = reply->tail;
+    endpoint->n_ranges = reply->frame.header.tail_length / sizeof(*endpoint->ranges);
+    endpoint->n_fds = reply->frame.header.fd_count;
+    memcpy(endpoint->fds, reply->fds, sizeof(endpoint->fds));
+    reply->tail = NULL;
+    reply->frame.header.fd_count = 0;
+    ram = (struct vmibus_sensor_ram){
+        .epoch = endpoint->attached,
+        .ranges = endpoint->ranges,
+        .n_ranges = endpoint->n_ranges,
+        .fds = endpoint->fds,
+        .n_fds = endpoint->n_fds,
+    };
+    host->module->attached(host->instance, endpoint->userdata, &ram, VMIBUS_ERROR_OK, VMIBUS_REASON_NONE);
+}
+
+static void hand_on(struct vmibus_sensor_host *host, struct reply *reply) {
+    struct vmibus_sensor_endpoint *endpoint = sensor_endpoint_find(host, &reply->frame.header);
+    const struct vmibus_ack *ack = &reply->frame.ack;
+    enum vmibus_error error = (enum vmibus_error)ack->error;
+    enum vmibus_reason reason = (enum vmibus_reason)ack->reason;
+
+    if (!endpoint)
+        return;
+    switch (ack->command) {
+    case VMIBUS_KIND_MEM_LAYOUT:
+        if (host->module->layout_result)
+            host->module->layout_result(host->instance, endpoint->userdata, ack->epoch, error, reason);
+        break;
+    case VMIBUS_KIND_MEM_ROOT:
+        if (host->module->root_result)
+            host->module->root_result(host->instance, endpoint->userdata, ack->epoch, error, reason);
+        break;
+    case VMIBUS_KIND_MEM_ATTACH:
+        hand_on_ram(host, endpoint, reply);
+        break;
+    default:
+        break;
+    }
+}
+
+static void hand_on_replies(struct loop_deferred *deferred) {
+    struct vmibus_sensor_host *host = container_of(deferred, struct vmibus_sensor_host, reply);
+
+    while (!list_is_empty(&host->replies)) {
+        struct reply *reply = list_first(&host->replies, struct reply, link);
+
+        list_unlink(&reply->link);
+        hand_on(host, reply);
+        reply_free(reply);
+    }
+}
+
+/* --- coming and going -------------------------------------------------------------------------- */
+
+void sensor_inbox_init(struct vmibus_sensor_host *host, struct loop *loop) {
+    list_init(&host->replies);
+    loop_deferred_init(&host->reply, loop, hand_on_replies);
+}
+
+void sensor_inbox_deinit(struct vmibus_sensor_host *host) {
+    while (!list_is_empty(&host->replies)) {
+        struct reply *reply = list_first(&host->replies, struct reply, link);
+
+        list_unlink(&reply->link);
+        reply_free(reply);
+    }
+    loop_deferred_cancel(&host->reply);
+}
