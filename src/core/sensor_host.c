@@ -35,13 +35,21 @@ static int open_channels(struct vmibus_sensor_host *host) {
     return 0;
 }
 
+static int check_module(const struct vmibus_sensor_module *module, const struct sensor_expectation *expected) {
+    if (!module || module->abi != VMIBUS_SENSOR_ABI || module->struct_size < sizeof(*module))
+        return -ELIBBAD;
+    if (expected && (strcmp(module->name, expected->name) != 0 || module->groups != expected->groups ||
+                     module->fallback != expected->fallback))
+        return -ENOTUNIQ;
+    return 0;
+}
+
 int sensor_host_new(struct vmibus_core *core, const struct vmibus_sensor_module *module, void *library,
                     const struct vmibus_sensor_option *options, size_t n_options) {
     struct vmibus_sensor_host *host = NULL;
     int r = 0;
 
-    if (module->abi != VMIBUS_SENSOR_ABI || module->struct_size < sizeof(*module))
-        r = -ELIBBAD;
+    r = check_module(module, NULL);
     if (r == 0) {
         host = calloc(1, sizeof(*host));
         r = host ? 0 : -ENOMEM;
@@ -91,17 +99,24 @@ struct vmibus_sensor_host *sensor_host_free(struct vmibus_sensor_host *host) {
     return NULL;
 }
 
-int vmibus_core_load_sensor(struct vmibus_core *core, const char *path, const struct vmibus_sensor_option *options,
-                            size_t n_options) {
+int sensor_host_load(struct vmibus_core *core, const char *path, const struct sensor_expectation *expected,
+                     const struct vmibus_sensor_option *options, size_t n_options) {
     const struct vmibus_sensor_module *module;
     void *library = dlopen(path, RTLD_NOW | RTLD_LOCAL);
+    int r;
 
     if (!library)
         return -ELIBACC;
     module = dlsym(library, "vmibus_sensor_module");
-    if (!module) {
+    r = check_module(module, expected);
+    if (r < 0) {
         dlclose(library);
-        return -ELIBBAD;
+        return r;
     }
     return sensor_host_new(core, module, library, options, n_options);
+}
+
+int vmibus_core_load_sensor(struct vmibus_core *core, const char *path, const struct vmibus_sensor_option *options,
+                            size_t n_options) {
+    return sensor_host_load(core, path, NULL, options, n_options);
 }

@@ -47,6 +47,21 @@ struct vmibus_sensor_host {
 int sensor_host_new(struct vmibus_core *core, const struct vmibus_sensor_module *module, void *library,
                     const struct vmibus_sensor_option *options, size_t n_options);
 
+/** What a manifest says of a module. */
+struct sensor_expectation {
+    const char *name;
+    uint32_t groups;
+    uint32_t fallback;
+};
+
+/**
+ * Loads a sensor from a file.
+ * @param expected what it must be; NULL: anything
+ * @return as sensor_host_new(); -ELIBACC cannot be loaded, -ELIBBAD no sensor or of another ABI, -ENOTUNIQ something else than expected
+ */
+int sensor_host_load(struct vmibus_core *core, const char *path, const struct sensor_expectation *expected,
+                     const struct vmibus_sensor_option *options, size_t n_options);
+
 /** Stops it: everything it offered is withdrawn. Takes and returns NULL. */
 struct vmibus_sensor_host *sensor_host_free(struct vmibus_sensor_host *host);
 

@@ -53,7 +53,9 @@ static int take(void *context, const char *section, const char *name, const char
     if (strcmp(name, "name") == 0)
         return set_text(reading, manifest->name, sizeof(manifest->name), value);
     if (strcmp(name, "kind") == 0)
-        return set_text(reading, manifest->kind, sizeof(manifest->kind), value);
+        return strcmp(value, "host") == 0 || strcmp(value, "knowledge") == 0 || strcmp(value, "watch") == 0
+                   ? set_text(reading, manifest->kind, sizeof(manifest->kind), value)
+                   : complain(reading, "kind: host, knowledge or watch is wanted, not", value);
     if (strcmp(name, "module") == 0)
         return strchr(value, '/') ? complain(reading, "the module is a file name, not a path:", value)
                                   : set_text(reading, manifest->module, sizeof(manifest->module), value);

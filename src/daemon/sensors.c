@@ -13,6 +13,7 @@
 #include <vmibus/core.h>
 #include <vmibus/names.h>
 
+#include "core/sensor_host.h"
 #include "daemon/log.h"
 #include "daemon/manifest.h"
 
@@ -76,6 +77,9 @@ static void tell_failure(const char *sensor, const char *path, int r) {
         log_error("sensor %s: %s cannot be loaded: %s", sensor, path, why ? why : "unknown reason");
         break;
     }
+    case -ENOTUNIQ:
+        log_error("sensor %s: %s is not what its manifest says: name, provides and fallback-only must be the module's own", sensor, path);
+        break;
     case -ELIBBAD:
         log_error("sensor %s: %s is no sensor of this version's interface; rebuild it", sensor, path);
         break;
@@ -105,6 +109,7 @@ done:
 
 static int load(struct vmibus_core *core, const struct config *config, struct config_sensor *sensor) {
     struct config_error error;
+    struct sensor_expectation expected;
     struct manifest manifest;
     char path[PATH_MAX];
     int r;
@@ -122,10 +127,11 @@ static int load(struct vmibus_core *core, const struct config *config, struct co
     }
     if (snprintf(path, sizeof(path), "%s/%s", config->sensor_directory, manifest.module) >= (int)sizeof(path))
         return -ENAMETOOLONG;
+    expected = (struct sensor_expectation){.name = manifest.name, .groups = manifest.provides, .fallback = manifest.fallback};
     r = manifest.keeps_state ? give_state_directory(config, sensor) : 0;
     if (r < 0)
         log_warning("sensor %s: it has nowhere to keep its state: %s", sensor->name, strerror(-r));
-    r = vmibus_core_load_sensor(core, path, sensor->options, sensor->n_options);
+    r = sensor_host_load(core, path, &expected, sensor->options, sensor->n_options);
     if (r < 0)
         tell_failure(sensor->name, path, r);
     return r;

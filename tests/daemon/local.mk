@@ -16,7 +16,8 @@ daemon_test_programs = \
 	tests/daemon/test_frames \
 	tests/daemon/test_hoarding \
 	tests/daemon/test_lifetime \
-	tests/daemon/test_policy
+	tests/daemon/test_policy \
+	tests/daemon/test_sensors
 test_programs += $(daemon_test_programs)
 
 tests_daemon_test_audit_SOURCES = tests/daemon/test_audit.c
@@ -34,3 +35,5 @@ tests_daemon_test_lifetime_SOURCES = tests/daemon/test_lifetime.c
 tests_daemon_test_lifetime_LDADD = $(daemon_tests)
 tests_daemon_test_policy_SOURCES = tests/daemon/test_policy.c
 tests_daemon_test_policy_LDADD = $(daemon_tests)
+tests_daemon_test_sensors_SOURCES = tests/daemon/test_sensors.c
+tests_daemon_test_sensors_LDADD = $(daemon_tests)
