@@ -19,7 +19,7 @@
  * How long the end of the sensor waits for a guest to go on. Without an answer the intent stays,
  * for the next start.
  */
-#define LINGER_MS 250
+#define LINGER_MS 2000
 
 struct power_command {
     TAILQ_ENTRY(power_command) link;
