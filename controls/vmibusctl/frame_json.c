@@ -84,7 +84,7 @@ static struct json_object *number_json(const struct vmibus_field_description *fi
     known = field->table ? vmibus_table_find(field->table, value) : NULL;
     if (known)
         return json_object_new_string(known->name);
-    if (field->type == VMIBUS_FIELD_S32)
+    if (field->type == VMIBUS_FIELD_S32 || field->type == VMIBUS_FIELD_S64)
         return json_object_new_int64((int64_t)value);
     return json_object_new_uint64(value);
 }

@@ -66,7 +66,7 @@ static void print_number(const struct vmibus_field_description *field, uint64_t 
     known = field->table ? vmibus_table_find(field->table, value) : NULL;
     if (known)
         printf("%s", known->name);
-    else if (field->type == VMIBUS_FIELD_S32)
+    else if (field->type == VMIBUS_FIELD_S32 || field->type == VMIBUS_FIELD_S64)
         printf("%" PRId64, (int64_t)value);
     else if (strcmp(field->name, "ram_size") == 0)
         printf("%s", units_size(value, size));

@@ -6,7 +6,8 @@ import operator
 
 from generator.output import c_comment, c_file_comment
 
-SCALAR_TYPES = {"u8": "uint8_t", "u16": "uint16_t", "u32": "uint32_t", "u64": "uint64_t", "s32": "int32_t"}
+SCALAR_TYPES = {"u8": "uint8_t", "u16": "uint16_t", "u32": "uint32_t", "u64": "uint64_t", "s32": "int32_t",
+                "s64": "int64_t"}
 
 FILE_COMMENT = """
 The wire of vmibus: vmibus-protocol(7) describes it.
@@ -103,7 +104,10 @@ def _constants(definition):
             ("TAIL_BOUND_DEFAULT", definition.tail_bound_default,
              "Longest tail in octets, unless WELCOME tells another bound."),
             ("FDS_PER_FRAME", definition.fds_per_frame, "Most descriptors that travel with one frame."),
-            ("NAME_BOUND", definition.name_bound, "Longest endpoint name or pattern in octets.")):
+            ("NAME_BOUND", definition.name_bound, "Longest endpoint name or pattern in octets."),
+            ("EXTENTS_BOUND", definition.extents_bound, "Most extents in one CMD_MEMWRITE."),
+            ("BUFFER_BOUND", definition.buffer_bound, "Longest buffer in octets."),
+            ("BUFFERS_BOUND", definition.buffers_bound, "Most buffers of one session.")):
         lines += _define(f"VMIBUS_{name}", value, doc)
     for frame in definition.frames:
         if frame.inline_budget is not None:

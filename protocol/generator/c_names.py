@@ -26,6 +26,7 @@ enum vmibus_field_type {
     VMIBUS_FIELD_U32,
     VMIBUS_FIELD_U64,
     VMIBUS_FIELD_S32,
+    VMIBUS_FIELD_S64,
     VMIBUS_FIELD_BYTES,             /**< count octets */
     VMIBUS_FIELD_RECORD,            /**< an array of count records */
 };
@@ -232,7 +233,7 @@ uint64_t vmibus_field_get(const struct vmibus_field_description *field, const vo
     const uint8_t *octets = (const uint8_t *)base + field->offset;
     uint64_t value = 0;
 
-    if (field->type > VMIBUS_FIELD_S32)
+    if (field->type > VMIBUS_FIELD_S64)
         return 0;
     for (size_t i = field->size; i-- > 0;)
         value = value << 8 | octets[i];
@@ -245,7 +246,7 @@ void vmibus_field_set(const struct vmibus_field_description *field, void *base, 
 {
     uint8_t *octets = (uint8_t *)base + field->offset;
 
-    if (field->type > VMIBUS_FIELD_S32)
+    if (field->type > VMIBUS_FIELD_S64)
         return;
     for (size_t i = 0; i < field->size; i++)
         octets[i] = (uint8_t)(value >> (8 * i));

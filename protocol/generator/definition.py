@@ -31,6 +31,7 @@ SCALARS = {  # name: (octets, signed)
     "u32": (4, False),
     "u64": (8, False),
     "s32": (4, True),
+    "s64": (8, True),
 }
 
 DIRECTIONS = ("UP", "DOWN")
@@ -169,6 +170,9 @@ class Definition:
     tail_bound_default: int
     fds_per_frame: int
     name_bound: int
+    extents_bound: int
+    buffer_bound: int
+    buffers_bound: int
     header: Record = None
     tables: dict[str, Table] = dataclass_field(default_factory=dict)
     records: dict[str, Record] = dataclass_field(default_factory=dict)
@@ -496,7 +500,10 @@ def _parse_protocol(data):
         body_size=frame_size - header_size, magic=entry.take_number("magic", 1, 2**64 - 1),
         tail_bound_default=entry.take_number("tail_bound_default", 1, 2**31),
         fds_per_frame=entry.take_number("fds_per_frame", 1, 253),     # SCM_MAX_FD of the kernel
-        name_bound=entry.take_number("name_bound", 1, 255))
+        name_bound=entry.take_number("name_bound", 1, 255),
+        extents_bound=entry.take_number("extents_bound", 1, 0xFFFF),
+        buffer_bound=entry.take_number("buffer_bound", 4096, 2**31),
+        buffers_bound=entry.take_number("buffers_bound", 1, 0xFFFF))
     entry.finish()
     return definition
 

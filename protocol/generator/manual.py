@@ -174,7 +174,10 @@ def _limits(definition):
             (definition.body_size, "octets of its body"),
             (definition.tail_bound_default, "octets of the longest tail, unless WELCOME tells another bound"),
             (definition.fds_per_frame, "descriptors that travel with one frame"),
-            (definition.name_bound, "octets of an endpoint name or pattern")]
+            (definition.name_bound, "octets of an endpoint name or pattern"),
+            (definition.extents_bound, "extents in one CMD_MEMWRITE"),
+            (definition.buffer_bound, "octets of one buffer"),
+            (definition.buffers_bound, "buffers of one session")]
     for frame in definition.frames:
         if frame.inline_budget is not None:
             rows.append((frame.inline_budget, f"octets of data inside {frame.name} ({inline_constant(frame)})"))

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from generator.output import LICENCE
 
-SCALAR_FORMATS = {"u8": "<B", "u16": "<H", "u32": "<I", "u64": "<Q", "s32": "<i"}
+SCALAR_FORMATS = {"u8": "<B", "u16": "<H", "u32": "<I", "u64": "<Q", "s32": "<i", "s64": "<q"}
 TAIL_RECORDS = 3
 TAIL_OCTETS = 40
 LINE_OCTETS = 32
