@@ -24,6 +24,7 @@
 #define DATA_GVA UINT64_C(0xffffffff83000000)
 #define DATA_PAGES 512u
 #define SESSION "0123456789abcde"
+#define MEMORY (1 << 20) /* for what the clients hold */
 
 /* A guest's RAM with 4 or 5 levels of tables, and an authority over it. */
 struct rig {
@@ -37,6 +38,9 @@ struct rig {
     struct audit audit;
     int audit_fd;
     struct account *account;
+    struct arena arena;
+    struct pool regions;
+    struct region region;
     struct authority *authority;
     struct authority_client *sensor;
     struct authority_client *control;
@@ -96,6 +100,8 @@ static void on_reply(void *context, const struct vmibus_frame *frame, const void
     rig->error = frame->ack.error;
 }
 
+static const struct authority_client_ops client_ops = {.reply = on_reply};
+
 static int submit(struct rig *rig, struct authority_client *client, struct vmibus_frame *frame,
                   const void *tail) {
     frame->header.slot = 1;
@@ -125,10 +131,13 @@ static int build_authority(struct rig *rig) {
     if (audit_init(&rig->audit, rig->audit_fd, 65536, 1) < 0 ||
         ledger_ref_account(&rig->ledger, principal.uid, rig->policy->limits, &rig->account) < 0 ||
         authority_new(&rig->authority, &options) < 0 ||
-        authority_client_new(&rig->sensor, rig->authority, (const uint8_t *)SESSION, &principal,
-                             rig->account, VMIBUS_ROLE_SENSOR, on_reply, rig) < 0 ||
-        authority_client_new(&rig->control, rig->authority, (const uint8_t *)SESSION, &principal,
-                             rig->account, VMIBUS_ROLE_CONTROL, on_reply, rig) < 0)
+        arena_init(&rig->arena, MEMORY) < 0 || region_pool_init(&rig->regions, &rig->arena, MEMORY) < 0)
+        return -EIO;
+    region_init(&rig->region, &rig->regions, rig->account);
+    if (authority_client_new(&rig->sensor, rig->authority, (const uint8_t *)SESSION, &principal, rig->account, &rig->region,
+                             VMIBUS_ROLE_SENSOR, &client_ops, rig) ||
+        authority_client_new(&rig->control, rig->authority, (const uint8_t *)SESSION, &principal, rig->account, &rig->region,
+                             VMIBUS_ROLE_CONTROL, &client_ops, rig))
         return -EIO;
     return 0;
 }
@@ -171,6 +180,9 @@ static void rig_free(struct rig *rig) {
     authority_client_free(rig->sensor);
     authority_client_free(rig->control);
     authority_free(rig->authority);
+    region_deinit(&rig->region);
+    pool_deinit(&rig->regions);
+    arena_deinit(&rig->arena);
     account_unref(rig->account);
     ledger_deinit(&rig->ledger);
     audit_deinit(&rig->audit);

@@ -20,6 +20,7 @@
 
 #define ENDPOINTS "64"
 #define CONTROLS 64
+#define ALL_BUT_RESOURCES (~VMIBUS_KIND_BIT(VMIBUS_KIND_RESOURCES)) /* which would be told every second */
 #define SECONDS 10
 #define SETTLE_MS 2000
 
@@ -33,7 +34,7 @@ static int connect_all(const struct instance *instance, struct vmibus **controls
         if (r == 0)
             r = instance_find(controls[i], "stub-0", &endpoint, NULL);
         if (r == 0)
-            r = vmibus_subscribe(controls[i], "*", UINT64_MAX);
+            r = vmibus_subscribe(controls[i], "*", ALL_BUT_RESOURCES);
     }
     return r > 0 ? -EACCES : r;
 }

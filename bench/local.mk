@@ -3,7 +3,7 @@
 # bench: measurements, built and run by `make bench`; none is a test.  `make bench BENCH=--full` takes
 # longer and boots a guest; see bench/README.md.
 
-bench_programs = bench/roundtrip bench/fanout bench/memwrite bench/idle bench/scaling
+bench_programs = bench/epoch bench/roundtrip bench/fanout bench/memread bench/memwrite bench/throughput bench/idle bench/scaling bench/bystander
 
 EXTRA_PROGRAMS = $(bench_programs)
 EXTRA_LTLIBRARIES = libbench.la bench/burst.la bench/count_allocations.la
@@ -19,6 +19,9 @@ libbench_la_SOURCES = \
 libbench_la_CFLAGS = $(AM_CFLAGS) $(SYSTEMD_CFLAGS)
 libbench_la_LIBADD = libvmibus.la $(SYSTEMD_LIBS)
 
+bench_epoch_SOURCES = bench/epoch.c
+bench_epoch_LDADD = libbench.la
+
 bench_roundtrip_SOURCES = bench/roundtrip.c
 bench_roundtrip_LDADD = libbench.la
 
@@ -29,11 +32,22 @@ bench_memwrite_SOURCES = bench/memwrite.c
 bench_memwrite_CPPFLAGS = $(AM_CPPFLAGS) -I$(top_srcdir)/sensors
 bench_memwrite_LDADD = libbench.la libbed.la
 
+bench_memread_SOURCES = bench/memread.c
+bench_memread_CPPFLAGS = $(AM_CPPFLAGS) -I$(top_srcdir)/sensors
+bench_memread_LDADD = libbench.la
+
+bench_throughput_SOURCES = bench/throughput.c bench/private_vm.c bench/private_vm.h
+bench_throughput_CPPFLAGS = $(AM_CPPFLAGS) -I$(top_srcdir)/sensors
+bench_throughput_LDADD = libbench.la libvmibus-core.la
+
 bench_idle_SOURCES = bench/idle.c
 bench_idle_LDADD = libbench.la
 
 bench_scaling_SOURCES = bench/scaling.c
 bench_scaling_LDADD = libbench.la
+
+bench_bystander_SOURCES = bench/bystander.c
+bench_bystander_LDADD = libbench.la
 
 # Neither is installed: -rpath makes libtool build what can be loaded.
 bench_burst_la_SOURCES = bench/sensor_burst.c

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
  * The floor: a process of its own that waits in epoll, reads 128 octets from an AF_UNIX stream socket
- * and writes 128 back, and nothing else; or, before it writes back, puts 8 octets into a file.
+ * and writes 128 back, and nothing else; or, before it writes back, puts 8 octets into a file, or takes
+ * octets from one into shared memory.
  */
 #ifndef BENCH_PINGPONG_H
 #define BENCH_PINGPONG_H
@@ -23,6 +24,9 @@ struct pingpong {
  * @param offset where in it; what lies there is written back
  */
 int pingpong_start(struct pingpong *pingpong, int file, off_t offset);
+
+/** Starts a peer that reads @a len octets of a file in each round. */
+int pingpong_start_reading(struct pingpong *pingpong, int file, off_t offset, size_t len);
 
 void pingpong_stop(struct pingpong *pingpong);
 

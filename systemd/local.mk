@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 #
-# systemd: units (systemdsystemunit_DATA), sysusers.d (sysusers_DATA), tmpfiles.d (tmpfiles_DATA); the
-# directories come from configure.
+# systemd: units (systemdsystemunit_DATA); the directory comes from configure.
 
 dist_systemdsystemunit_DATA = systemd/vmibusd.socket
 nodist_systemdsystemunit_DATA = systemd/vmibusd.service

@@ -97,3 +97,4 @@ include tests/kvm/local.mk
 include tests/util/local.mk
 include tests/transport/local.mk
 include tests/daemon/local.mk
+include tests/differential/local.mk

@@ -94,8 +94,20 @@ def test_steps_are_counted():
 
 
 @harness.test
+def test_every_configuration_is_listed_and_has_its_function():
+    result = subprocess.run([CHECK, "--list"], check=True, text=True, stdout=subprocess.PIPE)
+    names = [line.split()[0] for line in result.stdout.splitlines()]
+    assert {"gcc-stub", "gcc-faults", "fuzz", "soak"} <= set(names), names
+    assert all(len(line.split()) > 1 for line in result.stdout.splitlines()), result.stdout
+    defined = bash('source "$1"; declare -F | sed "s/.* //"')
+    for name in names:
+        assert "check_" + name.replace("-", "_") in defined, name
+
+
+@harness.test
 def test_wrong_calls_are_refused():
-    for arguments in (["--only", "nonsense"], ["--only"], ["--nonsense"], ["nonsense"]):
+    for arguments in (["--only", "nonsense"], ["--only"], ["--nonsense"], ["nonsense"], ["--minutes"], ["--minutes", "0"],
+                      ["--minutes", "101"], ["--minutes", "many"]):
         result = subprocess.run([CHECK, *arguments], check=False, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
         assert result.returncode == 2 and result.stderr, arguments
 

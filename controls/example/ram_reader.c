@@ -33,7 +33,7 @@ struct view {
     const char *name;
     struct vmibus_endpoint endpoint;
     struct vmibus_memctx memctx;
-    struct vmibus_message attachment;
+    struct vmibus_attachment *attachment;
     struct vmibus_guest_ram *ram;
     struct vmibus_guest_reader reader;
 };
@@ -67,17 +67,17 @@ static int learn(struct view *view) {
 }
 
 static int attach(struct view *view) {
-    const struct vmibus_message *reply = &view->attachment;
-    int r = vmibus_attach(view->bus, &view->endpoint, view->memctx.epoch, &view->attachment);
+    const struct vmibus_attachment *attachment;
+    int r = vmibus_attach(view->bus, &view->endpoint, view->memctx.epoch, &view->attachment, NULL);
 
-    if (r == 0 && reply->frame.header.fd_count == 0) {
-        fprintf(stderr, "ram-reader: %s: no descriptors are given: %s\n", view->name,
-                vmibus_reason_doc(reply->frame.ack.reason));
-        return -EACCES;
-    }
     if (r)
         return r;
-    r = vmibus_guest_ram_new(&view->ram, reply->tail, reply->frame.ack.count, reply->fds, reply->frame.header.fd_count);
+    attachment = view->attachment;
+    if (attachment->n_fds == 0) {
+        fprintf(stderr, "ram-reader: %s: no descriptors are given: %s\n", view->name, vmibus_reason_doc(attachment->reason));
+        return -EACCES;
+    }
+    r = vmibus_guest_ram_new(&view->ram, attachment->ranges, attachment->n_ranges, attachment->fds, attachment->n_fds);
     if (r == 0)
         view->reader = vmibus_guest_ram_reader(view->ram);
     return r;
@@ -89,14 +89,23 @@ static struct vmibus_guest_root root_of(const struct view *view, uint64_t cr3) {
     return (struct vmibus_guest_root){.cr3 = cr3 ? cr3 : view->memctx.cr3, .levels = view->memctx.levels};
 }
 
+/* What was read counts only if the epoch was current before and still is after: look at its page, twice. */
+static int read_guest(struct view *view, uint64_t cr3, uint64_t gva, void *buffer, size_t len) {
+    struct vmibus_guest_root root = root_of(view, cr3);
+    int r = -ESTALE;
+
+    if (vmibus_epoch_is_current(view->attachment))
+        r = vmibus_guest_read(&view->reader, &root, gva, buffer, len, NULL, NULL);
+    return vmibus_epoch_is_current(view->attachment) ? r : -ESTALE;
+}
+
 static int print_text(struct view *view, uint64_t gva, size_t len) {
-    struct vmibus_guest_root root = root_of(view, 0);
     char text[PAGE];
     int r;
 
     if (len > sizeof(text))
         len = sizeof(text);
-    r = vmibus_guest_read(&view->reader, &root, gva, text, len, NULL, NULL);
+    r = read_guest(view, 0, gva, text, len);
     for (size_t i = 0; r == 0 && i < len && text[i]; i++)
         putchar(isprint((unsigned char)text[i]) ? text[i] : ' ');
     putchar('\n');
@@ -104,9 +113,7 @@ static int print_text(struct view *view, uint64_t gva, size_t len) {
 }
 
 static int read_word(struct view *view, uint64_t cr3, uint64_t gva, uint64_t *word) {
-    struct vmibus_guest_root root = root_of(view, cr3);
-
-    return vmibus_guest_read(&view->reader, &root, gva, word, sizeof(*word), NULL, NULL);
+    return read_guest(view, cr3, gva, word, sizeof(*word));
 }
 
 /*
@@ -136,6 +143,8 @@ static int print_processes(struct view *view, uint64_t gva, uint64_t word) {
                 n++;
             }
     }
+    if (!vmibus_epoch_is_current(view->attachment))
+        return -ESTALE;
     if (r != VMIBUS_GUEST_NOT_FOUND)
         return r;
     return n ? 0 : VMIBUS_GUEST_NOT_FOUND;
@@ -156,8 +165,8 @@ static int try_to_write(const struct view *view, uid_t uid) {
     }
     /* Without this /proc/self would be closed for another reason than the one on trial. */
     prctl(PR_SET_DUMPABLE, 1);
-    for (unsigned i = 0; i < view->attachment.frame.header.fd_count; i++) {
-        int fd = view->attachment.fds[i], again;
+    for (size_t i = 0; i < view->attachment->n_fds; i++) {
+        int fd = view->attachment->fds[i], again;
         char path[64];
         void *mapping;
 
@@ -244,7 +253,7 @@ int main(int argc, char **argv) {
     else if (r > 0)
         fprintf(stderr, "ram-reader: %s: refused or not there (%d)\n", view.name, r);
     vmibus_guest_ram_free(view.ram);
-    vmibus_message_deinit(&view.attachment);
+    vmibus_release(view.attachment);
     vmibus_free(view.bus);
     return r ? EXIT_FAILURE : EXIT_SUCCESS;
 }

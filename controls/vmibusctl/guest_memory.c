@@ -12,6 +12,9 @@
 #include "report.h"
 #include "units.h"
 
+#define PAGE 4096u
+#define PORTION ((size_t)1024 * 1024)
+
 /* Which root is meant. With a cr3 of the caller's, the depth still is the epoch's: the CPU has one at a time. */
 static int choose_root(const struct vm *vm, bool physical, const char *cr3, struct guest_memory *memory) {
     const struct vmibus_memctx *memctx = &vm->memctx.memctx;
@@ -36,23 +39,47 @@ static int choose_root(const struct vm *vm, bool physical, const char *cr3, stru
     return STATUS_REFUSED + VMIBUS_ERROR_TRANSLATION;
 }
 
-static int open_ram(const struct vmibus_message *reply, struct guest_memory *memory) {
-    const struct vmibus_header *header = &reply->frame.header;
-    const char *name = printable(memory->vm->name);
-    const char *doc = vmibus_reason_doc(reply->frame.ack.reason);
-    int r;
+/* Says why there are no descriptors, for whoever may not read through the authority either. */
+static void explain_attachment(const struct guest_memory *memory) {
+    const char *doc = vmibus_reason_doc(memory->attachment->reason);
 
-    if (header->fd_count == 0) {
-        report_failure("the RAM of %s is not given out: %s Reads through the memory authority would be the way; this bus has none.",
-                       name, doc ? doc : "");
-        return STATUS_REFUSED + VMIBUS_ERROR_UNSUPPORTED;
-    }
-    r = vmibus_guest_ram_new(&memory->ram, reply->tail, header->tail_length / sizeof(struct vmibus_ram_range), reply->fds,
-                             header->fd_count);
-    return r < 0 ? report_failure("the RAM of %s cannot be used: %s", name, strerror(-r)) : STATUS_OK;
+    if (memory->attachment->n_fds == 0)
+        fprintf(stderr, "vmibusctl: its RAM is not given out as descriptors: %s\n", doc ? doc : "the bus does not say why.");
 }
 
-int guest_memory_attach(struct vmibusctl *ctl, const struct vm *vm, bool physical, const char *cr3, struct guest_memory *memory) {
+static int open_mediated(struct vmibusctl *ctl, struct guest_memory *memory) {
+    const struct vm *vm = memory->vm;
+    struct vmibus_message reply;
+    int r = vmibus_mediated_new(ctl->bus, &vm->endpoint, memory->attachment->epoch, &memory->mediated, &reply);
+
+    if (r == 0) {
+        vmibus_message_deinit(&reply);
+        r = vmibus_buffer_new(ctl->bus, PORTION, &memory->buffer, &reply);
+    }
+    if (r) {
+        r = report_refusal(ctl, r, &reply, "cannot read %s through the memory authority", printable(vm->name));
+        explain_attachment(memory);
+    } else {
+        memory->reader = (struct vmibus_guest_reader){.read = vmibus_mediated_read, .context = memory->mediated};
+    }
+    vmibus_message_deinit(&reply);
+    return r;
+}
+
+static int open_ram(struct guest_memory *memory) {
+    const struct vmibus_attachment *attachment = memory->attachment;
+    const char *name = printable(memory->vm->name);
+    int r;
+
+    r = vmibus_guest_ram_new(&memory->ram, attachment->ranges, attachment->n_ranges, attachment->fds, attachment->n_fds);
+    if (r < 0)
+        return report_failure("the RAM of %s cannot be used: %s", name, strerror(-r));
+    memory->reader = vmibus_guest_ram_reader(memory->ram);
+    return STATUS_OK;
+}
+
+int guest_memory_attach(struct vmibusctl *ctl, const struct vm *vm, bool physical, const char *cr3, bool mediated,
+                        struct guest_memory *memory) {
     struct vmibus_message reply;
     int r;
 
@@ -60,23 +87,21 @@ int guest_memory_attach(struct vmibusctl *ctl, const struct vm *vm, bool physica
     r = choose_root(vm, physical, cr3, memory);
     if (r)
         return r;
-    r = vmibus_attach(ctl->bus, &vm->endpoint, vm->memctx.memctx.epoch, &reply);
-    if (r) {
+    r = vmibus_attach(ctl->bus, &vm->endpoint, vm->memctx.memctx.epoch, &memory->attachment, &reply);
+    if (r)
         r = report_refusal(ctl, r, &reply, "cannot attach to the RAM of %s", printable(vm->name));
-    } else {
-        memory->attached = true;
-        memory->epoch = reply.frame.ack.epoch ? reply.frame.ack.epoch : vm->memctx.memctx.epoch;
-        r = open_ram(&reply, memory);
-    }
+    else
+        r = mediated || memory->attachment->n_fds == 0 ? open_mediated(ctl, memory) : open_ram(memory);
     vmibus_message_deinit(&reply);
     return r;
 }
 
-void guest_memory_detach(struct vmibusctl *ctl, struct guest_memory *memory) {
+void guest_memory_detach(struct guest_memory *memory) {
     memory->ram = vmibus_guest_ram_free(memory->ram);
-    if (memory->attached)
-        vmibus_release(ctl->bus, &memory->vm->endpoint, memory->epoch);
-    memory->attached = false;
+    memory->mediated = vmibus_mediated_free(memory->mediated);
+    memory->buffer = vmibus_buffer_free(memory->buffer);
+    vmibus_release(memory->attachment);
+    memory->attachment = NULL;
 }
 
 int guest_memory_check_epoch(struct vmibusctl *ctl, const struct roster *roster, const struct guest_memory *memory) {
@@ -91,13 +116,82 @@ int guest_memory_check_epoch(struct vmibusctl *ctl, const struct roster *roster,
     if (r)
         return report_refusal(ctl, r, NULL, "cannot tell whether the memory is still the same");
     if (roster_find(roster, endpoint.slot, endpoint.generation)) {
-        if (!memory->vm->invalidated.header.kind || ended->epoch < memory->epoch)
+        bool told = memory->vm->invalidated.header.kind && ended->epoch >= memory->attachment->epoch;
+
+        if (!told && guest_memory_is_current(memory))
             return STATUS_OK;
-        reason = ended->reason;
+        /* The page may tell before the event comes, and where the event is not for this user. */
+        reason = told ? ended->reason : VMIBUS_REASON_NONE;
     }
     report_failure("the epoch ended while it was read: %s What was read may be of before or after.",
-                   vmibus_reason_doc(reason) ? vmibus_reason_doc(reason) : "");
+                   reason && vmibus_reason_doc(reason) ? vmibus_reason_doc(reason) : "");
     return STATUS_REFUSED + VMIBUS_ERROR_STALE_EPOCH;
+}
+
+/* Page by page, so that what lies before a hole is shown. */
+static int read_physical(const struct guest_memory *memory, uint64_t gpa, uint8_t *buffer, size_t len, size_t *done) {
+    for (*done = 0; *done < len;) {
+        size_t part = PAGE - (size_t)((gpa + *done) & (PAGE - 1));
+        int r;
+
+        part = part < len - *done ? part : len - *done;
+        r = memory->reader.read(memory->reader.context, gpa + *done, buffer + *done, part);
+        if (r)
+            return guest_memory_report(memory, r, gpa + *done, NULL);
+        *done += part;
+    }
+    return STATUS_OK;
+}
+
+/* The authority walks by itself, with many pages to one question, where it knows the depth. */
+static int read_mediated(struct vmibusctl *ctl, const struct guest_memory *memory, bool physical, uint64_t address,
+                         uint8_t *buffer, size_t len, size_t *done) {
+    struct vmibus_read read = {
+        .cr3 = physical ? 0 : memory->root.cr3,
+        .epoch = memory->attachment->epoch,
+        .buffer = memory->buffer,
+        .flags = physical ? VMIBUS_MEMREAD_PHYSICAL : 0,
+    };
+    int r = 0;
+
+    for (*done = 0; r == 0 && *done < len;) {
+        size_t left = len - *done, part = left < memory->buffer->size ? left : memory->buffer->size;
+        struct vmibus_message reply;
+
+        read.gva = address + *done;
+        read.len = (uint32_t)part;
+        r = vmibus_read(ctl->bus, &memory->vm->endpoint, &read, &reply);
+        /* What QUOTA and PRESSURE count is something else. */
+        if (r == 0 || r == VMIBUS_ERROR_TRANSLATION || r == VMIBUS_ERROR_VALIDATION || r == VMIBUS_ERROR_IO)
+            part = reply.frame.ack.count < part ? (size_t)reply.frame.ack.count : part;
+        else
+            part = 0;
+        memcpy(buffer + *done, memory->buffer->octets, part);
+        *done += part;
+        if (r)
+            r = report_refusal(ctl, r, &reply, "cannot read 0x%" PRIx64 " of %s through the memory authority", address + *done,
+                               printable(memory->vm->name));
+        else if (part == 0)
+            r = report_failure("the bus read nothing and does not say why");
+        vmibus_message_deinit(&reply);
+    }
+    if (r == STATUS_REFUSED + VMIBUS_ERROR_DENIED)
+        explain_attachment(memory);
+    return r;
+}
+
+int guest_memory_read(struct vmibusctl *ctl, const struct guest_memory *memory, bool physical, uint64_t address, void *buffer,
+                      size_t len, size_t *done) {
+    struct vmibus_guest_translation fault = {};
+    int r;
+
+    *done = 0;
+    if (memory->mediated && (physical || memory->vm->memctx.memctx.state == VMIBUS_MEMCTX_STATE_READY))
+        return read_mediated(ctl, memory, physical, address, buffer, len, done);
+    if (physical)
+        return read_physical(memory, address, buffer, len, done);
+    r = vmibus_guest_read(&memory->reader, &memory->root, address, buffer, len, done, &fault);
+    return r ? guest_memory_report(memory, r, address + *done, &fault) : STATUS_OK;
 }
 
 int guest_memory_report(const struct guest_memory *memory, int r, uint64_t address, const struct vmibus_guest_translation *fault) {

@@ -25,15 +25,20 @@ libvmibusctl_parts_la_CFLAGS = $(program_cflags) $(JSON_C_CFLAGS) $(XKBCOMMON_CF
 bin_PROGRAMS += vmibusctl
 vmibusctl_SOURCES = \
 	controls/vmibusctl/authority.c controls/vmibusctl/authority.h \
+	controls/vmibusctl/child.c controls/vmibusctl/child.h \
+	controls/vmibusctl/extents.c controls/vmibusctl/extents.h \
 	controls/vmibusctl/frame_text.c controls/vmibusctl/frame_text.h \
 	controls/vmibusctl/guest_memory.c controls/vmibusctl/guest_memory.h \
+	controls/vmibusctl/holders.c controls/vmibusctl/holders.h \
 	controls/vmibusctl/input.c controls/vmibusctl/input.h \
+	controls/vmibusctl/limits.c controls/vmibusctl/limits.h \
 	controls/vmibusctl/report.c controls/vmibusctl/report.h \
 	controls/vmibusctl/roster.c controls/vmibusctl/roster.h \
 	controls/vmibusctl/table.c controls/vmibusctl/table.h \
 	controls/vmibusctl/verb_audit.c \
 	controls/vmibusctl/verb_info.c \
 	controls/vmibusctl/verb_key.c \
+	controls/vmibusctl/verb_hold.c \
 	controls/vmibusctl/verb_lease.c \
 	controls/vmibusctl/verb_list.c \
 	controls/vmibusctl/verb_monitor.c \

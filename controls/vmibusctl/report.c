@@ -10,6 +10,7 @@
 #include <vmibus/names.h>
 
 #include "frame_json.h"
+#include "limits.h"
 #include "utf8.h"
 
 const char *printable(const char *text) {
@@ -46,18 +47,25 @@ int report_failure(const char *format, ...) {
     return STATUS_FAILED;
 }
 
-int report_no_connection(int r, const char *path, bool lent) {
+static int report_refused_connection(int r, const struct vmibus_error_body *refusal) {
+    const char *reason = refusal->reason ? vmibus_reason_doc(refusal->reason) : NULL, *remedy = vmibus_error_remedy((unsigned)r);
+
+    fprintf(stderr, "%s: %s", vmibus_error_name((unsigned)r), vmibus_error_doc((unsigned)r));
+    if (reason)
+        fprintf(stderr, " %s: %s", vmibus_reason_name(refusal->reason), reason);
+    limits_explain_connection(refusal);
+    fprintf(stderr, "%s%s\n", remedy ? " " : "", remedy ? remedy : "");
+    return STATUS_REFUSED + r;
+}
+
+int report_no_connection(int r, const struct vmibus_error_body *refusal, const char *path, bool lent) {
     const char *remedy = "Start vmibusd, or name its socket by --socket or VMIBUS_SOCKET.";
 
     if (lent)
         path = "the connection lent in VMIBUS_LENT_FD";
     fprintf(stderr, "vmibusctl: cannot connect to %s: ", printable(path));
-    if (r > 0) {
-        const char *text = vmibus_error_remedy((unsigned)r);
-
-        fprintf(stderr, "%s: %s %s\n", vmibus_error_name((unsigned)r), vmibus_error_doc((unsigned)r), text ? text : "");
-        return STATUS_REFUSED + r;
-    }
+    if (r > 0)
+        return report_refused_connection(r, refusal);
     if (lent)
         remedy = "Run this under `vmibusctl lease`, or unset VMIBUS_LENT_FD.";
     else if (r == -EACCES)
@@ -81,8 +89,7 @@ static void explain_value(const struct vmibus_ack *ack) {
         break;
     case VMIBUS_ERROR_QUOTA:
     case VMIBUS_ERROR_PRESSURE:
-        if (ack->value)
-            fprintf(stderr, " The bound is %" PRIu64 ".", ack->value);
+        limits_explain(ack);
         break;
     case VMIBUS_ERROR_TRANSLATION:
         fprintf(stderr, " The address is 0x%" PRIx64, ack->value);

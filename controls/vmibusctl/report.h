@@ -11,8 +11,13 @@
 /** A text made fit for a terminal: control characters and what is not UTF-8 become '?'. Valid until the fourth next call. */
 const char *printable(const char *text);
 
-/** Says why there is no connection. Returns a status. */
-int report_no_connection(int r, const char *path, bool lent);
+/**
+ * Says why there is no connection.
+ * @param r       what vmibus_connect_explained() returned, not 0
+ * @param refusal what the bus said; zeros if nothing
+ * @return a status
+ */
+int report_no_connection(int r, const struct vmibus_error_body *refusal, const char *path, bool lent);
 
 /**
  * Says that the bus refused, or that the connection broke.

@@ -7,6 +7,7 @@
 
 #include "frame_json.h"
 #include "frame_text.h"
+#include "holders.h"
 #include "report.h"
 #include "roster.h"
 #include "table.h"
@@ -44,7 +45,40 @@ static void print_section(const char *title, const struct vmibus_frame *frame) {
     frame_text_fields(frame);
 }
 
-static void print_text(const struct vm *vm, uint64_t capabilities, uint64_t rank) {
+/* How the caller's reads go; NULL: they do not. */
+static struct vmibus_attachment *attach(struct vmibusctl *ctl, const struct vm *vm, uint64_t capabilities) {
+    struct vmibus_attachment *attachment = NULL;
+
+    if (vm->memctx.memctx.state != VMIBUS_MEMCTX_STATE_NONE && capabilities & (VMIBUS_CAP_RAM_FD | VMIBUS_CAP_MEM_READ))
+        (void)vmibus_attach(ctl->bus, &vm->endpoint, 0, &attachment, NULL);
+    return attachment;
+}
+
+static void print_reading(const struct vmibus_attachment *attachment) {
+    const char *doc;
+
+    if (!attachment)
+        return;
+    puts("your reads");
+    if (attachment->n_fds) {
+        printf("  by %zu RAM descriptors\n", attachment->n_fds);
+        return;
+    }
+    doc = vmibus_reason_doc(attachment->reason);
+    printf("  through the memory authority: %s\n", doc ? doc : "the bus does not say why");
+}
+
+static struct json_object *reading_json(const struct vmibus_attachment *attachment) {
+    struct json_object *object = json_object_new_object();
+    const char *reason = vmibus_reason_name(attachment->reason);
+
+    json_object_object_add(object, "access", json_object_new_string(attachment->n_fds ? "FD" : "MEDIATED"));
+    json_object_object_add(object, "reason", json_object_new_string(reason ? reason : "?"));
+    return object;
+}
+
+static void print_text(const struct vm *vm, uint64_t capabilities, uint64_t rank,
+                       const struct vmibus_attachment *attachment, const struct holders *holders) {
     printf("%s (slot %" PRIu32 ", generation 0x%" PRIx64 ")\n", printable(vm->name), vm->endpoint.slot, vm->endpoint.generation);
     print_section("roster", &vm->roster);
     print_section("lifecycle", &vm->lifecycle);
@@ -54,31 +88,46 @@ static void print_text(const struct vm *vm, uint64_t capabilities, uint64_t rank
     print_section("last epoch that ended", &vm->invalidated);
     for (size_t i = 0; i < ROSTER_CLASSES; i++)
         print_section("lease", &vm->leases[i]);
+    print_reading(attachment);
+    holders_print(holders);
     puts("your grant");
     printf("  capabilities ");
     frame_text_flags("capability", capabilities);
     printf("\n  rank         %" PRIu64 "\n", rank);
 }
 
-static void print_json(const struct vm *vm, uint64_t capabilities, uint64_t rank) {
+static void print_json(const struct vm *vm, uint64_t capabilities, uint64_t rank,
+                       const struct vmibus_attachment *attachment, const struct holders *holders) {
     struct json_object *object = roster_json(vm, true), *grant = json_object_new_object();
 
     json_object_object_add(grant, "capabilities", frame_json_flags("capability", capabilities));
     json_object_object_add(grant, "rank", json_object_new_uint64(rank));
     json_object_object_add(object, "grant", grant);
+    if (attachment)
+        json_object_object_add(object, "reading", reading_json(attachment));
+    json_object_object_add(object, "holders", holders_json(holders));
     frame_json_print(object);
 }
 
 static int show(struct vmibusctl *ctl, const struct vm *vm) {
+    struct vmibus_attachment *attachment = NULL;
     struct vmibus_message reply;
+    struct holders holders = {};
     int r = vmibus_query(ctl->bus, &vm->endpoint, VMIBUS_QUERY_GRANT, &reply);
 
+    /* Before this very call is one of them. */
+    if (r == 0)
+        holders_fetch(ctl, vm, &holders);
+    if (r == 0)
+        attachment = attach(ctl, vm, reply.frame.ack.count);
     if (r)
         r = report_refusal(ctl, r, &reply, "cannot ask for the grant on %s", printable(vm->name));
     else if (ctl->json)
-        print_json(vm, reply.frame.ack.count, reply.frame.ack.value);
+        print_json(vm, reply.frame.ack.count, reply.frame.ack.value, attachment, &holders);
     else
-        print_text(vm, reply.frame.ack.count, reply.frame.ack.value);
+        print_text(vm, reply.frame.ack.count, reply.frame.ack.value, attachment, &holders);
+    vmibus_release(attachment);
+    holders_deinit(&holders);
     vmibus_message_deinit(&reply);
     return r;
 }

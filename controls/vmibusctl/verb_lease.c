@@ -6,88 +6,40 @@
  * taken back and the lease given back; where the command left half a frame behind, or somebody of its
  * kin still speaks, the connection is shut down, which ends the lease as well.
  */
-#include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
-#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
-#include <sys/wait.h>
 #include <unistd.h>
 
 #include <vmibus/names.h>
 
 #include "authority.h"
+#include "child.h"
 #include "report.h"
 #include "units.h"
 
 #define RECLAIM_MS 2000
 
-/* Signals that are the command's to act upon. */
-static const int passed_on[] = {SIGTERM, SIGHUP};
-static const int ignored[] = {SIGINT, SIGQUIT};
+struct lending {
+    const struct authority *authority;
+    int fd;
+};
 
-static volatile pid_t child;
-
-static void pass_on(int number) {
-    if (child > 0)
-        kill(child, number);
-}
-
-static void set_signals(void (*terminate)(int), void (*interrupt)(int)) {
-    struct sigaction action = {.sa_flags = SA_RESTART};
-
-    action.sa_handler = terminate;
-    for (size_t i = 0; i < sizeof(passed_on) / sizeof(passed_on[0]); i++)
-        sigaction(passed_on[i], &action, NULL);
-    /* The terminal sends these to the command too. */
-    action.sa_handler = interrupt;
-    for (size_t i = 0; i < sizeof(ignored) / sizeof(ignored[0]); i++)
-        sigaction(ignored[i], &action, NULL);
-}
-
-static void run_command(const struct authority *authority, int fd, char **command) __attribute__((noreturn));
-
-static void run_command(const struct authority *authority, int fd, char **command) {
+/* In the child: the connection, and what it holds, in its environment. */
+static void give(void *context) {
+    const struct lending *lending = context;
+    const struct authority *authority = lending->authority;
     char variable[32], value[40];
 
-    set_signals(SIG_DFL, SIG_DFL);
-    fcntl(fd, F_SETFD, 0);
-    snprintf(value, sizeof(value), "%d", fd);
+    fcntl(lending->fd, F_SETFD, 0);
+    snprintf(value, sizeof(value), "%d", lending->fd);
     setenv("VMIBUS_LENT_FD", value, 1);
     setenv("VMIBUS_LEASE_VM", authority_vm(&authority->vm->endpoint, value), 1);
     snprintf(value, sizeof(value), "%" PRIu64, authority->token);
     setenv(authority_variable(authority->lease_class, variable), value, 1);
-    execvp(command[0], command);
-    fprintf(stderr, "vmibusctl: cannot run %s: %s\n", printable(command[0]), strerror(errno));
-    _exit(errno == ENOENT ? 127 : 126);
-}
-
-/* Returns the exit status, as a shell would give it. */
-static int run_and_wait(const struct authority *authority, int fd, char **command) {
-    sigset_t set, old;
-    int status;
-
-    fflush(NULL);
-    sigemptyset(&set);
-    sigaddset(&set, SIGTERM);
-    sigaddset(&set, SIGHUP);
-    sigprocmask(SIG_BLOCK, &set, &old);
-    child = fork();
-    if (child < 0)
-        return report_failure("cannot run %s: %s", printable(command[0]), strerror(errno));
-    if (child == 0) {
-        sigprocmask(SIG_SETMASK, &old, NULL);
-        run_command(authority, fd, command);
-    }
-    set_signals(pass_on, SIG_IGN);
-    sigprocmask(SIG_SETMASK, &old, NULL);
-    while (waitpid(child, &status, 0) < 0)
-        if (errno != EINTR)
-            return report_failure("cannot wait for %s: %s", printable(command[0]), strerror(errno));
-    return WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
 }
 
 static void take_back(struct vmibusctl *ctl, struct authority *authority, int fd) {
@@ -98,11 +50,12 @@ static void take_back(struct vmibusctl *ctl, struct authority *authority, int fd
 
 static int lend(struct vmibusctl *ctl, struct authority *authority, char **command) {
     int fd = vmibus_dup_fd(ctl->bus), status;
+    struct lending lending = {.authority = authority, .fd = fd};
 
     if (fd < 0)
         return report_failure("the connection cannot be lent: %s", strerror(-fd));
     roster_unsubscribe(ctl);
-    status = run_and_wait(authority, fd, command);
+    status = child_run(command, give, &lending);
     take_back(ctl, authority, fd);
     close(fd);
     return status;
@@ -138,7 +91,7 @@ static int run(struct vmibusctl *ctl, const struct arguments *arguments) {
 
 static const struct option_description options[] = {
     {"mode", "MODE", "when it is held: fail (default), queue, or preempt a lower rank"},
-    {"ttl", "MS", "time to live in milliseconds; 0 (default): until CMD ends"},
+    {"ttl", "MS", "time to live in milliseconds; 0 (default): until CMD ends, as far as the policy allows"},
     {},
 };
 

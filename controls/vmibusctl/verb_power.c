@@ -24,6 +24,13 @@ static int command(struct vmibusctl *ctl, const struct vm *vm, const char *word,
     return r;
 }
 
+/* Holding needs no lease, and ends with the connection: it has a verb of its own. */
+static bool is_run_state(const char *word) {
+    int operation = vmibus_vm_operation_from_name(word);
+
+    return operation == VMIBUS_VM_OPERATION_PAUSE || operation == VMIBUS_VM_OPERATION_RESUME;
+}
+
 static int run(struct vmibusctl *ctl, const struct arguments *arguments) {
     const char *word = arguments->words[1];
     struct authority authority = {};
@@ -31,7 +38,7 @@ static int run(struct vmibusctl *ctl, const struct arguments *arguments) {
     struct vm *vm;
     int r;
 
-    if (vmibus_power_operation_from_name(word) <= 0 && vmibus_vm_operation_from_name(word) <= 0)
+    if (vmibus_power_operation_from_name(word) <= 0 && !is_run_state(word))
         return vmibusctl_usage("operation", word, "it is reset, powerdown, quit, wakeup, pause or resume");
     r = roster_fetch(ctl, &roster);
     if (r == STATUS_OK)

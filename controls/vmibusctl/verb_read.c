@@ -41,27 +41,18 @@ static void print_hex_line(uint64_t address, const uint8_t *octets, size_t n) {
     puts("|");
 }
 
-/* How much was read, even where it failed. */
+/* Octets of an epoch that ended meanwhile are none; guest_memory_check_epoch() says so in the end. */
 static int read_chunk(struct reading *reading, uint64_t address, uint8_t *buffer, size_t n, size_t *done) {
-    struct vmibus_guest_reader reader = vmibus_guest_ram_reader(reading->memory.ram);
-    struct vmibus_guest_translation fault = {};
-    int r;
+    int r = STATUS_OK;
 
-    if (!reading->physical) {
-        r = vmibus_guest_read(&reader, &reading->memory.root, address, buffer, n, done, &fault);
-        return r ? guest_memory_report(&reading->memory, r, address + *done, &fault) : STATUS_OK;
+    *done = 0;
+    if (guest_memory_is_current(&reading->memory))
+        r = guest_memory_read(reading->ctl, &reading->memory, reading->physical, address, buffer, n, done);
+    if (!guest_memory_is_current(&reading->memory)) {
+        *done = 0;
+        return STATUS_REFUSED + VMIBUS_ERROR_STALE_EPOCH;
     }
-    /* Page by page, so that what lies before a hole is shown. */
-    for (*done = 0; *done < n;) {
-        size_t part = 4096 - (size_t)((address + *done) & 4095);
-
-        part = part < n - *done ? part : n - *done;
-        r = vmibus_guest_ram_read(reading->memory.ram, address + *done, buffer + *done, part);
-        if (r)
-            return guest_memory_report(&reading->memory, r, address + *done, NULL);
-        *done += part;
-    }
-    return STATUS_OK;
+    return r;
 }
 
 static int print_octets(struct reading *reading, uint8_t *buffer) {
@@ -92,7 +83,7 @@ static int print_json(struct reading *reading, uint8_t *buffer) {
     json_object_object_add(object, reading->physical ? "gpa" : "gva", json_object_new_uint64(reading->address));
     if (!reading->physical)
         json_object_object_add(object, "cr3", json_object_new_uint64(reading->memory.root.cr3));
-    json_object_object_add(object, "epoch", json_object_new_uint64(reading->memory.epoch));
+    json_object_object_add(object, "epoch", json_object_new_uint64(reading->memory.attachment->epoch));
     json_object_object_add(object, "len", json_object_new_uint64(done));
     json_object_object_add(object, "data", frame_json_hex(buffer, done));
     frame_json_print(object);
@@ -144,15 +135,15 @@ static int run(struct vmibusctl *ctl, const struct arguments *arguments) {
     if (r == STATUS_OK)
         r = roster_lookup(&roster, arguments->words[0], &vm);
     if (r == STATUS_OK) {
-        r = guest_memory_attach(ctl, vm, reading.physical, arguments_get(arguments, "cr3"), &reading.memory);
+        r = guest_memory_attach(ctl, vm, reading.physical, arguments_get(arguments, "cr3"), arguments_get(arguments, "mediated"),
+                                &reading.memory);
         if (r == STATUS_OK) {
             r = read_memory(&reading);
             ended = guest_memory_check_epoch(ctl, &roster, &reading.memory);
             r = ended ? ended : r;
         }
     }
-    if (ctl->bus)
-        guest_memory_detach(ctl, &reading.memory);
+    guest_memory_detach(&reading.memory);
     roster_deinit(&roster);
     return r;
 }
@@ -160,6 +151,7 @@ static int run(struct vmibusctl *ctl, const struct arguments *arguments) {
 static const struct option_description options[] = {
     {"physical", NULL, "ADDR is guest-physical"},
     {"cr3", "ADDR", "translate by this page-table root; without it by the kernel's"},
+    {"mediated", NULL, "read through the memory authority also where RAM descriptors are given"},
     {"hex", NULL, "print addresses, hexadecimal and text (default)"},
     {"raw", NULL, "print the octets as they are"},
     {},

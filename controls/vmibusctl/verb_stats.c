@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* vmibusctl stats: the bus's counters, and its sensors. */
+/* vmibusctl stats: the bus's counters and its sensors; or limits and their use. */
 #include <inttypes.h>
 #include <stdio.h>
 #include <string.h>
@@ -7,6 +7,7 @@
 #include <vmibus/names.h>
 
 #include "frame_json.h"
+#include "limits.h"
 #include "report.h"
 #include "table.h"
 #include "units.h"
@@ -25,6 +26,11 @@ static struct json_object *counters_json(const struct vmibus_message *reply) {
     return object;
 }
 
+/* The counters that count octets. */
+static bool is_size(const char *name) {
+    return strstr(name, "BYTES") || strncmp(name, "MEMORY_", 7) == 0 || strncmp(name, "RESIDENT", 8) == 0;
+}
+
 static void print_counters(const struct vmibus_message *reply) {
     const struct vmibus_counter_value *values = reply->tail;
     struct table *table = table_new(3);
@@ -37,7 +43,7 @@ static void print_counters(const struct vmibus_message *reply) {
         const char *name = vmibus_counter_name(values[i].counter), *doc = vmibus_counter_doc(values[i].counter);
 
         table_cell(table, "%s", name ? name : "?");
-        if (name && strstr(name, "BYTES"))
+        if (name && is_size(name))
             table_cell(table, "%s", units_size(values[i].value, size));
         else
             table_cell(table, "%" PRIu64, values[i].value);
@@ -83,13 +89,29 @@ static void print(const struct vmibusctl *ctl, const struct vmibus_message *coun
     frame_json_print(object);
 }
 
+static int show_limits(struct vmibusctl *ctl) {
+    struct vmibus_message limits = {};
+    int r = vmibus_query(ctl->bus, NULL, VMIBUS_QUERY_LIMITS, &limits);
+
+    if (r)
+        r = report_refusal(ctl, r, &limits, "cannot ask for the limits");
+    else if (ctl->json)
+        frame_json_print(
+            frame_json_records(vmibus_record_describe("limit_use"), limits.tail, limits.frame.header.tail_length));
+    else
+        limits_print(limits.tail, limits.frame.header.tail_length / sizeof(struct vmibus_limit_use));
+    vmibus_message_deinit(&limits);
+    return r;
+}
+
 static int run(struct vmibusctl *ctl, const struct arguments *arguments) {
     struct vmibus_message counters = {}, sensors = {};
     int r = vmibusctl_connect(ctl);
 
-    (void)arguments;
     if (r)
         return r;
+    if (arguments_get(arguments, "limits"))
+        return show_limits(ctl);
     r = vmibus_query(ctl->bus, NULL, VMIBUS_QUERY_STATS, &counters);
     if (r) {
         r = report_refusal(ctl, r, &counters, "cannot ask for the counters");
@@ -105,9 +127,15 @@ static int run(struct vmibusctl *ctl, const struct arguments *arguments) {
     return r;
 }
 
+static const struct option_description options[] = {
+    {"limits", NULL, "limits, and who uses how much of them"},
+    {NULL, NULL, NULL},
+};
+
 const struct verb verb_stats = {
     .name = "stats",
-    .synopsis = "",
-    .summary = "show the bus's counters and sensors",
+    .synopsis = "[--limits]",
+    .summary = "show the bus's counters and sensors, or its limits",
+    .options = options,
     .run = run,
 };

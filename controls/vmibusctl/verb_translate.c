@@ -99,7 +99,7 @@ static void print_json(const struct guest_memory *memory, uint64_t gva, int r, c
     json_object_object_add(object, "gva", json_object_new_uint64(gva));
     json_object_object_add(object, "cr3", json_object_new_uint64(memory->root.cr3));
     json_object_object_add(object, "levels", json_object_new_int(memory->root.levels));
-    json_object_object_add(object, "epoch", json_object_new_uint64(memory->epoch));
+    json_object_object_add(object, "epoch", json_object_new_uint64(memory->attachment->epoch));
     json_object_object_add(object, "entries", entries);
     json_object_object_add(object, "translated", json_object_new_boolean(r == 0));
     if (r == 0) {
@@ -111,10 +111,14 @@ static void print_json(const struct guest_memory *memory, uint64_t gva, int r, c
 }
 
 static int translate(struct vmibusctl *ctl, const struct guest_memory *memory, uint64_t gva) {
-    struct vmibus_guest_reader reader = vmibus_guest_ram_reader(memory->ram);
     struct vmibus_guest_translation translation = {};
-    int r = vmibus_guest_translate(&reader, &memory->root, gva, &translation);
+    int r = STATUS_OK;
 
+    if (guest_memory_is_current(memory))
+        r = vmibus_guest_translate(&memory->reader, &memory->root, gva, &translation);
+    /* Found in tables of an epoch that ended: nothing; guest_memory_check_epoch() says so. */
+    if (!guest_memory_is_current(memory))
+        return STATUS_REFUSED + VMIBUS_ERROR_STALE_EPOCH;
     if (ctl->json)
         print_json(memory, gva, r, &translation);
     else
@@ -135,15 +139,14 @@ static int run(struct vmibusctl *ctl, const struct arguments *arguments) {
     if (r == STATUS_OK)
         r = roster_lookup(&roster, arguments->words[0], &vm);
     if (r == STATUS_OK) {
-        r = guest_memory_attach(ctl, vm, false, arguments_get(arguments, "cr3"), &memory);
+        r = guest_memory_attach(ctl, vm, false, arguments_get(arguments, "cr3"), false, &memory);
         if (r == STATUS_OK) {
             r = translate(ctl, &memory, gva);
             ended = guest_memory_check_epoch(ctl, &roster, &memory);
             r = ended ? ended : r;
         }
     }
-    if (ctl->bus)
-        guest_memory_detach(ctl, &memory);
+    guest_memory_detach(&memory);
     roster_deinit(&roster);
     return r;
 }

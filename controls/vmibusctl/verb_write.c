@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "authority.h"
+#include "extents.h"
 #include "frame_json.h"
 #include "report.h"
 #include "units.h"
@@ -107,19 +108,57 @@ static uint32_t get_flags(const struct arguments *arguments) {
     return flags;
 }
 
+static void print_written(const struct vmibus_write *write, const struct vmibus_ack *ack, uint64_t octets, const char *where,
+                          const char *name) {
+    printf("%s %" PRIu64 " octets %s of %s, epoch 0x%" PRIx64 "\n",
+           write->flags & VMIBUS_MEMWRITE_DRY_RUN ? "would write" : "wrote", octets, where, name, ack->epoch);
+}
+
 static int write_memory(struct vmibusctl *ctl, const struct vm *vm, const struct vmibus_write *write) {
     const char *name = printable(vm->name);
     struct vmibus_message reply;
+    char where[32];
     int r = vmibus_memwrite(ctl->bus, &vm->endpoint, write, &reply);
 
+    snprintf(where, sizeof(where), "at 0x%" PRIx64, write->gva);
     if (r)
-        r = report_refusal(ctl, r, &reply, "cannot write %" PRIu32 " octets at 0x%" PRIx64 " of %s", write->len, write->gva, name);
+        r = report_refusal(ctl, r, &reply, "cannot write %" PRIu32 " octets %s of %s", write->len, where, name);
     else if (ctl->json)
         frame_json_print(frame_json_body(&reply.frame));
     else
-        printf("%s %" PRIu32 " octets at 0x%" PRIx64 " of %s, epoch 0x%" PRIx64 "\n",
-               write->flags & VMIBUS_MEMWRITE_DRY_RUN ? "would write" : "wrote", write->len, write->gva, name,
-               reply.frame.ack.epoch);
+        print_written(write, &reply.frame.ack, write->len, where, name);
+    vmibus_message_deinit(&reply);
+    return r;
+}
+
+/* With --json, what the bus answered is told once, with the results. */
+static int refuse_extents(struct vmibusctl *ctl, int r, const struct vmibus_message *reply, const struct extents *extents,
+                          const struct vmibus_extent_result *results, const char *name) {
+    const struct vmibusctl quiet = {.bus = ctl->bus};
+
+    r = report_refusal(&quiet, r, reply, "cannot write %zu extents of %s", extents->n, name);
+    extents_explain(extents, results);
+    return r;
+}
+
+static int write_extents(struct vmibusctl *ctl, const struct vm *vm, const struct vmibus_write *write,
+                         const struct extents *extents) {
+    struct vmibus_extent_result results[VMIBUS_EXTENTS_BOUND];
+    struct vmibus_message reply;
+    struct json_object *object;
+    char where[32];
+    int r = vmibus_memwrite_table(ctl->bus, &vm->endpoint, write, extents->records, extents->n, results, &reply);
+
+    if (ctl->json && r >= 0) {
+        object = frame_json_body(&reply.frame);
+        json_object_object_add(object, "extents", extents_json(extents, results));
+        frame_json_print(object);
+    }
+    snprintf(where, sizeof(where), "in %zu extents", extents->n);
+    if (r)
+        r = refuse_extents(ctl, r, &reply, extents, results, printable(vm->name));
+    else if (!ctl->json)
+        print_written(write, &reply.frame.ack, extents->length, where, printable(vm->name));
     vmibus_message_deinit(&reply);
     return r;
 }
@@ -127,10 +166,17 @@ static int write_memory(struct vmibusctl *ctl, const struct vm *vm, const struct
 static int check(const struct arguments *arguments, struct vmibus_write *write) {
     const char *cr3 = arguments_get(arguments, "cr3"), *epoch = arguments_get(arguments, "epoch");
 
-    if (!units_parse_number(arguments->words[1], UINT64_MAX, &write->gva))
+    if (arguments_get(arguments, "extents")) {
+        if (arguments->n_words > 1 || arguments_get(arguments, "hex") || arguments_get(arguments, "file") ||
+            arguments_get(arguments, "expect") || arguments_get(arguments, "expect-gpa"))
+            return vmibusctl_usage("--extents", NULL, "the file says where, what, and what to expect: give nothing of that beside");
+    } else if (arguments->n_words < 2) {
+        return vmibusctl_usage("address", NULL, "give an address, or --extents and a file that has some");
+    } else if (!units_parse_number(arguments->words[1], UINT64_MAX, &write->gva)) {
         return vmibusctl_usage("address", arguments->words[1], "it is decimal, or 0x and hexadecimal");
-    if (!arguments_get(arguments, "hex") == !arguments_get(arguments, "file"))
+    } else if (!arguments_get(arguments, "hex") == !arguments_get(arguments, "file")) {
         return vmibusctl_usage("--hex, --file", NULL, "give one of them: it says what to write");
+    }
     if (cr3 && (!units_parse_number(cr3, UINT64_MAX, &write->cr3) || write->cr3 == 0))
         return vmibusctl_usage("--cr3", cr3, "it is a page-table root, decimal or 0x and hexadecimal, and not 0");
     if (cr3 && arguments_get(arguments, "physical"))
@@ -141,22 +187,53 @@ static int check(const struct arguments *arguments, struct vmibus_write *write) 
     return STATUS_OK;
 }
 
+/* One extent that says where it is to be; its octets become the extents'. */
+static int expect_at(const char *gpa, const struct vmibus_write *write, struct source *source, struct extents *extents) {
+    extents->records = calloc(1, sizeof(*extents->records));
+    if (!extents->records)
+        return report_failure("out of memory");
+    if (!units_parse_number(gpa, UINT64_MAX, &extents->records->gpa))
+        return vmibusctl_usage("--expect-gpa", gpa, "it is decimal, or 0x and hexadecimal");
+    extents->records->gva = write->gva;
+    extents->records->len = (uint32_t)source->length;
+    extents->n = extents->n_gpa = 1;
+    extents->octets = source->octets;
+    extents->length = source->length;
+    source->octets = NULL;
+    return STATUS_OK;
+}
+
+static int get_octets(const struct vmibusctl *ctl, const struct arguments *arguments, struct vmibus_write *write,
+                      struct source *source, struct extents *extents) {
+    const char *file = arguments_get(arguments, "extents"), *gpa = arguments_get(arguments, "expect-gpa");
+    int r = file ? extents_read(extents, file) : get_source(ctl, arguments, source);
+
+    if (r == STATUS_OK && gpa)
+        r = expect_at(gpa, write, source, extents);
+    if (r == STATUS_OK && file && !extents_join(extents))
+        r = report_failure("out of memory");
+    write->flags |= extents_get_flags(extents);
+    write->data = extents->n ? extents->octets : source->octets;
+    write->len = (uint32_t)source->length;
+    return r;
+}
+
 static int run_on(struct vmibusctl *ctl, const struct arguments *arguments, const struct vm *vm, struct vmibus_write *write) {
     struct authority authority = {};
+    struct extents extents = {};
     struct source source = {};
-    int r = get_source(ctl, arguments, &source);
+    int r = get_octets(ctl, arguments, write, &source, &extents);
 
     if (r == STATUS_OK)
         r = authority_take(ctl, vm, VMIBUS_LEASE_CLASS_MEMWRITE, arguments_get(arguments, "token"), &authority);
     if (r == STATUS_OK) {
-        write->data = source.octets;
-        write->len = (uint32_t)source.length;
         write->token = authority.token;
         if (!write->epoch)
             write->epoch = vm->memctx.memctx.epoch;
-        r = write_memory(ctl, vm, write);
+        r = extents.n ? write_extents(ctl, vm, write, &extents) : write_memory(ctl, vm, write);
         authority_release(ctl, &authority);
     }
+    extents_deinit(&extents);
     free(source.octets);
     return r;
 }
@@ -184,7 +261,10 @@ static const struct option_description options[] = {
     {"cr3", "ADDR", "translate by this page-table root; without it by the kernel's"},
     {"epoch", "EPOCH", "the epoch in which the address was found; refused if it has ended (default: the current one)"},
     {"expect", "BYTES", "write only if these octets are there now"},
-    {"quiesce", NULL, "pause the guest around the write, where the bus can (UNSUPPORTED so far)"},
+    {"expect-gpa", "ADDR", "write only if the address is at this guest-physical one now"},
+    {"extents", "PATH",
+     "several extents by one command, all or none: a line each, ADDR HEX [expect=HEX] [gpa=ADDR]; - is standard input"},
+    {"quiesce", NULL, "hold the guest still around the write"},
     {"dry-run", NULL, "pass every check, write nothing"},
     {"read-only-page", NULL, "write also into pages that the guest maps read-only"},
     {"token", "TOKEN", "the MEMWRITE lease is held already, under this fencing token"},
@@ -193,9 +273,9 @@ static const struct option_description options[] = {
 
 const struct verb verb_write = {
     .name = "write",
-    .synopsis = "VM ADDR",
+    .synopsis = "VM [ADDR]",
     .summary = "write guest memory, whole or not at all",
-    .min_words = 2,
+    .min_words = 1,
     .max_words = 2,
     .options = options,
     .run = run,

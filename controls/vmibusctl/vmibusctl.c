@@ -10,7 +10,7 @@
 #include "report.h"
 
 static const struct verb *const verbs[] = {
-    &verb_list, &verb_info,  &verb_monitor, &verb_lease, &verb_read,  &verb_write, &verb_translate,
+    &verb_list, &verb_info,  &verb_monitor, &verb_lease, &verb_hold, &verb_read,  &verb_write, &verb_translate,
     &verb_key,  &verb_type,  &verb_mouse,   &verb_power, &verb_stats, &verb_audit,
 };
 
@@ -42,9 +42,18 @@ static void help_program(void) {
          "VM is a name, a UUID or a slot. `vmibusctl VERB --help` tells more, vmibusctl(1) everything.");
 }
 
+/* What follows `--` is another command's, so our options come before. */
+static void print_synopsis(FILE *stream, const struct verb *verb) {
+    const char *command = strstr(verb->synopsis, "-- ");
+    int words = command ? (int)(command - verb->synopsis) : (int)strlen(verb->synopsis);
+
+    fprintf(stream, "vmibusctl %s %.*s%s[OPTIONS]%s%s\n", verb->name, words, verb->synopsis, words && !command ? " " : "",
+            command ? " " : "", command ? command : "");
+}
+
 static void help_verb(const struct verb *verb) {
-    printf("vmibusctl %s %s%s[OPTIONS]\n\n%c%s.\n\nOptions:\n", verb->name, verb->synopsis, *verb->synopsis ? " " : "",
-           verb->summary[0] - 'a' + 'A', verb->summary + 1);
+    print_synopsis(stdout, verb);
+    printf("\n%c%s.\n\nOptions:\n", verb->summary[0] - 'a' + 'A', verb->summary + 1);
     print_options(verb->options);
     print_options(common_options);
 }
@@ -67,19 +76,23 @@ static int usage_verb(const struct verb *verb, const struct arguments *arguments
 
     if (result)
         fprintf(stderr, "vmibusctl: option %s: %s\n", printable(arguments->offender), texts[result]);
-    else
-        fprintf(stderr, "vmibusctl: usage: vmibusctl %s %s%s[OPTIONS]\n", verb->name, verb->synopsis, *verb->synopsis ? " " : "");
+    else {
+        fputs("vmibusctl: usage: ", stderr);
+        print_synopsis(stderr, verb);
+    }
     fprintf(stderr, "`vmibusctl %s --help` tells more.\n", verb->name);
     return STATUS_USAGE;
 }
 
 int vmibusctl_connect(struct vmibusctl *ctl) {
     const char *path = ctl->socket ? ctl->socket : getenv("VMIBUS_SOCKET");
-    int r = vmibus_connect(&ctl->bus, ctl->socket, "vmibusctl");
+    struct vmibus_error_body refusal;
+    int r = vmibus_connect_explained(&ctl->bus, ctl->socket, "vmibusctl", &refusal);
 
     if (r == 0)
         return STATUS_OK;
-    return report_no_connection(r, path && *path ? path : VMIBUS_SOCKET_DEFAULT, !ctl->socket && getenv("VMIBUS_LENT_FD"));
+    return report_no_connection(r, &refusal, path && *path ? path : VMIBUS_SOCKET_DEFAULT,
+                                !ctl->socket && getenv("VMIBUS_LENT_FD"));
 }
 
 static int run_verb(const struct verb *verb, struct vmibusctl *ctl, char **argv) {

@@ -41,7 +41,7 @@ struct verb {
     int (*run)(struct vmibusctl *ctl, const struct arguments *arguments);
 };
 
-extern const struct verb verb_audit, verb_info, verb_key, verb_lease, verb_list, verb_monitor, verb_mouse, verb_power,
+extern const struct verb verb_audit, verb_hold, verb_info, verb_key, verb_lease, verb_list, verb_monitor, verb_mouse, verb_power,
     verb_read, verb_stats, verb_translate, verb_type, verb_write;
 
 /** Connects, or says why not. Returns a status. */

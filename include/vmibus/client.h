@@ -67,6 +67,14 @@ typedef void (*vmibus_handler)(struct vmibus *bus, struct vmibus_message *messag
  */
 VMIBUS_PUBLIC int vmibus_connect(struct vmibus **busp, const char *path, const char *name);
 
+/**
+ * Like vmibus_connect().
+ * @param refusal filled with what the bus said where an enum vmibus_error is returned: for QUOTA and PRESSURE which limit was
+ *                hit (reason), how much of it is in use (value), and its bound; else with zeros. May be NULL
+ */
+VMIBUS_PUBLIC int vmibus_connect_explained(struct vmibus **busp, const char *path, const char *name,
+                                           struct vmibus_error_body *refusal);
+
 /** Like vmibus_connect(), over a connected stream socket, which is taken whatever the outcome. */
 VMIBUS_PUBLIC int vmibus_connect_consume_fd(struct vmibus **busp, int fd, const char *name);
 
@@ -147,31 +155,160 @@ VMIBUS_PUBLIC int vmibus_lease_renew(struct vmibus *bus, const struct vmibus_end
 VMIBUS_PUBLIC int vmibus_lease_release(struct vmibus *bus, const struct vmibus_endpoint *endpoint,
                                        enum vmibus_lease_class lease_class, uint64_t token);
 
-/** A write into guest memory. */
+struct vmibus_mapped_buffer;
+
+/**
+ * A write into guest memory. With VMIBUS_MEMWRITE_EXPECT the octets to compare with come first, as many as are to be written.
+ * What a running guest may see of a write, and what it must not rely on, says vmibus-memory(7).
+ */
 struct vmibus_write {
     uint64_t cr3;       /**< 0: the kernel root of the epoch */
     uint64_t gva;       /**< guest-virtual address; guest-physical with VMIBUS_MEMWRITE_PHYSICAL */
-    const void *data;
-    uint32_t len;
+    const void *data;   /**< the octets; not looked at with a buffer */
+    uint32_t len;       /**< octets to write */
     uint32_t flags;     /**< VMIBUS_MEMWRITE_ modes; the library sets how the source comes */
     uint64_t token;     /**< of the MEMWRITE lease */
     uint64_t epoch;     /**< of the memctx that the address was found in */
+    const struct vmibus_mapped_buffer *buffer; /**< the octets are in it; NULL: in data */
+    uint64_t offset;    /**< where in the buffer they begin */
 };
 
-/** Writes guest memory, inline up to VMIBUS_MEMWRITE_INLINE octets, else as a payload. @a reply may be NULL. */
+/**
+ * Writes guest memory, whole or not at all: inline up to VMIBUS_MEMWRITE_INLINE octets, else as a payload, or from a buffer,
+ * whose octets must not change before the ACK. @a reply may be NULL.
+ */
 VMIBUS_PUBLIC int vmibus_memwrite(struct vmibus *bus, const struct vmibus_endpoint *endpoint, const struct vmibus_write *write,
                                   struct vmibus_message *reply);
 
 /**
+ * Writes several extents by one command: all of them or none. Where they overlap, the later one wins.
+ * @param write     gva and len are not looked at; data, or the buffer from offset on, holds the octets of the extents one after
+ *                  the other, with VMIBUS_MEMWRITE_EXPECT those to expect, of all extents, before
+ * @param extents   n_extents of them, 1 to VMIBUS_EXTENTS_BOUND; gpa counts with VMIBUS_MEMWRITE_EXPECT_GPA only
+ * @param results   NULL, or room for n_extents: how each fared, also where the command was refused; zeros if there was no ACK
+ * @param reply     may be NULL
+ * @return as vmibus_call(); -EINVAL: no extents; -EMSGSIZE: too many, or too long for one command; -ENOMEM
+ */
+VMIBUS_PUBLIC int vmibus_memwrite_table(struct vmibus *bus, const struct vmibus_endpoint *endpoint,
+                                        const struct vmibus_write *write, const struct vmibus_write_extent *extents,
+                                        size_t n_extents, struct vmibus_extent_result *results, struct vmibus_message *reply);
+
+/**
+ * The RAM of an endpoint in one epoch, held for reading.  The members are for looking only.
+ *
+ * Descriptors are read-only and belong to the attachment.  Where there are none, @a reason tells why, and reads go through
+ * the memory authority.
+ */
+struct vmibus_attachment {
+    uint64_t epoch;                         /**< never 0 */
+    enum vmibus_reason reason;              /**< why n_fds is 0; NONE if it is not */
+    const struct vmibus_ram_range *ranges;
+    size_t n_ranges;
+    const int *fds;                         /**< of the RAM objects, by the ranges' object */
+    size_t n_fds;
+    const uint64_t *current;                /**< what vmibus_epoch_is_current() looks at */
+};
+
+/**
  * Attaches to an epoch (0: the current one).
- * @param reply receives the ranges (tail: ack.count records) and the descriptors; vmibus_message_deinit() it
- * @return as vmibus_call(); -EPROTO: the ranges are not as many as the ACK says
+ * @param attachmentp receives the attachment on success; vmibus_release() it, before or after vmibus_free()
+ * @param reply       receives the ACK, to explain a refusal; may be NULL; vmibus_message_deinit() it
+ * @return as vmibus_call(); -EPROTO: the answer holds not what it says
  */
 VMIBUS_PUBLIC int vmibus_attach(struct vmibus *bus, const struct vmibus_endpoint *endpoint, uint64_t epoch,
-                                struct vmibus_message *reply);
+                                struct vmibus_attachment **attachmentp, struct vmibus_message *reply);
 
-/** Ends an attachment. */
-VMIBUS_PUBLIC int vmibus_release(struct vmibus *bus, const struct vmibus_endpoint *endpoint, uint64_t epoch);
+/**
+ * Ends an attachment and frees it, with its descriptors, whatever the outcome. Takes NULL.
+ * @return as vmibus_call(); -ECONNRESET: the connection was freed before
+ */
+VMIBUS_PUBLIC int vmibus_release(struct vmibus_attachment *attachment);
+
+/**
+ * Whether the epoch goes on: to be asked before and after a use of what was read, which counts only if both answers are yes.
+ * Costs two loads and no system call, and no message need have arrived.  From any thread, while the attachment lives.
+ *
+ * It answers no from the moment on that the memory authority ends the epoch, and once this library has noticed that the
+ * connection has ended (a call or dispatch noticed).  Where the daemon died and nothing keeps its pages for the next one, the
+ * connection's end is all that tells: a reader that goes on for long dispatches between its reads.  A bus without the feature
+ * EPOCH_PAGE tells by the connection's end only.
+ */
+static inline bool vmibus_epoch_is_current(const struct vmibus_attachment *attachment) {
+    const uint64_t *current;
+
+    __atomic_thread_fence(__ATOMIC_ACQUIRE); /* what was read before is read before */
+    current = __atomic_load_n(&attachment->current, __ATOMIC_ACQUIRE);
+    return __atomic_load_n(current, __ATOMIC_ACQUIRE) == attachment->epoch;
+}
+
+/* --- buffers, and reads through the memory authority --------------------------------------------- */
+
+/**
+ * Memory shared with the memory authority: the source of writes, or the target of reads.  The members are for looking only;
+ * the octets may be read and written, but not while a command that uses them is under way: what they are then is undefined.
+ */
+struct vmibus_mapped_buffer {
+    uint32_t number;    /**< as commands name it */
+    size_t size;        /**< whole pages */
+    uint8_t *octets;
+};
+
+/**
+ * Makes a buffer of this session.
+ * @param size    octets; rounded up to whole pages, at most VMIBUS_BUFFER_BOUND
+ * @param bufferp receives the buffer on success; vmibus_buffer_free() it, before or after vmibus_free()
+ * @param reply   receives the ACK, to explain a refusal; may be NULL; vmibus_message_deinit() it
+ * @return as vmibus_call(); -EPROTO: the answer holds not what it says
+ */
+VMIBUS_PUBLIC int vmibus_buffer_new(struct vmibus *bus, size_t size, struct vmibus_mapped_buffer **bufferp,
+                                    struct vmibus_message *reply);
+
+/** Unmaps a buffer and gives it back to the bus, whatever the outcome; commands under way keep it there. Takes and returns NULL. */
+VMIBUS_PUBLIC struct vmibus_mapped_buffer *vmibus_buffer_free(struct vmibus_mapped_buffer *buffer);
+
+/** A read of guest memory through the memory authority. */
+struct vmibus_read {
+    uint64_t cr3;       /**< 0: the kernel root of the epoch */
+    uint64_t gva;       /**< guest-virtual address; guest-physical with VMIBUS_MEMREAD_PHYSICAL */
+    uint64_t epoch;     /**< of the memctx that the address was found in */
+    const struct vmibus_mapped_buffer *buffer; /**< where the octets go */
+    uint64_t offset;    /**< where in the buffer */
+    uint32_t len;
+    uint32_t flags;     /**< VMIBUS_MEMREAD_ */
+};
+
+/**
+ * Reads guest memory into a buffer. In @a reply (may be NULL) ack.count tells how many octets are good, also where an address
+ * that does not translate ended it early; then the other fields tell which.
+ */
+VMIBUS_PUBLIC int vmibus_read(struct vmibus *bus, const struct vmibus_endpoint *endpoint, const struct vmibus_read *read,
+                              struct vmibus_message *reply);
+
+/** Guest-physical memory of one epoch, read through the memory authority: for page walks without RAM descriptors. */
+struct vmibus_mediated;
+
+/**
+ * Makes a view, with a buffer of its own.
+ * @param epoch      of the memctx; not 0
+ * @param mediatedp  receives the view on success; vmibus_mediated_free() it before vmibus_free()
+ * @param reply      as in vmibus_buffer_new()
+ */
+VMIBUS_PUBLIC int vmibus_mediated_new(struct vmibus *bus, const struct vmibus_endpoint *endpoint, uint64_t epoch,
+                                      struct vmibus_mediated **mediatedp, struct vmibus_message *reply);
+
+/** Frees it. Takes and returns NULL. */
+VMIBUS_PUBLIC struct vmibus_mediated *vmibus_mediated_free(struct vmibus_mediated *mediated);
+
+/**
+ * Reads guest-physical memory; waits for the answer, as vmibus_call() does.  A vmibus_guest_read_fn of <vmibus/guest.h>: a
+ * reader is made of it with the view as its context.
+ * @return 0, VMIBUS_GUEST_OUTSIDE_RAM, VMIBUS_GUEST_TRUNCATED, or a negative errno: -ESTALE the epoch has ended, -EACCES the
+ *         grant does not allow it, -EIO any other refusal; vmibus_mediated_get_ack() tells it in full
+ */
+VMIBUS_PUBLIC int vmibus_mediated_read(void *mediated, uint64_t gpa, void *buffer, size_t len);
+
+/** The last answer that the view got; all zeros before the first. */
+VMIBUS_PUBLIC const struct vmibus_ack *vmibus_mediated_get_ack(const struct vmibus_mediated *mediated);
 
 /** Sends input events. In @a reply (may be NULL) ack.count tells how many the VM's host took, also where it refused the rest. */
 VMIBUS_PUBLIC int vmibus_input(struct vmibus *bus, const struct vmibus_endpoint *endpoint, uint64_t token,
@@ -181,13 +318,22 @@ VMIBUS_PUBLIC int vmibus_input(struct vmibus *bus, const struct vmibus_endpoint 
 VMIBUS_PUBLIC int vmibus_power(struct vmibus *bus, const struct vmibus_endpoint *endpoint, uint64_t token,
                                enum vmibus_power_operation operation, struct vmibus_message *reply);
 
-/** Pauses or resumes a VM under the POWER lease. @a reply may be NULL. */
+/**
+ * Pauses or resumes a VM under the POWER lease; holds it still or lets it go, which needs no lease (@a token is not looked at).
+ * HOLD returns when the guest stands still. Holds nest, and end with LET_GO, with the connection, or after the bus's bound: LET_GO
+ * is then answered EXPIRED, QUIESCE_FAILED, so that its success says that the guest stood still all the time.
+ * @a reply may be NULL.
+ */
 VMIBUS_PUBLIC int vmibus_control_vm(struct vmibus *bus, const struct vmibus_endpoint *endpoint, uint64_t token,
                                     enum vmibus_vm_operation operation, struct vmibus_message *reply);
 
 /** Asks the bus about itself; @a endpoint is NULL but for GRANT. @a reply receives the answer; vmibus_message_deinit() it. */
 VMIBUS_PUBLIC int vmibus_query(struct vmibus *bus, const struct vmibus_endpoint *endpoint, enum vmibus_query query,
                                struct vmibus_message *reply);
+
+/** Asks the memory authority about itself. HOLDERS: of an endpoint, or with NULL of all. @a reply as above. */
+VMIBUS_PUBLIC int vmibus_memory_query(struct vmibus *bus, const struct vmibus_endpoint *endpoint, enum vmibus_memory_query query,
+                                      struct vmibus_message *reply);
 
 /* --- lending ------------------------------------------------------------------------------------ */
 

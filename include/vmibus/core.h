@@ -32,9 +32,13 @@ struct vmibus_core_options {
     uint32_t queue_depth;       /**< events that wait per connection at most; 0: 4096 */
     int audit_fd;               /**< regular file or memfd for the intents log, borrowed; -1: none */
     uint64_t audit_records;     /**< its capacity; 0: 16384 */
+    uint64_t memory_cap;        /**< octets that are held for controls at most; 0: as many as the above ask for, and 64 MiB */
 };
 
-/** Makes a bus with its memory authority, under a policy that lets this process do everything and nobody else anything. */
+/**
+ * Makes a bus with its memory authority, under a policy that lets this process do everything and nobody else anything.
+ * @return 0 or a negative errno; -ENOSPC: memory_cap is less than what the other options ask for
+ */
 VMIBUS_PUBLIC int vmibus_core_new(struct vmibus_core **corep, const struct vmibus_core_options *options);
 
 /** Ends it: every connection must have been freed. Takes and returns NULL. */

@@ -136,6 +136,17 @@ VMIBUS_PUBLIC int vmibus_guest_ram_new(struct vmibus_guest_ram **ramp,
                                        const struct vmibus_ram_range *ranges, size_t n_ranges,
                                        const int *fds, size_t n_fds);
 
+/**
+ * Makes a view of guest RAM that lies, wholly or in part, in the private memory of a process: a descriptor of /proc/PID/mem is
+ * one of such an object, and the offsets of its ranges are addresses there.  What the process never touched reads as zeros,
+ * holds no data, and is not touched.
+ * @param pagemap_fd /proc/PID/pagemap of the process, duplicated; all else as in vmibus_guest_ram_new()
+ */
+VMIBUS_PUBLIC int vmibus_guest_ram_new_private(struct vmibus_guest_ram **ramp,
+                                               const struct vmibus_ram_range *ranges,
+                                               size_t n_ranges, const int *fds, size_t n_fds,
+                                               int pagemap_fd);
+
 /** Frees a view and its descriptors. Takes and returns NULL. */
 VMIBUS_PUBLIC struct vmibus_guest_ram *vmibus_guest_ram_free(struct vmibus_guest_ram *ram);
 
@@ -152,7 +163,7 @@ VMIBUS_PUBLIC int vmibus_guest_ram_read(struct vmibus_guest_ram *ram, uint64_t g
 VMIBUS_PUBLIC struct vmibus_guest_reader vmibus_guest_ram_reader(struct vmibus_guest_ram *ram);
 
 /**
- * The next stretch of guest-physical RAM at or after @a gpa that the backing files hold data for.
+ * The next stretch of guest-physical RAM at or after @a gpa that the backing files, or the process, hold data for.
  * @param gpa  where to begin; on success, where the data begin
  * @param len  receives the length of the stretch in octets
  * @return 0, VMIBUS_GUEST_NOT_FOUND after the last one, or a negative errno. A running guest may

@@ -62,13 +62,14 @@ struct vmibus_sensor_layout {
     size_t n_fds;
 };
 
-/** The RAM of an endpoint, for reading; descriptors belong to the host and live until detach() or the epoch's end. */
+/** The RAM of an endpoint, for reading; descriptors belong to the host and live until detach() or the handle's end. */
 struct vmibus_sensor_ram {
     uint64_t epoch;
     const struct vmibus_ram_range *ranges;
     size_t n_ranges;
-    const int *fds;
+    const int *fds;     /**< of the objects; /proc/PID/mem for one that is private to the process: offsets are addresses then */
     size_t n_fds;
+    int pagemap_fd;     /**< /proc/PID/pagemap, where an object is private; -1: none is. See vmibus_guest_ram_new_private() */
 };
 
 /** A command to execute. */
@@ -200,6 +201,14 @@ struct vmibus_sensor_module {
      * itself. May be NULL.
      */
     void (*memctx_changed)(void *instance, void *userdata, const struct vmibus_memctx *memctx);
+
+    /**
+     * Nobody holds the memory context of this epoch any more, which began with a layout() of this sensor and has ended: RAM
+     * objects that were given with it may be used for something else.  Once for each such epoch, after its layout_result();
+     * not for a VM that was withdrawn.  Descriptors and mappings that were given out stay where they are: see
+     * vmibus-sensor(7).  May be NULL.
+     */
+    void (*retired)(void *instance, void *userdata, uint64_t epoch);
 };
 
 #ifdef __cplusplus

@@ -36,7 +36,8 @@ void lifecycle_publish(struct vm *vm, enum vmibus_lifecycle_cause cause, bool by
     struct vmibus_frame frame = {
         .header = {.kind = VMIBUS_KIND_LIFECYCLE,
                    .direction = VMIBUS_DIRECTION_UP,
-                   .priority = VMIBUS_PRIORITY_NORMAL},
+                   .priority = VMIBUS_PRIORITY_NORMAL,
+                   .timestamp = vm->lifecycle.event_time},
         .lifecycle =
             {
                 .state = (uint8_t)state_of(&vm->lifecycle),
@@ -71,12 +72,50 @@ bool lifecycle_takes_input(const struct vm *vm) {
     return vm->lifecycle.known && (vm->lifecycle.running || vm->lifecycle.suspended);
 }
 
-static void set_busy(struct vm *vm, bool busy, enum vmibus_reason reason) {
-    if (vm->endpoint)
-        vm->qemu->api->memory_busy(vm->endpoint, busy, reason);
+/* Tells whether memory is being copied, if that changed. The end names the reason of the beginning. */
+static void update_busy(struct vm *vm) {
+    struct lifecycle *lifecycle = &vm->lifecycle;
+    enum vmibus_reason reason = VMIBUS_REASON_NONE;
+
+    if (lifecycle->snapshotting || (lifecycle->stopping && !lifecycle->active))
+        reason = VMIBUS_REASON_SNAPSHOT;
+    else if (lifecycle->migrating)
+        reason = VMIBUS_REASON_MIGRATION;
+    if (reason == lifecycle->busy || !vm->endpoint)
+        return;
+    vm->qemu->api->memory_busy(vm->endpoint, reason != VMIBUS_REASON_NONE,
+                               reason ? reason : lifecycle->busy);
+    lifecycle->busy = reason;
 }
 
 /* --- events ---------------------------------------------------------------------------------- */
+
+/* RAM may hold the octets of another moment now. */
+static void doubt_memory(struct vm *vm) {
+    vm->lifecycle.reloads++;
+    memory_reloaded(vm);
+}
+
+/* The monitor answers again, so nothing is being loaded any more; saving may go on behind its back. */
+static void on_stop_status(void *userdata, const struct qmp_reply *reply) {
+    struct vm *vm = userdata;
+    const char *status = reply->outcome == QMP_RETURN ? qmp_string(reply->value, "status") : NULL;
+
+    if (reply->outcome == QMP_LOST || (status && strcmp(status, "save-vm") == 0))
+        return;
+    vm->lifecycle.stopping = false;
+    update_busy(vm);
+}
+
+/*
+ * A stop that the bus did not cause may be the beginning of savevm, loadvm or a dump: what is written
+ * from here on might be lost.
+ */
+static void suspect_stop(struct vm *vm) {
+    vm->lifecycle.stopping =
+        vm->qmp && qmp_execute(vm->qmp, "query-status", NULL, on_stop_status, vm) == 0;
+    update_busy(vm);
+}
 
 static void on_stop(struct vm *vm) {
     struct lifecycle *lifecycle = &vm->lifecycle;
@@ -89,6 +128,8 @@ static void on_stop(struct vm *vm) {
     if (!lifecycle->crashed && !lifecycle->shutdown)
         lifecycle_publish(
             vm, io_error ? VMIBUS_LIFECYCLE_CAUSE_IO_ERROR : VMIBUS_LIFECYCLE_CAUSE_PAUSED, by_bus);
+    if (!by_bus)
+        suspect_stop(vm);
     input_changed(vm);
 }
 
@@ -98,10 +139,14 @@ static void on_resume(struct vm *vm) {
 
     lifecycle->running = true;
     lifecycle->suspended = lifecycle->shutdown = lifecycle->crashed = lifecycle->incoming = false;
+    lifecycle->stopping = false;
+    update_busy(vm);
     power_resumed(vm);
+    if (!by_bus)
+        doubt_memory(vm);
     lifecycle_publish(vm, VMIBUS_LIFECYCLE_CAUSE_RESUMED, by_bus);
     input_changed(vm);
-    if (!by_bus || !vm->memory.epoch || !vm->root.has_published)
+    if (by_bus && (!vm->memory.epoch || !vm->root.has_published))
         memory_read(vm, true);
 }
 
@@ -158,6 +203,7 @@ static void on_suspend(struct vm *vm) {
 static void on_wakeup(struct vm *vm) {
     vm->lifecycle.suspended = false;
     vm->lifecycle.running = true;
+    doubt_memory(vm);
     lifecycle_publish(vm, VMIBUS_LIFECYCLE_CAUSE_WAKEUP, was_expected(vm, LIFECYCLE_EXPECT_WAKEUP));
     input_changed(vm);
 }
@@ -186,7 +232,7 @@ static void on_capabilities(void *userdata, const struct qmp_reply *reply) {
         if (name && strcmp(name, "background-snapshot") == 0 &&
             qmp_boolean(entry, "state", &state) && state) {
             vm->lifecycle.snapshotting = true;
-            set_busy(vm, true, VMIBUS_REASON_SNAPSHOT);
+            update_busy(vm);
             lifecycle_publish(vm, VMIBUS_LIFECYCLE_CAUSE_MIGRATION, false);
         }
     }
@@ -196,27 +242,29 @@ static void begin_migration(struct vm *vm) {
     if (vm->lifecycle.migrating)
         return;
     vm->lifecycle.migrating = true;
-    vm->lifecycle.snapshotting = false;
-    set_busy(vm, true, VMIBUS_REASON_MIGRATION);
+    vm->lifecycle.snapshotting = vm->lifecycle.active = false;
+    update_busy(vm);
     if (vm->qmp)
         qmp_execute(vm->qmp, "query-migrate-capabilities", NULL, on_capabilities, vm);
 }
 
 static void end_migration(struct vm *vm, bool completed) {
     struct lifecycle *lifecycle = &vm->lifecycle;
-    enum vmibus_reason reason =
-        lifecycle->snapshotting ? VMIBUS_REASON_SNAPSHOT : VMIBUS_REASON_MIGRATION;
-    bool left = completed && !lifecycle->snapshotting && !lifecycle->incoming,
-         arrived = completed && lifecycle->incoming;
+    bool arrived = completed && lifecycle->incoming,
+         left = completed && lifecycle->active && !lifecycle->snapshotting && !arrived;
 
     if (!lifecycle->migrating)
         return;
-    lifecycle->migrating = lifecycle->snapshotting = lifecycle->incoming = false;
-    if (left)
+    lifecycle->migrating = lifecycle->snapshotting = lifecycle->active = false;
+    if (left) {
+        power_left(vm);
         memory_end(vm, VMIBUS_REASON_MIGRATED);
-    set_busy(vm, false, reason);
-    if (arrived)
-        memory_read(vm, true);
+    }
+    if (arrived) {
+        lifecycle->incoming = false;
+        doubt_memory(vm);
+    }
+    update_busy(vm);
 }
 
 /* Returns whether the status is one in which memory is not, or not any more, being copied. */
@@ -230,16 +278,22 @@ static bool is_final(const char *status) {
     return false;
 }
 
+static void note_progress(struct vm *vm, const char *status) {
+    vm->lifecycle.active |= strcmp(status, "setup") != 0;
+}
+
 static void on_migration(struct vm *vm, json_object *data) {
     const char *status = qmp_string(data, "status");
     bool before = vm->lifecycle.migrating;
 
     if (!status)
         return;
-    if (is_final(status))
+    if (is_final(status)) {
         end_migration(vm, strcmp(status, "completed") == 0);
-    else
+    } else {
         begin_migration(vm);
+        note_progress(vm, status);
+    }
     if (before != vm->lifecycle.migrating)
         lifecycle_publish(vm, VMIBUS_LIFECYCLE_CAUSE_MIGRATION, false);
 }
@@ -255,8 +309,8 @@ static void on_jobs(void *userdata, const struct qmp_reply *reply) {
         const char *type = qmp_string(json_object_array_get_idx(reply->value, i), "type");
 
         if (type && strcmp(type, "snapshot-load") == 0) {
-            memory_end(vm, VMIBUS_REASON_RELOADED);
-            memory_read(vm, true);
+            if (vm->lifecycle.reloads == vm->lifecycle.job_reloads)
+                doubt_memory(vm);
             return;
         }
     }
@@ -264,19 +318,18 @@ static void on_jobs(void *userdata, const struct qmp_reply *reply) {
 
 /*
  * A job's kind is not in its event. It is asked for twice: as it begins to run, and when it has
- * ended.
+ * ended.  The RESUME of a guest that ran before tells of it too; one of the three ends the epoch.
  */
 static void on_job(struct vm *vm, json_object *data) {
     const char *status = qmp_string(data, "status");
 
+    if (status && strcmp(status, "created") == 0)
+        vm->lifecycle.job_reloads = vm->lifecycle.reloads;
     if (status && (strcmp(status, "running") == 0 || strcmp(status, "concluded") == 0) && vm->qmp)
         qmp_execute(vm->qmp, "query-jobs", NULL, on_jobs, vm);
 }
 
-void lifecycle_event(struct vm *vm, const char *name, json_object *data) {
-    if (!vm->lifecycle.known || !vm->endpoint)
-        return; /* the state that is being asked for includes it */
-
+static void take_event(struct vm *vm, const char *name, json_object *data) {
     if (strcmp(name, "STOP") == 0)
         on_stop(vm);
     else if (strcmp(name, "RESUME") == 0)
@@ -305,6 +358,15 @@ void lifecycle_event(struct vm *vm, const char *name, json_object *data) {
         memory_read(vm, false);
 }
 
+void lifecycle_event(struct vm *vm, const char *name, json_object *data) {
+    if (!vm->lifecycle.known || !vm->endpoint)
+        return; /* the state that is being asked for includes it */
+
+    vm->lifecycle.event_time = qmp_event_time(vm->qmp);
+    take_event(vm, name, data);
+    vm->lifecycle.event_time = 0;
+}
+
 /* --- observing ------------------------------------------------------------------------------- */
 
 static void on_status(void *userdata, const struct qmp_reply *reply) {
@@ -327,10 +389,13 @@ static void on_migrate(void *userdata, const struct qmp_reply *reply) {
 
     if (!vm->lifecycle.known || !vm->endpoint)
         return;
-    if (status && !is_final(status))
+    if (status && !is_final(status)) {
         begin_migration(vm);
-    else if (!vm->lifecycle.migrating)
-        set_busy(vm, false, VMIBUS_REASON_MIGRATION);
+        note_progress(vm, status);
+    } else if (!vm->lifecycle.migrating && !vm->lifecycle.stopping) {
+        /* What an earlier connection left behind. */
+        vm->qemu->api->memory_busy(vm->endpoint, false, VMIBUS_REASON_MIGRATION);
+    }
 }
 
 /* Without this capability QEMU does not tell that its memory is being copied. */

@@ -2,20 +2,26 @@
 /*
  * The run state of a VM, told from its monitor's events, and what those mean for its memory.
  *
- *   STOP, RESUME               PAUSED, RESUMED; a RESUME that the bus did not cause may be a loadvm
- * in
- *                              disguise: layout and root are read anew and compared
+ *   STOP                       PAUSED; if the bus did not cause it memory is busy until the monitor
+ *                              answers again and says that nothing is being saved
+ *   RESUME                     RESUMED; one that the bus did not cause ends the epoch (see below)
  *   RESET                      ends the epoch; RESETs within LIFECYCLE_SETTLE_NS are one (firmware
  *                              resets the machine once more when it meets a warm one)
  *   SHUTDOWN                   ends the epoch
  *   GUEST_PANICKED             CRASHED; ends nothing: such memory is worth reading
  *   SUSPEND, SUSPEND_DISK      SUSPENDED
- *   WAKEUP                     RUNNING
+ *   WAKEUP                     RUNNING; ends the epoch as RESUME does
  *   BLOCK_IO_ERROR             names the cause of the STOP that follows
- *   MIGRATION                  memory is busy while it is copied; completed ends the epoch
+ *   MIGRATION                  memory is busy while it is copied; completed ends the epoch, unless it
+ *                              never was active: that is savevm, after which the guest is still here
  *   JOB_STATUS_CHANGE          snapshot-load ends the epoch
  *   DEVICE_DELETED, MEMORY_DEVICE_SIZE_CHANGE, ACPI_DEVICE_OST
  *                              the layout is read anew and compared
+ *
+ * loadvm of a running guest is a STOP and a RESUME, loadvm of a paused one is nothing at all (measured,
+ * QEMU 7.2): neither event, nor run state, nor anything that can be asked for tells it from a pause.
+ * So whatever lay in RAM before a stop of somebody else's is not vouched for after it, same kernel
+ * or not.
  */
 #ifndef SENSORS_QEMU_LIFECYCLE_H
 #define SENSORS_QEMU_LIFECYCLE_H
@@ -54,10 +60,16 @@ struct lifecycle {
     bool incoming; /**< waits for its memory to arrive from another host */
     bool migrating;
     bool snapshotting; /**< the migration is a background snapshot */
+    bool active;       /**< the migration got beyond its setup: no savevm */
+    bool stopping;     /**< somebody else stopped the guest, perhaps to save or load it */
+    enum vmibus_reason busy; /**< why writes are refused; VMIBUS_REASON_NONE: they are not */
     bool io_error;     /**< a STOP for a block I/O error is to follow */
     bool settling;     /**< a RESET was told, and its like may follow */
     uint64_t expected_until[LIFECYCLE_EXPECTATIONS]; /* 0: not expected */
     uint64_t stops;                                  /**< STOP events seen */
+    uint64_t event_time;    /**< when the event happened that is being told; 0: none is */
+    uint64_t reloads;       /**< times that RAM may have become another's */
+    uint64_t job_reloads;   /* ... when the job began to run that is asked about */
     void (*observed)(struct vm *vm, bool told);
     struct vmibus_sensor_timer *settle_timer;
 };
@@ -80,7 +92,7 @@ int lifecycle_observe(struct vm *vm, void (*done)(struct vm *vm, bool told));
  */
 void lifecycle_begin(struct vm *vm);
 
-/** Publishes the state. */
+/** Publishes the state; what an event tells bears the time at which QEMU says that it happened. */
 void lifecycle_publish(struct vm *vm, enum vmibus_lifecycle_cause cause, bool by_bus);
 
 /** The connection is gone: nothing is known any more. */

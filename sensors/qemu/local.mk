@@ -6,6 +6,7 @@
 qemu_sources = \
 	sensors/qemu/arrival.c sensors/qemu/arrival.h \
 	sensors/qemu/input.c sensors/qemu/input.h \
+	sensors/qemu/intent.c sensors/qemu/intent.h \
 	sensors/qemu/keys.c \
 	sensors/qemu/layout.c sensors/qemu/layout.h \
 	sensors/qemu/lifecycle.c sensors/qemu/lifecycle.h \
@@ -40,10 +41,16 @@ qemu_test_cflags = $(AM_CFLAGS) $(JSON_C_CFLAGS)
 qemu_test_libs = libharness.la libmock_host.la libvmibus_qemu.la libvmibus_guest_internal.la libvmibus_util.la
 
 test_programs += \
+	tests/sensors/test_qemu_hold \
 	tests/sensors/test_qemu_input \
 	tests/sensors/test_qemu_mtree \
 	tests/sensors/test_qemu_qmp \
 	tests/sensors/test_qemu_vm
+
+tests_sensors_test_qemu_hold_SOURCES = tests/sensors/test_qemu_hold.c tests/sensors/fake_qemu.c
+tests_sensors_test_qemu_hold_CPPFLAGS = $(qemu_test_cppflags)
+tests_sensors_test_qemu_hold_CFLAGS = $(qemu_test_cflags)
+tests_sensors_test_qemu_hold_LDADD = $(qemu_test_libs)
 
 tests_sensors_test_qemu_input_SOURCES = tests/sensors/test_qemu_input.c
 tests_sensors_test_qemu_input_CPPFLAGS = $(qemu_test_cppflags)
@@ -65,9 +72,42 @@ tests_sensors_test_qemu_vm_CPPFLAGS = $(qemu_test_cppflags)
 tests_sensors_test_qemu_vm_CFLAGS = $(qemu_test_cflags)
 tests_sensors_test_qemu_vm_LDADD = $(qemu_test_libs)
 
+guest_test_programs += tests/sensors/test_qemu_hold_guest
+tests_sensors_test_qemu_hold_guest_SOURCES = tests/sensors/test_qemu_hold_guest.c
+tests_sensors_test_qemu_hold_guest_CPPFLAGS = $(qemu_test_cppflags)
+tests_sensors_test_qemu_hold_guest_CFLAGS = $(qemu_test_cflags)
+tests_sensors_test_qemu_hold_guest_LDADD = $(qemu_test_libs) libbed.la
+
 guest_test_programs += tests/sensors/test_qemu_guest
 tests_sensors_test_qemu_guest_SOURCES = tests/sensors/test_qemu_guest.c
 tests_sensors_test_qemu_guest_CPPFLAGS = $(qemu_test_cppflags)
 tests_sensors_test_qemu_guest_CFLAGS = $(qemu_test_cflags)
 tests_sensors_test_qemu_guest_LDADD = $(qemu_test_libs) libbed.la
+
+scene = tests/qemu/scene.c tests/qemu/scene.h
+scene_cppflags = $(AM_CPPFLAGS) -I$(top_srcdir)/tests/bed
+scene_libs = libharness.la libvmibus-core.la libvmibus.la libbed.la $(JSON_C_LIBS)
+
+guest_test_programs += tests/qemu/test_hold
+tests_qemu_test_hold_SOURCES = tests/qemu/test_hold.c $(scene)
+tests_qemu_test_hold_CPPFLAGS = $(scene_cppflags)
+tests_qemu_test_hold_CFLAGS = $(AM_CFLAGS) $(JSON_C_CFLAGS)
+tests_qemu_test_hold_LDADD = $(scene_libs)
+
+guest_test_programs += tests/qemu/test_private_ram
+tests_qemu_test_private_ram_SOURCES = tests/qemu/test_private_ram.c
+tests_qemu_test_private_ram_CPPFLAGS = $(scene_cppflags)
+tests_qemu_test_private_ram_LDADD = libharness.la libbed.la $(JSON_C_LIBS)
+
+guest_test_programs += tests/qemu/test_epochs
+tests_qemu_test_epochs_SOURCES = tests/qemu/test_epochs.c $(scene)
+tests_qemu_test_epochs_CPPFLAGS = $(scene_cppflags)
+tests_qemu_test_epochs_CFLAGS = $(AM_CFLAGS) $(JSON_C_CFLAGS)
+tests_qemu_test_epochs_LDADD = $(scene_libs)
+
+guest_test_programs += tests/qemu/test_migration
+tests_qemu_test_migration_SOURCES = tests/qemu/test_migration.c $(scene)
+tests_qemu_test_migration_CPPFLAGS = $(scene_cppflags)
+tests_qemu_test_migration_CFLAGS = $(AM_CFLAGS) $(JSON_C_CFLAGS)
+tests_qemu_test_migration_LDADD = $(scene_libs)
 endif

@@ -130,6 +130,11 @@ void memory_end(struct vm *vm, enum vmibus_reason reason) {
     vm->qemu->api->end_epoch(vm->endpoint, reason);
 }
 
+void memory_reloaded(struct vm *vm) {
+    memory_end(vm, VMIBUS_REASON_RELOADED);
+    memory_read(vm, true);
+}
+
 void memory_lost(struct vm *vm) {
     root_stop(vm);
     vm->qemu->api->timer_set(vm->memory.timer, 0);

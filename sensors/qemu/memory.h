@@ -5,9 +5,9 @@
  *
  * Rules: a layout is proposed when there is no epoch, or in place of one that differs from what the
  * monitor shows now; it is read again and compared before a root is proposed (firmware turns shadow
- * RAM into ROM without an event, so what was read at reset does not hold), after every RESUME that
- * the bus did not cause, and after the events that may mean hotplug.  An epoch is ended at once
- * when the monitor is lost: what happened meanwhile nobody would know.
+ * RAM into ROM without an event, so what was read at reset does not hold), and after the events that
+ * may mean hotplug.  An epoch is ended at once when the guest goes on after a stop that the bus did not
+ * cause, and when the monitor is lost: what happened meanwhile nobody would know.
  */
 #ifndef SENSORS_QEMU_MEMORY_H
 #define SENSORS_QEMU_MEMORY_H
@@ -48,6 +48,9 @@ void memory_deinit(struct vm *vm);
  * Reads the layout now; proposes it, or confirms the epoch. @a recheck: and finds the root anew.
  */
 void memory_read(struct vm *vm, bool recheck);
+
+/** RAM may hold the octets of another moment: ends the epoch as RELOADED, and reads the layout for another. */
+void memory_reloaded(struct vm *vm);
 
 /** Ends the epoch, if there is one. Nothing follows by itself. */
 void memory_end(struct vm *vm, enum vmibus_reason reason);

@@ -1,18 +1,10 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/*
- * Power and pause.
- *
- * An intent is a file pause-PID-START in the state directory, holding the fingerprint in
- * hexadecimal; 0 means that the stop was about to be sent.
- */
+/* Power, pause and holding still. */
 #include <errno.h>
-#include <fcntl.h>
-#include <inttypes.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
+#include "intent.h"
 #include "vm.h"
 
 /*
@@ -21,28 +13,56 @@
  */
 #define LINGER_MS 2000
 
+/* What a command is to do: enum vmibus_vm_operation, and what the sensor does by itself. */
+#define OPERATION_RECOVER 0
+
 struct power_command {
     TAILQ_ENTRY(power_command) link;
     struct vm *vm;
     uint64_t id;
     uint16_t kind;
-    bool moved; /* the guest is not where our pause left it */
+    uint8_t operation; /* of CMD_VM */
 };
 
-static bool is_paused(const struct vm *vm) {
+static void start_next(struct vm *vm);
+
+/* Its vCPUs do not run, and nothing but a command to its monitor lets them. */
+static bool is_still(const struct vm *vm) {
     const struct lifecycle *lifecycle = &vm->lifecycle;
 
-    return lifecycle->known && !lifecycle->running && !lifecycle->suspended &&
-           !lifecycle->shutdown && !lifecycle->crashed;
+    return lifecycle->known && !lifecycle->running && !lifecycle->suspended && !lifecycle->incoming;
+}
+
+static bool is_paused(const struct vm *vm) {
+    return is_still(vm) && !vm->lifecycle.shutdown && !vm->lifecycle.crashed;
+}
+
+/* --- commands -------------------------------------------------------------------------------- */
+
+static void finish_with(struct power_command *command, enum vmibus_error error,
+                        enum vmibus_reason reason, uint64_t value, uint64_t count) {
+    struct vm *vm = command->vm;
+    bool current = vm->power.current == command,
+         own = command->kind == VMIBUS_KIND_CMD_VM && command->operation == OPERATION_RECOVER;
+
+    TAILQ_REMOVE(&vm->power.commands, command, link);
+    if (!own)
+        vm_complete(vm, command->id, command->kind, error, reason, value, count);
+    free(command);
+    if (!current)
+        return;
+    vm->power.current = NULL;
+    start_next(vm);
 }
 
 static void finish(struct power_command *command, enum vmibus_error error,
                    enum vmibus_reason reason, uint64_t value) {
-    struct vm *vm = command->vm;
+    finish_with(command, error, reason, value, error == VMIBUS_ERROR_OK);
+}
 
-    TAILQ_REMOVE(&vm->power.commands, command, link);
-    vm_complete(vm, command->id, command->kind, error, reason, value, error == VMIBUS_ERROR_OK);
-    free(command);
+/* It is so already: nothing was changed. */
+static void finish_unchanged(struct power_command *command) {
+    finish_with(command, VMIBUS_ERROR_OK, VMIBUS_REASON_NONE, 0, 0);
 }
 
 static void finish_by_reply(struct power_command *command, const struct qmp_reply *reply) {
@@ -53,70 +73,20 @@ static void finish_by_reply(struct power_command *command, const struct qmp_repl
                reply->outcome == QMP_LOST ? ETIMEDOUT : EPERM);
 }
 
-/* --- the intent ------------------------------------------------------------------------------ */
+static struct power_command *command_new(struct vm *vm, uint64_t id, uint16_t kind,
+                                         uint8_t operation) {
+    struct power_command *command = calloc(1, sizeof(*command));
 
-static bool intent_path(const struct vm *vm, char *path, size_t size) {
-    int n;
+    if (!command)
+        return NULL;
+    *command =
+        (struct power_command){.vm = vm, .id = id, .kind = kind, .operation = operation};
+    TAILQ_INSERT_TAIL(&vm->power.commands, command, link);
 
-    if (!vm->qemu->state_directory || !vm->process.pid)
-        return false;
-    n = snprintf(path, size, "%s/pause-%" PRIu32 "-%" PRIu64, vm->qemu->state_directory,
-                 vm->process.pid, vm->process.start_time);
-
-    return n > 0 && (size_t)n < size;
+    return command;
 }
 
-/*
- * Stores an intent whole or not at all. The host's kernel keeps it; a crash of the host ends the
- * guest too.
- */
-static void intent_store(const struct vm *vm, uint64_t fingerprint) {
-    char path[512], next[520], text[32];
-    int fd, n;
-    bool whole;
-
-    if (!intent_path(vm, path, sizeof(path)))
-        return;
-    snprintf(next, sizeof(next), "%s.next", path);
-    n = snprintf(text, sizeof(text), "%016" PRIx64 "\n", fingerprint);
-    fd = open(next, O_WRONLY | O_CREAT | O_TRUNC | O_NOFOLLOW | O_CLOEXEC, 0600);
-    if (fd < 0)
-        return;
-    whole = write(fd, text, (size_t)n) == n;
-    close(fd);
-    if (!whole || rename(next, path) < 0)
-        unlink(next);
-}
-
-static bool intent_load(const struct vm *vm, uint64_t *fingerprintp) {
-    char path[512], text[32] = "";
-    ssize_t n;
-    char *end;
-    int fd;
-
-    if (!intent_path(vm, path, sizeof(path)))
-        return false;
-    fd = open(path, O_RDONLY | O_NOFOLLOW | O_CLOEXEC);
-    if (fd < 0)
-        return false;
-    n = read(fd, text, sizeof(text) - 1);
-    close(fd);
-    if (n != 17)
-        return false;
-    errno = 0;
-    *fingerprintp = strtoull(text, &end, 16);
-
-    return !errno && *end == '\n';
-}
-
-static void intent_remove(const struct vm *vm) {
-    char path[512];
-
-    if (intent_path(vm, path, sizeof(path)))
-        unlink(path);
-}
-
-/* --- pause and resume ------------------------------------------------------------------------ */
+/* --- stopping -------------------------------------------------------------------------------- */
 
 static uint64_t fingerprint_of(const struct qmp_reply *reply) {
     size_t len;
@@ -125,15 +95,31 @@ static uint64_t fingerprint_of(const struct qmp_reply *reply) {
     return text ? registers_fingerprint(text, len) : 0;
 }
 
+/* The guest stands still, by our stop or by an earlier one. */
+static void finish_stop(struct power_command *command, bool changed) {
+    struct power *power = &command->vm->power;
+
+    if (command->operation == VMIBUS_VM_OPERATION_HOLD && !is_still(command->vm)) {
+        finish(command, VMIBUS_ERROR_BUSY, VMIBUS_REASON_QUIESCE_FAILED, 0);
+        return;
+    }
+    if (command->operation == VMIBUS_VM_OPERATION_HOLD)
+        power->held = true;
+    else
+        power->paused = power->stopped;
+    finish_with(command, VMIBUS_ERROR_OK, VMIBUS_REASON_NONE, 0,
+                changed || command->operation == VMIBUS_VM_OPERATION_PAUSE);
+}
+
 static void on_fingerprint(void *userdata, const struct qmp_reply *reply) {
     struct power_command *command = userdata;
     struct vm *vm = command->vm;
 
-    if (vm->power.paused_by_us) {
+    if (vm->power.stopped) {
         vm->power.fingerprint = fingerprint_of(reply);
         intent_store(vm, vm->power.fingerprint);
     }
-    finish(command, VMIBUS_ERROR_OK, VMIBUS_REASON_NONE, 0);
+    finish_stop(command, true);
 }
 
 static void on_stopped(void *userdata, const struct qmp_reply *reply) {
@@ -142,26 +128,27 @@ static void on_stopped(void *userdata, const struct qmp_reply *reply) {
     bool stopped = vm->lifecycle.stops != vm->power.stops;
 
     lifecycle_unexpect(vm, LIFECYCLE_EXPECT_STOP);
-    /* A stop of a stopped guest emits no event: then the pause was there before ours. */
-    if (reply->outcome != QMP_RETURN || !stopped) {
+    if (reply->outcome != QMP_RETURN) {
         if (reply->outcome != QMP_LOST)
             intent_remove(vm);
         finish_by_reply(command, reply);
         return;
     }
-    vm->power.paused_by_us = true;
+    /* A stop of a stopped guest emits no event: then the pause was there before ours. */
+    if (!stopped) {
+        intent_remove(vm);
+        finish_stop(command, false);
+        return;
+    }
+    vm->power.stopped = true;
     vm->power.fingerprint = 0;
     if (qmp_execute_human(vm->qmp, "info registers -a", on_fingerprint, command) < 0)
-        finish(command, VMIBUS_ERROR_OK, VMIBUS_REASON_NONE, 0);
+        finish_stop(command, true);
 }
 
-static int pause_guest(struct vm *vm, struct power_command *command) {
+static int stop_guest(struct vm *vm, struct power_command *command) {
     int r;
 
-    if (is_paused(vm)) {
-        finish(command, VMIBUS_ERROR_OK, VMIBUS_REASON_NONE, 0);
-        return 0;
-    }
     intent_store(vm, 0);
     vm->power.stops = vm->lifecycle.stops;
     lifecycle_expect(vm, LIFECYCLE_EXPECT_STOP);
@@ -172,88 +159,244 @@ static int pause_guest(struct vm *vm, struct power_command *command) {
     return r;
 }
 
+/* --- letting go on --------------------------------------------------------------------------- */
+
 static void on_continued(void *userdata, const struct qmp_reply *reply) {
     struct power_command *command = userdata;
-    struct vm *vm = command->vm;
-    bool moved = command->moved;
 
-    lifecycle_unexpect(vm, LIFECYCLE_EXPECT_RESUME);
+    lifecycle_unexpect(command->vm, LIFECYCLE_EXPECT_RESUME);
     finish_by_reply(command, reply);
-    if (moved)
-        memory_read(vm, true);
 }
 
-static int continue_guest(struct vm *vm, struct power_command *command) {
+static void continue_guest(struct vm *vm, struct power_command *command) {
     lifecycle_expect(vm, LIFECYCLE_EXPECT_RESUME);
-
-    return qmp_execute(vm->qmp, "cont", NULL, on_continued, command);
-}
-
-/* A snapshot loaded into a paused guest emits no event at all: the registers tell. */
-static void on_compared(void *userdata, const struct qmp_reply *reply) {
-    struct power_command *command = userdata;
-    struct vm *vm = command->vm;
-
-    command->moved = fingerprint_of(reply) != vm->power.fingerprint;
-    if (reply->outcome == QMP_LOST || continue_guest(vm, command) < 0)
+    if (qmp_execute(vm->qmp, "cont", NULL, on_continued, command) < 0)
         finish(command, VMIBUS_ERROR_IO, VMIBUS_REASON_SENSOR_FAILED, ENOTCONN);
 }
 
-static int resume_guest(struct vm *vm, struct power_command *command) {
-    if (vm->power.paused_by_us)
-        return qmp_execute_human(vm->qmp, "info registers -a", on_compared, command);
-    command->moved = true;
-
-    return continue_guest(vm, command);
-}
-
-void power_resumed(struct vm *vm) {
-    if (!vm->power.paused_by_us)
-        return;
-    vm->power.paused_by_us = false;
+/* The guest is not where our stop left it any more: it has no claim to go on. */
+static void forget_stop(struct vm *vm) {
+    vm->power.stopped = vm->power.paused = vm->power.resume = false;
     intent_remove(vm);
 }
 
-static void on_recovered(void *userdata, const struct qmp_reply *reply) {
-    struct vm *vm = userdata;
-    uint64_t fingerprint;
+/* QEMU goes from these to another state by itself (qapi/run-state.json: RunState). */
+static bool is_passing(const char *status) {
+    static const char *const passing[] = {"finish-migrate", "save-vm", "restore-vm", "colo"};
 
-    if (reply->outcome == QMP_LOST || !is_paused(vm) || !intent_load(vm, &fingerprint))
-        return;
-    intent_remove(vm);
-    if (fingerprint && fingerprint != fingerprint_of(reply))
-        return; /* it ran since: whoever stopped it now, it was not us */
-    lifecycle_expect(vm, LIFECYCLE_EXPECT_RESUME);
-    qmp_execute(vm->qmp, "cont", NULL, NULL, NULL);
+    for (size_t i = 0; i < sizeof(passing) / sizeof(*passing); i++)
+        if (strcmp(status, passing[i]) == 0)
+            return true;
+
+    return false;
 }
 
-void power_recover(struct vm *vm) {
-    uint64_t fingerprint;
+/* A guest that has left for another host, or waits for its disk, is not paused but stopped for good reason. */
+static void on_status(void *userdata, const struct qmp_reply *reply) {
+    struct power_command *command = userdata;
+    struct vm *vm = command->vm;
+    const char *status = reply->outcome == QMP_RETURN ? qmp_string(reply->value, "status") : NULL;
 
-    if (vm->power.paused_by_us) {
-        if (!is_paused(vm))
-            power_resumed(vm);
+    if (!status) {
+        finish_by_reply(command, reply);
+    } else if (is_passing(status)) {
+        finish(command, VMIBUS_ERROR_BUSY, VMIBUS_REASON_SNAPSHOT, 0);
+    } else if (strcmp(status, "paused") != 0) {
+        if (!vm->lifecycle.running)
+            forget_stop(vm);
+        finish_unchanged(command);
+    } else {
+        continue_guest(vm, command);
+    }
+}
+
+static void continue_if_paused(struct vm *vm, struct power_command *command) {
+    if (qmp_execute(vm->qmp, "query-status", NULL, on_status, command) < 0)
+        finish(command, VMIBUS_ERROR_IO, VMIBUS_REASON_SENSOR_FAILED, ENOTCONN);
+}
+
+/*
+ * A snapshot loaded into a paused guest emits no event at all: the registers tell. So do they of a
+ * guest that somebody let run and stopped again while nobody looked: then the stop is his.
+ */
+static void on_compared(void *userdata, const struct qmp_reply *reply) {
+    struct power_command *command = userdata;
+    struct vm *vm = command->vm;
+    bool moved = vm->power.fingerprint && fingerprint_of(reply) != vm->power.fingerprint;
+
+    if (reply->outcome == QMP_LOST) {
+        finish_by_reply(command, reply);
         return;
     }
-    if (!intent_load(vm, &fingerprint))
+    if (moved && command->operation == OPERATION_RECOVER) {
+        forget_stop(vm);
+        finish_unchanged(command);
         return;
-    if (!is_paused(vm) || qmp_execute_human(vm->qmp, "info registers -a", on_recovered, vm) < 0)
+    }
+    if (moved || !vm->power.fingerprint)
+        memory_reloaded(vm);
+    if (command->operation == VMIBUS_VM_OPERATION_RESUME)
+        continue_guest(vm, command);
+    else
+        continue_if_paused(vm, command);
+}
+
+/* Ends a stop of ours. */
+static void end_stop(struct vm *vm, struct power_command *command) {
+    if (qmp_execute_human(vm->qmp, "info registers -a", on_compared, command) < 0)
+        finish(command, VMIBUS_ERROR_IO, VMIBUS_REASON_SENSOR_FAILED, ENOTCONN);
+}
+
+/* --- CMD_VM ---------------------------------------------------------------------------------- */
+
+static int pause_guest(struct vm *vm, struct power_command *command) {
+    if (!vm->power.held && !is_paused(vm))
+        return stop_guest(vm, command);
+    /* Under a hold: it is what the guest is left in. */
+    vm->power.paused = vm->power.stopped;
+    vm->power.resume = false;
+    finish(command, VMIBUS_ERROR_OK, VMIBUS_REASON_NONE, 0);
+
+    return 0;
+}
+
+static int resume_guest(struct vm *vm, struct power_command *command) {
+    if (vm->power.held) {
+        vm->power.paused = false;
+        vm->power.resume = true;
+        finish(command, VMIBUS_ERROR_OK, VMIBUS_REASON_NONE, 0);
+    } else if (vm->power.stopped) {
+        end_stop(vm, command);
+    } else {
+        /* Somebody else's pause: what he did meanwhile nobody knows. */
+        memory_reloaded(vm);
+        continue_guest(vm, command);
+    }
+
+    return 0;
+}
+
+static int hold_guest(struct vm *vm, struct power_command *command) {
+    if (vm->lifecycle.running)
+        return stop_guest(vm, command);
+    /* Not still, or already; finish_stop() knows. */
+    finish_stop(command, false);
+
+    return 0;
+}
+
+static int let_go(struct vm *vm, struct power_command *command) {
+    vm->power.held = false;
+    if (vm->lifecycle.running) {
+        finish_unchanged(command);
+    } else if (vm->power.resume) {
+        vm->power.resume = false;
+        return resume_guest(vm, command);
+    } else if (vm->power.stopped && !vm->power.paused) {
+        end_stop(vm, command);
+    } else {
+        finish_unchanged(command);
+    }
+
+    return 0;
+}
+
+/* A stop that a crash of ours left behind is adopted, and ended. */
+static int recover(struct vm *vm, struct power_command *command) {
+    uint64_t fingerprint;
+
+    if (vm->power.stopped || !intent_load(vm, &fingerprint)) {
+        finish_unchanged(command);
+    } else if (!is_paused(vm)) {
+        intent_remove(vm);
+        finish_unchanged(command);
+    } else {
+        vm->power.stopped = true;
+        vm->power.fingerprint = fingerprint;
+        end_stop(vm, command);
+    }
+
+    return 0;
+}
+
+static int vm_operation(struct vm *vm, struct power_command *command) {
+    switch (command->operation) {
+    case OPERATION_RECOVER:
+        return recover(vm, command);
+    case VMIBUS_VM_OPERATION_PAUSE:
+        return pause_guest(vm, command);
+    case VMIBUS_VM_OPERATION_RESUME:
+        return resume_guest(vm, command);
+    case VMIBUS_VM_OPERATION_HOLD:
+        return hold_guest(vm, command);
+    default:
+        return let_go(vm, command);
+    }
+}
+
+static bool is_known(uint8_t operation) {
+    return operation >= VMIBUS_VM_OPERATION_PAUSE && operation <= VMIBUS_VM_OPERATION_LET_GO;
+}
+
+static struct power_command *next_of_vm(struct vm *vm) {
+    struct power_command *command;
+
+    TAILQ_FOREACH(command, &vm->power.commands, link)
+    if (command->kind == VMIBUS_KIND_CMD_VM)
+        return command;
+
+    return NULL;
+}
+
+/* One at a time: none meets the guest half-way through another. */
+static void start_next(struct vm *vm) {
+    struct power_command *command = vm->power.current ? NULL : next_of_vm(vm);
+
+    if (!command)
+        return;
+    vm->power.current = command;
+    if (!vm_is_usable(vm))
+        finish(command, VMIBUS_ERROR_IO, VMIBUS_REASON_SENSOR_FAILED, ENOTCONN);
+    else if (vm_operation(vm, command) < 0)
+        finish(command, VMIBUS_ERROR_PRESSURE, VMIBUS_REASON_LIMIT_COMMANDS, 0);
+}
+
+/* --- what the others tell -------------------------------------------------------------------- */
+
+void power_resumed(struct vm *vm) {
+    bool stopped = vm->power.stopped;
+
+    vm->power.stopped = vm->power.paused = vm->power.resume = vm->power.held = false;
+    if (stopped)
         intent_remove(vm);
 }
 
+void power_left(struct vm *vm) {
+    if (vm->power.stopped)
+        forget_stop(vm);
+}
+
+void power_recover(struct vm *vm) {
+    if (vm->power.stopped && !is_paused(vm))
+        power_resumed(vm);
+    /* Without memory the intent stays, for the next time. */
+    if (command_new(vm, 0, VMIBUS_KIND_CMD_VM, OPERATION_RECOVER))
+        start_next(vm);
+}
+
 void power_stop(struct vm *vm) {
-    if (vm->power.paused_by_us && vm->qmp && qmp_is_ready(vm->qmp) &&
+    if (vm->power.stopped && vm->qmp && qmp_is_ready(vm->qmp) &&
         qmp_execute(vm->qmp, "cont", NULL, NULL, NULL) >= 0)
         qmp_linger(vm->qmp, LINGER_MS);
 }
 
-/* --- commands -------------------------------------------------------------------------------- */
+/* --- CMD_POWER ------------------------------------------------------------------------------- */
 
 static void on_power(void *userdata, const struct qmp_reply *reply) {
     finish_by_reply(userdata, reply);
 }
 
-static int power_operation(struct vm *vm, struct power_command *command, uint8_t operation) {
+static void power_operation(struct vm *vm, struct power_command *command, uint8_t operation) {
     static const struct {
         const char *name;
         enum lifecycle_expectation expectation;
@@ -266,50 +409,40 @@ static int power_operation(struct vm *vm, struct power_command *command, uint8_t
 
     if (operation >= sizeof(operations) / sizeof(*operations) || !operations[operation].name) {
         finish(command, VMIBUS_ERROR_VALIDATION, VMIBUS_REASON_BAD_FIELD, operation);
-        return 0;
+        return;
     }
     lifecycle_expect(vm, operations[operation].expectation);
-
-    return qmp_execute(vm->qmp, operations[operation].name, NULL, on_power, command);
-}
-
-static int vm_operation(struct vm *vm, struct power_command *command, uint8_t operation) {
-    switch (operation) {
-    case VMIBUS_VM_OPERATION_PAUSE:
-        return pause_guest(vm, command);
-    case VMIBUS_VM_OPERATION_RESUME:
-        return resume_guest(vm, command);
-    default:
-        finish(command, VMIBUS_ERROR_VALIDATION, VMIBUS_REASON_BAD_FIELD, operation);
-        return 0;
-    }
+    if (qmp_execute(vm->qmp, operations[operation].name, NULL, on_power, command) < 0)
+        finish(command, VMIBUS_ERROR_PRESSURE, VMIBUS_REASON_LIMIT_COMMANDS, 0);
 }
 
 int power_execute(struct vm *vm, const struct vmibus_sensor_command *command) {
     const struct vmibus_frame *frame = command->frame;
+    bool is_vm = frame->header.kind == VMIBUS_KIND_CMD_VM;
     struct power_command *copy;
-    int r;
 
     if (!vm_is_usable(vm)) {
         vm_complete(vm, command->id, frame->header.kind, VMIBUS_ERROR_IO,
                     VMIBUS_REASON_SENSOR_FAILED, ENOTCONN, 0);
         return 0;
     }
-    copy = calloc(1, sizeof(*copy));
+    if (is_vm && !is_known(frame->cmd_vm.operation)) {
+        vm_complete(vm, command->id, frame->header.kind, VMIBUS_ERROR_VALIDATION,
+                    VMIBUS_REASON_BAD_FIELD, frame->cmd_vm.operation, 0);
+        return 0;
+    }
+    copy = command_new(vm, command->id, frame->header.kind, is_vm ? frame->cmd_vm.operation : 0);
     if (!copy)
         return -ENOMEM;
-    copy->vm = vm;
-    copy->id = command->id;
-    copy->kind = frame->header.kind;
-    TAILQ_INSERT_TAIL(&vm->power.commands, copy, link);
-
-    r = copy->kind == VMIBUS_KIND_CMD_VM ? vm_operation(vm, copy, frame->cmd_vm.operation)
-                                         : power_operation(vm, copy, frame->cmd_power.operation);
-    if (r < 0)
-        finish(copy, VMIBUS_ERROR_PRESSURE, VMIBUS_REASON_LIMIT_COMMANDS, 0);
+    if (is_vm)
+        start_next(vm);
+    else
+        power_operation(vm, copy, frame->cmd_power.operation);
 
     return 0;
 }
+
+/* --- life ------------------------------------------------------------------------------------ */
 
 void power_init(struct vm *vm) {
     TAILQ_INIT(&vm->power.commands);

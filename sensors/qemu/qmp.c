@@ -14,6 +14,7 @@
 #include <sys/queue.h>
 #include <sys/socket.h>
 #include <sys/un.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "qmp.h"
@@ -23,6 +24,8 @@
  */
 #define READ_CHUNK ((size_t)1 << 16)
 #define MESSAGE_SIZE 384
+/* An event older than so many seconds has no true time. */
+#define STAMP_AGE_BOUND 3600
 
 enum state {
     STATE_GREETING,
@@ -53,6 +56,7 @@ struct qmp {
     enum state state;
     bool waiting_told;
     unsigned int depth; /* callbacks in progress */
+    uint64_t event_time;
 
     char *in;
     size_t in_len;
@@ -367,6 +371,32 @@ static void take_reply(struct qmp *qmp, json_object *line) {
     rearm(qmp);
 }
 
+static int64_t integer(json_object *object, const char *key) {
+    json_object *value = qmp_member(object, key, json_type_int);
+
+    return value ? json_object_get_int64(value) : -1;
+}
+
+/* Events carry the time of day (QEMU, docs/interop/qmp-spec.txt); -1 where it is not known. */
+static uint64_t time_of(struct qmp *qmp, json_object *line) {
+    json_object *stamp = qmp_member(line, "timestamp", json_type_object);
+    int64_t seconds = integer(stamp, "seconds"), microseconds = integer(stamp, "microseconds"), age;
+    uint64_t now = qmp->api->now();
+    struct timespec today;
+
+    clock_gettime(CLOCK_REALTIME, &today);
+    if (seconds < 0 || microseconds < 0 || microseconds >= 1000000 || seconds > today.tv_sec ||
+        today.tv_sec - seconds > STAMP_AGE_BOUND)
+        return now;
+    age = ((int64_t)today.tv_sec - seconds) * 1000000000 + today.tv_nsec - microseconds * 1000;
+
+    return age > 0 && (uint64_t)age < now ? now - (uint64_t)age : now;
+}
+
+uint64_t qmp_event_time(const struct qmp *qmp) {
+    return qmp->event_time;
+}
+
 static void take_event(struct qmp *qmp, json_object *line) {
     const char *name = qmp_string(line, "event");
 
@@ -374,8 +404,10 @@ static void take_event(struct qmp *qmp, json_object *line) {
         fail(qmp, QMP_GARBAGE, "an event without a name");
         return;
     }
-    if (qmp->state == STATE_READY)
-        qmp->callbacks->event(qmp->userdata, name, qmp_member(line, "data", json_type_object));
+    if (qmp->state != STATE_READY)
+        return;
+    qmp->event_time = time_of(qmp, line);
+    qmp->callbacks->event(qmp->userdata, name, qmp_member(line, "data", json_type_object));
 }
 
 static void take_line(struct qmp *qmp, const char *text, size_t len) {
@@ -581,13 +613,57 @@ struct qmp *qmp_free(struct qmp *qmp) {
     return NULL;
 }
 
+/* Whether an answer to the last command is among the octets. */
+static bool has_last_answer(const struct qmp *qmp, const char *text) {
+    const char *id = "\"id\":";
+    char *end;
+
+    while ((text = strstr(text, id))) {
+        text += strlen(id);
+        if (strtoull(text, &end, 10) == qmp->last_id && end != text)
+            return true;
+    }
+
+    return false;
+}
+
+/* Takes what is there; what may be a part of an answer is kept. Returns whether the answer was there, or the peer is gone. */
+static bool take_last_words(const struct qmp *qmp, char *text, size_t size) {
+    const size_t part = 64;
+    size_t len = strlen(text);
+    ssize_t n;
+
+    while ((n = recv(qmp->fd, text + len, size - 1 - len, MSG_DONTWAIT)) > 0) {
+        len += (size_t)n;
+        text[len] = 0;
+        if (has_last_answer(qmp, text))
+            return true;
+        if (len > part) {
+            memmove(text, text + len - part, part + 1);
+            len = part;
+        }
+    }
+
+    return n == 0 || errno != EAGAIN;
+}
+
+static int64_t milliseconds(void) {
+    struct timespec now;
+
+    clock_gettime(CLOCK_MONOTONIC, &now);
+
+    return (int64_t)now.tv_sec * 1000 + now.tv_nsec / 1000000;
+}
+
 void qmp_linger(struct qmp *qmp, int timeout_ms) {
     struct pollfd poll_fd = {.fd = qmp->fd, .events = POLLIN};
+    int64_t until = milliseconds() + timeout_ms, left = timeout_ms;
+    char text[4096] = "";
 
-    /* An event that waits already is no answer: what is there is taken first. */
-    while (poll_fd.fd >= 0 && recv(poll_fd.fd, qmp->in, qmp->in_size, MSG_DONTWAIT) > 0)
-        ;
-    poll(&poll_fd, 1, timeout_ms);
+    while (poll_fd.fd >= 0 && left > 0 && !take_last_words(qmp, text, sizeof(text))) {
+        poll(&poll_fd, 1, (int)left);
+        left = until - milliseconds();
+    }
 }
 
 int qmp_socket(const struct qmp *qmp) {

@@ -103,6 +103,12 @@ int qmp_new(struct qmp **qmpp, const struct vmibus_sensor_api *api, struct vmibu
  */
 struct qmp *qmp_free(struct qmp *qmp);
 
+/**
+ * When QEMU says that the event happened which is being told: CLOCK_MONOTONIC nanoseconds, not later
+ * than now; now if it says nothing. For event() only.
+ */
+uint64_t qmp_event_time(const struct qmp *qmp);
+
 /** The connected socket, borrowed. */
 int qmp_socket(const struct qmp *qmp);
 
@@ -125,7 +131,7 @@ int qmp_execute(struct qmp *qmp, const char *command, json_object *arguments, qm
 int qmp_execute_human(struct qmp *qmp, const char *line, qmp_reply_fn reply, void *userdata);
 
 /**
- * Waits until the peer answers, or for so long: QEMU drops what it has not read when its client
+ * Waits until the peer has answered the last command, or for so long: QEMU drops what it has not read when its client
  * closes (measured). For a last command only, before qmp_free(); the one function that blocks.
  */
 void qmp_linger(struct qmp *qmp, int timeout_ms);

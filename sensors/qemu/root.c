@@ -8,6 +8,13 @@
 
 #include "vm.h"
 
+/*
+ * With page-table isolation the table that is in use in user mode lies behind the kernel's: Linux
+ * arch/x86/entry/calling.h.
+ */
+#define USER_TABLE UINT64_C(0x1000)
+#define TABLE_ADDRESS UINT64_C(0x000ffffffffff000)
+
 static void attempt(struct vm *vm);
 
 static bool is_busy(const struct root *root) {
@@ -138,7 +145,10 @@ static int job_start(struct vm *vm, const struct vmibus_sensor_ram *ram) {
     job->vm = vm;
     job->registers = vm->root.registers;
     TAILQ_INSERT_TAIL(job->jobs, job, link);
-    r = vmibus_guest_ram_new(&job->ram, ram->ranges, ram->n_ranges, ram->fds, ram->n_fds);
+    r = ram->pagemap_fd < 0
+            ? vmibus_guest_ram_new(&job->ram, ram->ranges, ram->n_ranges, ram->fds, ram->n_fds)
+            : vmibus_guest_ram_new_private(&job->ram, ram->ranges, ram->n_ranges, ram->fds,
+                                           ram->n_fds, ram->pagemap_fd);
     if (r >= 0)
         r = vm->qemu->api->work(vm->qemu->host, job_work, job_done, job);
     if (r < 0) {
@@ -224,11 +234,83 @@ static void attempt(struct vm *vm) {
         root->sampling = true;
 }
 
+/* --- watching -------------------------------------------------------------------------------- */
+
+static void watch_later(struct vm *vm) {
+    const struct root *root = &vm->root;
+
+    if (root->settled && root->demand_known && root->demanded && vm->lifecycle.running)
+        pause_for(vm, ROOT_WATCH_NS);
+}
+
+/* Asks the authority whether a vCPU's tables map the kernel as the root does. */
+static void ask(struct vm *vm, uint64_t cr3) {
+    struct vmibus_mem_root root = vm->root.published;
+
+    root.vcpu_cr3 = cr3 & TABLE_ADDRESS;
+    vm->root.watching = vm->qemu->api->root(vm->endpoint, &root) >= 0;
+    if (!vm->root.watching)
+        watch_later(vm);
+}
+
+static void on_watched(void *userdata, const struct qmp_reply *reply) {
+    struct vm *vm = userdata;
+    struct root *root = &vm->root;
+    struct registers registers;
+    const char *text;
+    size_t len, use = 0;
+
+    if (!still_matters(vm, &root->sampling) || reply->outcome == QMP_LOST)
+        return;
+    text = qmp_text(reply, &len);
+    if (!text) {
+        watch_later(vm);
+        return;
+    }
+    registers_parse(text, len, &registers);
+    if (!registers.n_cr3) {
+        root_search(vm);
+        return;
+    }
+    while (use + 1 < registers.n_cr3 && (registers.cr3[use] & USER_TABLE))
+        use++;
+    root->other_cr3 = registers.cr3[use] & USER_TABLE ? registers.cr3[use] & ~USER_TABLE : 0;
+    ask(vm, registers.cr3[use]);
+}
+
+static void watch(struct vm *vm) {
+    struct root *root = &vm->root;
+
+    if (!vm_is_usable(vm) || !root->epoch || is_busy(root) || root->watching)
+        return;
+    if (qmp_execute_human(vm->qmp, "info registers -a", on_watched, vm) < 0)
+        watch_later(vm);
+    else
+        root->sampling = true;
+}
+
+/* The verdict on what a vCPU uses. */
+static void judge(struct vm *vm, enum vmibus_error error) {
+    struct root *root = &vm->root;
+    uint64_t other = root->other_cr3;
+
+    root->other_cr3 = 0;
+    if (!error)
+        watch_later(vm);
+    else if (other)
+        ask(vm, other);
+    else
+        root_search(vm);
+}
+
 static void on_timer(void *userdata) {
     struct vm *vm = userdata;
 
     vm->root.pausing = false;
-    attempt(vm);
+    if (vm->root.settled)
+        watch(vm);
+    else
+        attempt(vm);
 }
 
 void root_search(struct vm *vm) {
@@ -251,7 +333,8 @@ void root_stop(struct vm *vm) {
         root->job = NULL;
     }
     root->abandoned = root->sampling || root->attaching;
-    root->wanted = root->has_candidate = root->proposing = false;
+    root->wanted = root->has_candidate = root->proposing = root->settled = false;
+    root->overtaken = root->watching;
     root->attempts = 0;
     root->pause_ns = ROOT_PAUSE_MIN_NS;
     root->epoch = 0;
@@ -284,15 +367,22 @@ bool root_confirmed(struct vm *vm) {
 void root_verdict(struct vm *vm, uint64_t epoch, enum vmibus_error error,
                   enum vmibus_reason reason) {
     struct root *root = &vm->root;
-    bool proposing = root->proposing;
+    bool proposing = root->proposing, watching = root->watching, overtaken = root->overtaken;
 
     (void)reason;
+    root->watching = root->overtaken = false;
+    if (watching && overtaken)
+        return;
     /* A verdict that names no epoch is a refusal of the one that was named. */
     if (!root->epoch || (epoch ? epoch != root->epoch : !error))
         return;
     root->proposing = false;
     if (error == VMIBUS_ERROR_STALE_EPOCH) {
         memory_ended(vm, root->epoch);
+        return;
+    }
+    if (watching) {
+        judge(vm, error);
         return;
     }
     if (error && (proposing || root->has_published)) {
@@ -303,6 +393,8 @@ void root_verdict(struct vm *vm, uint64_t epoch, enum vmibus_error error,
         root->published = root->candidate;
         root->attempts = 0;
         root->pause_ns = ROOT_PAUSE_MIN_NS;
+        root->settled = true;
+        watch_later(vm);
     }
 }
 
@@ -311,8 +403,12 @@ void root_demand(struct vm *vm, uint64_t kinds) {
 
     root->demand_known = true;
     root->demanded = (kinds & VMIBUS_KIND_BIT(VMIBUS_KIND_MEMCTX)) != 0;
-    if (root->demanded && root->epoch && !root->has_published && !root->pausing &&
-        !root->proposing && !root->has_candidate && !is_busy(root))
+    if (!root->demanded || !root->epoch || root->pausing || root->proposing || root->has_candidate ||
+        is_busy(root))
+        return;
+    if (root->settled)
+        watch(vm);
+    else if (!root->has_published)
         attempt(vm);
 }
 

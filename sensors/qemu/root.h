@@ -11,6 +11,12 @@
  *
  * A root found anew in an epoch that has one is compared with it: another kernel, or none, ends the
  * epoch as RELOADED.
+ *
+ * A root that was found is watched while somebody subscribes to memory contexts and the guest runs: a
+ * kernel that was booted by kexec leaves tables and note of the one before as they were, perhaps for
+ * ever, and no event tells of it (measured, Linux 6.1 under QEMU 7.2); but no vCPU uses them any more.
+ * Each ROOT_WATCH_NS one vCPU is asked; if it maps the kernel elsewhere, or not at all, the root is
+ * searched anew.
  */
 #ifndef SENSORS_QEMU_ROOT_H
 #define SENSORS_QEMU_ROOT_H
@@ -29,6 +35,8 @@ struct vm;
 /** Pauses between attempts: from, to. */
 #define ROOT_PAUSE_MIN_NS (UINT64_C(100) * 1000 * 1000)
 #define ROOT_PAUSE_MAX_NS (UINT64_C(2) * 1000 * 1000 * 1000)
+/** How often a root is watched. */
+#define ROOT_WATCH_NS (UINT64_C(1000) * 1000 * 1000)
 /** Attempts that are made without anybody asking for a memory context: some five minutes. */
 #define ROOT_UNASKED_ATTEMPTS 150
 /**
@@ -69,6 +77,10 @@ struct root {
     bool has_candidate; /* found, and waiting for the layout to be confirmed */
     struct vmibus_mem_root candidate;
     bool has_published; /* accepted in this epoch */
+    bool settled;       /* ... and not searched anew: it is watched */
+    bool watching;      /* a verdict on what a vCPU uses is awaited */
+    bool overtaken;     /* ... but does not matter any more */
+    uint64_t other_cr3; /* what the vCPU may use besides; 0: nothing */
     struct vmibus_mem_root published;
     bool demand_known;
     bool demanded;

@@ -8,6 +8,7 @@ libvmibus_stub_la_SOURCES = \
 	sensors/stub/stub_command.c sensors/stub/stub_command.h \
 	sensors/stub/stub_guest.c sensors/stub/stub_guest.h \
 	sensors/stub/stub_input.c sensors/stub/stub_input.h \
+	sensors/stub/stub_loan.c sensors/stub/stub_loan.h \
 	sensors/stub/stub_map.h \
 	sensors/stub/stub_options.c sensors/stub/stub_options.h \
 	sensors/stub/stub_ram.c sensors/stub/stub_ram.h \

@@ -103,6 +103,11 @@ static void stub_root_result(void *instance, void *userdata, uint64_t epoch,
     stub_vm_root_result(userdata, error, reason);
 }
 
+static void stub_retired(void *instance, void *userdata, uint64_t epoch) {
+    (void)instance;
+    stub_vm_retired(userdata, epoch);
+}
+
 const struct vmibus_sensor_module vmibus_stub_sensor = {
     .struct_size = sizeof(vmibus_stub_sensor),
     .abi = VMIBUS_SENSOR_ABI,
@@ -114,6 +119,7 @@ const struct vmibus_sensor_module vmibus_stub_sensor = {
     .cancel = stub_cancel,
     .layout_result = stub_layout_result,
     .root_result = stub_root_result,
+    .retired = stub_retired,
 };
 
 /* What a loader looks for. Weak, so that several sensors can be linked into one program. */

@@ -73,6 +73,10 @@ static int perform_power(struct stub_vm *vm, const struct vmibus_frame *frame) {
             return stub_vm_pause(vm);
         case VMIBUS_VM_OPERATION_RESUME:
             return stub_vm_resume(vm);
+        case VMIBUS_VM_OPERATION_HOLD:
+            return stub_vm_hold(vm);
+        case VMIBUS_VM_OPERATION_LET_GO:
+            return stub_vm_let_go(vm);
         default:
             return -ENOTSUP;
         }

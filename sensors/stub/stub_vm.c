@@ -2,7 +2,7 @@
 /*
  * A synthetic VM's life: see stub_vm.h.
  *
- *   power on: job CLEAR -> layout() -> layout_result: epoch
+ *   power on: [job NOTHING, until RAM on loan may have come back ->] job CLEAR -> layout() -> layout_result: epoch
  *                  `-> boot timer -> job BUILD -> kernel_up
  *   epoch and kernel_up, in either order: root()
  */
@@ -19,7 +19,7 @@
 #define NS_PER_MS UINT64_C(1000000)
 #define FLAKY_ATTEMPTS 2 /* that fail before one succeeds */
 
-enum job_kind { JOB_CLEAR, JOB_BUILD };
+enum job_kind { JOB_NOTHING, JOB_CLEAR, JOB_BUILD };
 
 struct stub_job {
     struct stub_job *next;
@@ -63,6 +63,8 @@ void stub_vm_publish(struct stub_vm *vm, enum vmibus_lifecycle_cause cause, bool
 static void job_work(void *data) {
     struct stub_job *job = data;
 
+    if (job->kind == JOB_NOTHING)
+        return;
     if (job->kind == JOB_BUILD)
         job->result = stub_guest_build(job->ram, job->vm->name, job->boot, &job->note_len);
     else if (job->ram->n_fds == 0)
@@ -122,10 +124,16 @@ static void propose_layout(struct stub_vm *vm) {
         ranges[layout.n_ranges++] =
             (struct vmibus_layout_range){.gpa = STUB_PAGE, .len = STUB_LARGE_PAGE};
     }
-    vm->layouts_pending++;
-    r = vm->stub->api->layout(vm->endpoint, &layout);
+    r = stub_loans_add(&vm->loans, vm->ram);
+    if (r == 0) {
+        vm->layouts_pending++;
+        r = vm->stub->api->layout(vm->endpoint, &layout);
+        if (r < 0) {
+            vm->layouts_pending--;
+            stub_loans_settle(&vm->loans, 0);
+        }
+    }
     if (r < 0) {
-        vm->layouts_pending--;
         degrade(vm, "its RAM layout could not be proposed", "errno", -r);
     }
 }
@@ -173,6 +181,7 @@ static bool boots_at_once(const struct stub_vm *vm) {
 
 void stub_vm_layout_result(struct stub_vm *vm, uint64_t epoch, enum vmibus_error error,
                            enum vmibus_reason reason) {
+    stub_loans_settle(&vm->loans, error == VMIBUS_ERROR_OK ? epoch : 0);
     if (vm->layouts_pending > 0 && --vm->layouts_pending > 0)
         return;
     /* An epoch that began after the VM shut down has been ended already. */
@@ -183,6 +192,10 @@ void stub_vm_layout_result(struct stub_vm *vm, uint64_t epoch, enum vmibus_error
         propose_root(vm);
     else if (!boots_at_once(vm))
         tell_no_root(vm, VMIBUS_REASON_BOOTING);
+}
+
+void stub_vm_retired(struct stub_vm *vm, uint64_t epoch) {
+    stub_loans_return(&vm->loans, epoch);
 }
 
 void stub_vm_root_result(struct stub_vm *vm, enum vmibus_error error, enum vmibus_reason reason) {
@@ -214,6 +227,15 @@ static void boot_due(void *userdata) {
     job_start(vm, JOB_BUILD);
 }
 
+/* If nobody held the epoch that has just ended, its RAM has come back by now. */
+static void renew_ram(struct stub_vm *vm) {
+    vm->ram = stub_loans_renew(&vm->loans, vm->ram);
+    if (vm->ram)
+        job_start(vm, JOB_CLEAR);
+    else
+        degrade(vm, "it has no RAM any more", "errno", ENOMEM);
+}
+
 static void job_done(void *data) {
     struct stub_job *job = data;
     struct stub_vm *vm = job->vm;
@@ -230,6 +252,8 @@ static void job_done(void *data) {
         degrade(vm,
                 kind == JOB_BUILD ? "its guest could not be built" : "its RAM could not be made",
                 "errno", -r);
+    } else if (kind == JOB_NOTHING) {
+        renew_ram(vm);
     } else if (kind == JOB_BUILD) {
         vm->kernel_up = true;
         vm->note_len = note_len;
@@ -250,14 +274,21 @@ void stub_vm_boot(struct stub_vm *vm) {
     vm->attempts = 0;
     vm->stub->api->timer_set(vm->boot_timer, 0);
     stub_input_reset(&vm->input);
-    job_start(vm, JOB_CLEAR);
+    if (!vm->ram)
+        degrade(vm, "it has no RAM any more", "errno", ENOMEM);
+    else
+        job_start(vm, stub_loans_have(&vm->loans, vm->ram) ? JOB_NOTHING : JOB_CLEAR);
 }
 
 /* --- power ------------------------------------------------------------------------------------ */
 
 int stub_vm_pause(struct stub_vm *vm) {
-    if (vm->state == VMIBUS_VM_STATE_PAUSED)
-        return 0;
+    if (vm->state == VMIBUS_VM_STATE_PAUSED) {
+        bool changes = vm->held && vm->goes_on;
+
+        vm->goes_on = false;
+        return changes;
+    }
     if (vm->state != VMIBUS_VM_STATE_RUNNING)
         return -EINVAL;
     vm->state = VMIBUS_VM_STATE_PAUSED;
@@ -278,7 +309,32 @@ static int go_on(struct stub_vm *vm, enum vmibus_vm_state from, enum vmibus_life
 }
 
 int stub_vm_resume(struct stub_vm *vm) {
+    if (vm->held && vm->state == VMIBUS_VM_STATE_PAUSED) {
+        bool changes = !vm->goes_on;
+
+        vm->goes_on = true;
+        return changes;
+    }
     return go_on(vm, VMIBUS_VM_STATE_PAUSED, VMIBUS_LIFECYCLE_CAUSE_RESUMED);
+}
+
+/* A VM that sleeps may wake by itself, so it cannot be held. */
+int stub_vm_hold(struct stub_vm *vm) {
+    bool runs = vm->state == VMIBUS_VM_STATE_RUNNING;
+    int r = runs ? stub_vm_pause(vm) : vm->state == VMIBUS_VM_STATE_SUSPENDED ? -EINVAL : 0;
+
+    if (r < 0)
+        return r;
+    vm->held = true;
+    vm->goes_on = runs;
+    return r;
+}
+
+int stub_vm_let_go(struct stub_vm *vm) {
+    bool goes_on = vm->held && vm->goes_on && vm->state == VMIBUS_VM_STATE_PAUSED;
+
+    vm->held = vm->goes_on = false;
+    return goes_on ? stub_vm_resume(vm) : 0;
 }
 
 int stub_vm_wakeup(struct stub_vm *vm) {
@@ -326,10 +382,12 @@ void stub_vm_quit(struct stub_vm *vm) {
     stub_vm_publish(vm, VMIBUS_LIFECYCLE_CAUSE_SHUTDOWN, true);
     api->withdraw(vm->endpoint, VMIBUS_REASON_EXIT);
     vm->endpoint = NULL;
+    vm->held = vm->goes_on = false;
     vm->epoch = 0;
     vm->layouts_pending = 0;
     stub_commands_drop(vm);
     stub_input_reset(&vm->input);
+    stub_loans_drop(&vm->loans);
     vm->ram = stub_ram_unref(vm->ram);
     api->timer_set(vm->boot_timer, 0);
     api->timer_set(vm->heartbeat_timer, 0);
@@ -416,5 +474,6 @@ void stub_vm_deinit(struct stub_vm *vm) {
     api->timer_free(vm->heartbeat_timer);
     api->timer_free(vm->power_timer);
     api->timer_free(vm->boot_timer);
+    stub_loans_drop(&vm->loans);
     vm->ram = stub_ram_unref(vm->ram);
 }

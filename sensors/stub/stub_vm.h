@@ -15,6 +15,7 @@
 #include <vmibus/sensor.h>
 
 #include "stub_input.h"
+#include "stub_loan.h"
 #include "stub_options.h"
 #include "stub_ram.h"
 
@@ -38,12 +39,15 @@ struct stub_vm {
     struct vmibus_sensor_endpoint *endpoint; /**< NULL between QUIT and the respawn */
     uint8_t state;                           /**< enum vmibus_vm_state */
     bool powering_down; /**< POWERDOWN came, SHUTDOWN follows when the VM runs */
+    bool held;          /**< HOLD is in force */
+    bool goes_on;       /**< ... and the VM runs when it ends */
 
     unsigned boot;     /**< counts resets and respawns */
     unsigned attempts; /**< to boot, in this boot */
     bool kernel_up;    /**< the guest is built */
     uint32_t note_len;
-    struct stub_ram *ram;
+    struct stub_ram *ram;     /**< NULL: there was no memory for one */
+    struct stub_loans loans;
     unsigned layouts_pending; /**< layouts without a verdict: only the last one's epoch counts */
     uint64_t epoch;           /**< 0: none */
     struct vmibus_sensor_timer *boot_timer;
@@ -79,6 +83,8 @@ void stub_vm_publish(struct stub_vm *vm, enum vmibus_lifecycle_cause cause, bool
  */
 int stub_vm_pause(struct stub_vm *vm);
 int stub_vm_resume(struct stub_vm *vm);
+int stub_vm_hold(struct stub_vm *vm);
+int stub_vm_let_go(struct stub_vm *vm);
 int stub_vm_wakeup(struct stub_vm *vm);
 int stub_vm_reset(struct stub_vm *vm);
 int stub_vm_powerdown(struct stub_vm *vm);
@@ -89,6 +95,9 @@ void stub_vm_quit(struct stub_vm *vm);
 /** The verdict on its layout. */
 void stub_vm_layout_result(struct stub_vm *vm, uint64_t epoch, enum vmibus_error error,
                            enum vmibus_reason reason);
+
+/** An epoch is retired. */
+void stub_vm_retired(struct stub_vm *vm, uint64_t epoch);
 
 /** The verdict on its root. */
 void stub_vm_root_result(struct stub_vm *vm, enum vmibus_error error, enum vmibus_reason reason);

@@ -1,25 +1,31 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 #include "bus/binding.h"
 
-#include <stdlib.h>
-
 #include "bus/bus.h"
 #include "bus/control.h"
 #include "bus/endpoint.h"
 
-struct binding *binding_new(struct control *control, struct endpoint *endpoint, struct grant grant) {
-    struct binding *binding = calloc(1, sizeof(*binding));
+int binding_new(struct binding **bindingp, struct control *control, struct endpoint *endpoint, struct grant grant) {
+    struct binding *binding;
+    void *memory;
+    int r = region_take(&control->region, sizeof(*binding), &memory);
 
-    if (!binding)
-        return NULL;
+    if (r)
+        return r;
+    binding = memory;
+    r = slot_table_set(&control->bindings, &control->region, endpoint->slot, binding);
+    if (r) {
+        region_give(&control->region, binding, sizeof(*binding));
+        return r;
+    }
     binding->control = control;
     binding->endpoint = endpoint;
     binding->grant = grant;
     list_init(&binding->subscriber_link);
     list_init(&binding->replay_link);
     list_append(&endpoint->bindings, &binding->endpoint_link);
-    control->bindings[endpoint->slot] = binding;
-    return binding;
+    *bindingp = binding;
+    return 0;
 }
 
 static void binding_detach(struct binding *binding) {
@@ -30,7 +36,7 @@ static void binding_detach(struct binding *binding) {
     list_unlink(&binding->replay_link);
     list_unlink(&binding->subscriber_link);
     list_unlink(&binding->endpoint_link);
-    binding->control->bindings[endpoint->slot] = NULL;
+    (void)slot_table_set(&binding->control->bindings, &binding->control->region, endpoint->slot, NULL);
     binding->endpoint = NULL;
 }
 
@@ -40,7 +46,7 @@ struct binding *binding_free(struct binding *binding) {
     if (binding->farewell.event)
         binding->control->n_farewells--;
     binding_detach(binding);
-    free(binding);
+    region_give(&binding->control->region, binding, sizeof(*binding));
     return NULL;
 }
 
@@ -60,7 +66,8 @@ void binding_bid_farewell(struct binding *binding, struct event *event) {
     control_wake(control);
     /* A control that took nothing while more endpoints than the bus can hold went is not coming back. */
     if (control->n_farewells > control->bus->n_endpoints)
-        control_fail(control, VMIBUS_ERROR_QUOTA, VMIBUS_REASON_LIMIT_QUEUE, control->bus->n_endpoints);
+        control_fail_with(control, VMIBUS_ERROR_QUOTA, VMIBUS_REASON_LIMIT_QUEUE, 0, control->n_farewells,
+                          control->bus->n_endpoints);
 }
 
 static void binding_set_kinds(struct binding *binding, uint64_t kinds) {

@@ -37,8 +37,8 @@ struct binding {
     struct delivery farewell;
 };
 
-/** Binds a control to an endpoint under a grant that is not empty. NULL: out of memory. */
-struct binding *binding_new(struct control *control, struct endpoint *endpoint, struct grant grant);
+/** Binds a control to an endpoint under a grant that is not empty. As region_take(). */
+int binding_new(struct binding **bindingp, struct control *control, struct endpoint *endpoint, struct grant grant);
 
 /** Ends a binding. Takes and returns NULL. */
 struct binding *binding_free(struct binding *binding);

@@ -11,6 +11,7 @@
 #include "bus/control.h"
 #include "bus/endpoint.h"
 #include "bus/sensor.h"
+#include "util/region.h"
 
 /* Which event kinds a capability opens: taken from the definition of the wire, so that it is said in one place. */
 static void learn_kinds(struct bus *bus) {
@@ -32,27 +33,56 @@ uint64_t bus_kinds_granted(const struct bus *bus, uint32_t capabilities) {
     return kinds;
 }
 
+/*
+ * Answers, per connection: commands being executed, their answers and those of refused ones, what tells of the connection's own
+ * end, and one removal of each endpoint.  Leases, places in their queues and holds may all end at once.
+ */
+static struct event_room event_room(const struct bus_options *options) {
+    const uint64_t *limits = options->policy->limits_total;
+
+    return (struct event_room){
+        .live = limits[RESOURCE_EVENTS],
+        .answers = (size_t)options->n_connections * (3 * (size_t)options->commands + 1 + options->n_endpoints + 1) +
+                   limits[RESOURCE_LEASES] + limits[RESOURCE_WAITERS] + limits[RESOURCE_HOLDS],
+        .fds = limits[RESOURCE_FDS],
+        .tail_octets = options->region_octets,
+        .tail_bound = options->tail_bound,
+    };
+}
+
+static uint32_t n_commands(const struct bus_options *options) {
+    return (uint32_t)options->policy->limits_total[RESOURCE_COMMANDS] + 2 * options->n_endpoints;
+}
+
+static size_t n_deliveries(const struct bus_options *options) {
+    const struct event_room room = event_room(options);
+
+    return room.live + room.answers;
+}
+
+size_t bus_memory_needed(const struct bus_options *options) {
+    const struct event_room room = event_room(options);
+
+    return event_pool_cost(&room) + arena_cost(sizeof(struct delivery), n_deliveries(options)) +
+           command_table_cost(n_commands(options)) +
+           arena_cost(REGION_BLOCK, options->region_octets / REGION_BLOCK);
+}
+
 static int reserve(struct bus *bus) {
     const struct bus_options *options = &bus->options;
-    const uint64_t *limits = bus->policy->limits_total;
-    /*
-     * Per connection: commands being executed, their answers and those of refused ones, what tells of the connection's own end, and
-     * one removal of each endpoint.  Leases and places in their queues may all end at once.
-     */
-    size_t answers = (size_t)options->n_connections * (3 * (size_t)options->commands + 1 + options->n_endpoints + 1) +
-                     limits[RESOURCE_LEASES] + limits[RESOURCE_WAITERS];
-    size_t events = limits[RESOURCE_EVENTS];
+    const struct event_room room = event_room(options);
     int r;
 
     bus->endpoints = calloc(bus->n_endpoints + 1, sizeof(struct endpoint *));
     if (!bus->endpoints)
         return -ENOMEM;
-    r = event_pool_init(&bus->events, events, answers);
+    r = event_pool_init(&bus->events, options->arena, &room);
     if (r == 0)
-        r = pool_init(&bus->deliveries, sizeof(struct delivery), events + answers);
+        r = pool_init(&bus->deliveries, options->arena, sizeof(struct delivery), n_deliveries(options));
     if (r == 0)
-        r = command_table_init(&bus->commands, bus,
-                               (uint32_t)bus->policy->limits_total[RESOURCE_COMMANDS] + bus->n_endpoints);
+        r = region_pool_init(&bus->regions, options->arena, options->region_octets);
+    if (r == 0)
+        r = command_table_init(&bus->commands, bus, n_commands(options));
     return r;
 }
 
@@ -94,9 +124,10 @@ struct bus *bus_free(struct bus *bus) {
     assert(list_is_empty(&bus->sensors));
     if (bus->endpoints)
         endpoint_free(bus->endpoints[0], VMIBUS_REASON_NONE);
-    assert(bus->n_present == 0 && bus->n_leases == 0);
+    assert(bus->n_present == 0 && bus->n_leases == 0 && bus->n_held == 0);
     command_table_deinit(&bus->commands);
     pool_deinit(&bus->deliveries);
+    pool_deinit(&bus->regions);
     event_pool_deinit(&bus->events);
     account_unref(bus->account);
     free(bus->endpoints);
@@ -137,6 +168,9 @@ void bus_set_policy(struct bus *bus, const struct policy *policy) {
             control_fail(control, VMIBUS_ERROR_DENIED, VMIBUS_REASON_NO_GRANT, 0);
     }
     revoke_ungranted(bus);
+    for (uint32_t slot = 1; slot <= bus->n_endpoints; slot++)
+        if (bus->endpoints[slot])
+            hold_revoke_ungranted(bus->endpoints[slot]);
 }
 
 static void hear_fence_drained(struct bus *bus, const struct vmibus_frame *frame) {
@@ -158,6 +192,11 @@ void bus_hear_link(struct bus *bus, const struct vmibus_frame *frame, const void
     case VMIBUS_KIND_MEMCTX_INVALIDATED:
         if (endpoint)
             endpoint_publish(endpoint, &event, tail);
+        break;
+    case VMIBUS_KIND_QUIESCE_BEGIN:
+    case VMIBUS_KIND_QUIESCE_END:
+        if (endpoint)
+            hold_hear_link(endpoint, frame);
         break;
     default:
         break;

@@ -23,7 +23,7 @@
 struct endpoint;
 struct control;
 
-/** Tells the memory authority: ENDPOINT_OPENED, ENDPOINT_CLOSED, FENCE_ISSUE, FENCE_REVOKE, SESSION_CLOSED. */
+/** Tells the memory authority: ENDPOINT_OPENED, ENDPOINT_CLOSED, FENCE_ISSUE, FENCE_REVOKE, SESSION_CLOSED, QUIESCE_STATE. */
 typedef void (*bus_link_fn)(void *context, const struct vmibus_frame *frame, const void *tail);
 
 /** What the memory authority counts, for QUERY STATS. */
@@ -32,13 +32,33 @@ struct bus_memory_counters {
     uint64_t bytes_written;
     uint64_t epochs_ended;
     uint64_t attachments;
+    uint64_t epochs_retiring;
+    uint64_t reads;
+    uint64_t bytes_read;
+    uint64_t buffers;
+    uint64_t buffer_bytes;
 };
 
 typedef void (*bus_memory_counters_fn)(void *context, struct bus_memory_counters *counters);
 
+/** What the kernel says of this process, and what of it nobody's books explain: for QUERY STATS. */
+struct bus_process_counters {
+    uint64_t resident;              /**< octets */
+    uint64_t resident_unaccounted;
+    uint64_t fds_open;
+    uint64_t fds_unaccounted;
+};
+
+/** False: it cannot be told now. */
+typedef bool (*bus_process_counters_fn)(void *context, struct bus_process_counters *counters);
+
+/** Somebody subscribes to RESOURCES of anything, or nobody does any more. */
+typedef void (*bus_resources_wanted_fn)(void *context, bool wanted);
+
 struct bus_options {
     struct loop *loop;              /**< borrowed */
     struct ledger *ledger;          /**< borrowed */
+    struct arena *arena;            /**< borrowed: bus_memory_needed() octets are carved from it */
     struct audit *audit;            /**< borrowed */
     const struct policy *policy;    /**< borrowed; see bus_set_policy() */
     uint32_t incarnation;           /**< upper half of generations and tokens */
@@ -46,9 +66,14 @@ struct bus_options {
     uint32_t n_connections;         /**< controls at most */
     uint32_t queue_depth;           /**< events per control */
     uint32_t commands;              /**< commands in flight and answers untaken, per control */
-    uint32_t drain_ms;              /**< how long a revocation may take */
+    uint32_t drain_ms;              /**< how long a revocation may take, and a guest to stand still or go on */
+    uint32_t tail_bound;            /**< octets of an event's tail */
+    size_t region_octets;           /**< what connections may hold together, and about as much again for tails */
+    uint32_t hold_ms;               /**< how long one hold may keep a guest still */
     bus_link_fn link;               /**< NULL: no memory authority */
     bus_memory_counters_fn memory_counters;
+    bus_process_counters_fn process_counters; /**< NULL: not told */
+    bus_resources_wanted_fn resources_wanted; /**< NULL: nobody publishes RESOURCES */
     void *link_context;
 };
 
@@ -72,7 +97,9 @@ struct bus {
     uint32_t n_present;             /**< endpoints on the roster */
     uint32_t n_controls;
     uint32_t n_leases;              /**< held */
+    uint32_t n_held;                /**< guests held still, being stopped or let go */
     uint32_t n_subscriptions;
+    uint32_t n_resources_wanted;    /**< endpoints of which somebody wants RESOURCES */
     uint32_t last_generation;       /**< lower halves of the last numbers given */
     uint32_t last_token;
     uint32_t last_slot;             /**< slots are reused as late as possible */
@@ -83,12 +110,16 @@ struct bus {
     struct account *account;        /**< the bus's own */
     struct event_pool events;
     struct pool deliveries;
+    struct pool regions;            /**< blocks for what controls hold */
     struct command_table commands;
     struct bus_counters counters;
     uint64_t kinds_by_capability[32];
 };
 
-/** Makes a bus. 0 or a negative errno. */
+/** What a bus carves from its arena, octets. The arena itself, the loop and the like need not be there yet. */
+size_t bus_memory_needed(const struct bus_options *options);
+
+/** Makes a bus. 0 or a negative errno (-ENOMEM also: the arena is too small). */
 int bus_new(struct bus **busp, const struct bus_options *options);
 
 /** Frees it; controls and sensors must be gone. Takes and returns NULL. */
@@ -97,7 +128,7 @@ struct bus *bus_free(struct bus *bus);
 /** Replaces the policy: grants are looked up anew, what is no longer allowed ends. */
 void bus_set_policy(struct bus *bus, const struct policy *policy);
 
-/** Hears the memory authority: MEMCTX, MEMCTX_INVALIDATED, FENCE_DRAINED. */
+/** Hears the memory authority: MEMCTX, MEMCTX_INVALIDATED, FENCE_DRAINED, QUIESCE_BEGIN, QUIESCE_END. */
 void bus_hear_link(struct bus *bus, const struct vmibus_frame *frame, const void *tail);
 
 /** Tells the memory authority something about an endpoint (NULL: about none). */

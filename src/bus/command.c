@@ -2,57 +2,59 @@
 #include "bus/command.h"
 
 #include <assert.h>
-#include <errno.h>
 #include <string.h>
-#include <sys/mman.h>
 
 #include "bus/bus.h"
 #include "bus/control.h"
 #include "bus/endpoint.h"
+#include "bus/hold.h"
 #include "bus/lease.h"
 #include "bus/sensor.h"
 #include "util/clock.h"
 #include "util/deadline.h"
+#include "util/refusal.h"
 
-/* An id is a position in the lower half and a count of uses in the upper: an answer to a past use finds nobody. */
+/* An id is a position in the lower half and a number of its own in the upper: an answer to a past use finds nobody. */
 #define ID_POSITION(id) ((uint32_t)(id))
-#define ID_NEXT_USE UINT64_C(0x100000000)
 
 int command_table_init(struct command_table *table, struct bus *bus, uint32_t capacity) {
-    size_t size = (size_t)capacity * sizeof(struct command);
-    void *memory = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    struct arena *arena = bus->options.arena;
+    int r;
 
-    if (memory == MAP_FAILED)
-        return -errno;
-    madvise(memory, size, MADV_NOHUGEPAGE);
-    *table = (struct command_table){.bus = bus, .commands = memory, .size = size, .capacity = capacity};
-    list_init(&table->free);
+    *table = (struct command_table){.bus = bus};
+    r = pool_init(&table->pool, arena, sizeof(struct command), capacity);
+    if (r == 0)
+        r = pool_init(&table->id_room, arena, capacity * sizeof(*table->ids), 1);
+    if (r < 0) {
+        command_table_deinit(table);
+        return r;
+    }
+    table->ids = pool_take(&table->id_room); /* of zeros: it is taken once, and the arena began so */
     return 0;
 }
 
+size_t command_table_cost(uint32_t capacity) {
+    return arena_cost(sizeof(struct command), capacity) + arena_cost(capacity * sizeof(uint64_t), 1);
+}
+
 void command_table_deinit(struct command_table *table) {
-    if (!table->commands)
-        return;
-    assert(table->n_in_use == 0);
-    munmap(table->commands, table->size);
-    *table = (struct command_table){};
+    if (table->ids)
+        pool_give(&table->id_room, table->ids);
+    pool_deinit(&table->id_room);
+    pool_deinit(&table->pool);
+    table->ids = NULL;
 }
 
 static struct command *command_take(struct command_table *table) {
-    struct command *command = list_first(&table->free, struct command, control_link);
-    uint64_t id;
+    struct command *command = pool_take(&table->pool);
+    size_t position;
 
-    if (command) {
-        list_unlink(&command->control_link);
-        id = command->id + ID_NEXT_USE;
-    } else if (table->touched < table->capacity) {
-        id = table->touched;
-        command = &table->commands[table->touched++];
-        id += ID_NEXT_USE;
-    } else {
+    if (!command)
         return NULL;
-    }
-    command->id = id;
+    if (++table->n_uses == 0)
+        table->n_uses++;
+    position = (size_t)((char *)command - table->pool.memory) / table->pool.block_size;
+    command->id = table->ids[position] = (uint64_t)table->n_uses << 32 | position;
     command->control = NULL;
     command->sensor = NULL;
     command->lease = NULL;
@@ -62,7 +64,6 @@ static struct command *command_take(struct command_table *table) {
     command->audit = 0;
     list_init(&command->control_link);
     list_init(&command->endpoint_link);
-    table->n_in_use++;
     return command;
 }
 
@@ -77,31 +78,39 @@ static void command_give(struct command *command) {
     command->tail = tail_unref(command->tail);
     charge_release(&command->charge);
     command->account = account_unref(command->account);
-    list_prepend(&table->free, &command->control_link);
-    table->n_in_use--;
+    table->ids[ID_POSITION(command->id)] = 0;
+    pool_give(&table->pool, command);
+}
+
+/* What waits for the end of a command, of a control's or of the bus's own. */
+static void command_ended(struct endpoint *endpoint, struct lease *lease, const struct vmibus_frame *frame,
+                          const struct vmibus_ack *ack) {
+    if (!lease)
+        hold_answered(endpoint, (enum vmibus_vm_operation)frame->cmd_vm.operation, ack);
+    else if (frame->header.kind == VMIBUS_KIND_INPUT_RELEASE)
+        lease_input_answered(lease,
+                             !ack->error || ack->error == VMIBUS_ERROR_GONE || ack->reason == VMIBUS_REASON_GUEST_PAUSED);
+    else
+        lease_command_end(lease);
 }
 
 /* Answers and ends a command; then its lease may be drained, which may begin the next command, so that comes last. */
 static void command_end(struct command *command, const struct vmibus_ack *result) {
-    struct bus *bus = command->endpoint->bus;
+    struct endpoint *endpoint = command->endpoint;
     struct lease *lease = command->lease;
+    struct vmibus_frame frame = command->frame;
     struct vmibus_ack ack = *result;
-    bool was_release = command->frame.header.kind == VMIBUS_KIND_INPUT_RELEASE;
-    bool released = !ack.error || ack.error == VMIBUS_ERROR_GONE || ack.reason == VMIBUS_REASON_GUEST_PAUSED;
 
     ack.received = command->received;
     if (!ack.started)
         ack.started = command->started ? command->started : command->received;
     if (!ack.finished)
         ack.finished = clock_now();
-    audit_finish(bus->audit, command->audit, &ack);
+    audit_finish(endpoint->bus->audit, command->audit, &ack);
     if (command->control)
         control_answer(command->control, &command->frame.header, &ack, NULL, 0, NULL, 0);
     command_give(command);
-    if (was_release)
-        lease_input_answered(lease, released);
-    else
-        lease_command_end(lease);
+    command_ended(endpoint, lease, &frame, &ack);
 }
 
 static void command_end_with(struct command *command, enum vmibus_error error, enum vmibus_reason reason, uint64_t value) {
@@ -151,28 +160,39 @@ static uint64_t not_before_of(const struct vmibus_frame *frame) {
     return not_before;
 }
 
+/* As region_take(). */
 static int command_wait(struct command *command, const void *tail) {
     const struct vmibus_header *header = &command->frame.header;
 
     if (header->tail_length) {
-        command->tail = tail_new(tail, header->tail_length);
-        if (!command->tail)
-            return -ENOMEM;
+        int r = tail_new(&command->tail, &command->endpoint->bus->events.tails, command->account, tail, header->tail_length);
+
+        if (r)
+            return r;
     }
-    return loop_timer_set(&command->timer, not_before_of(&command->frame));
+    return loop_timer_set(&command->timer, not_before_of(&command->frame)) < 0 ? REGION_FULL : 0;
 }
 
 static void refuse_unbegun(struct control *control, const struct vmibus_frame *frame, uint64_t received, uint64_t audit,
-                           enum vmibus_error error, enum vmibus_reason reason, uint64_t value) {
-    const struct vmibus_ack ack = {.error = (uint16_t)error,
-                                   .reason = (uint16_t)reason,
-                                   .value = value,
-                                   .received = received,
-                                   .started = received,
-                                   .finished = clock_now()};
+                           struct vmibus_ack *ack) {
+    ack->received = ack->started = received;
+    ack->finished = clock_now();
+    audit_finish(control->bus->audit, audit, ack);
+    control_answer(control, &frame->header, ack, NULL, 0, NULL, 0);
+}
 
-    audit_finish(control->bus->audit, audit, &ack);
-    control_answer(control, &frame->header, &ack, NULL, 0, NULL, 0);
+/* Why a command to a sensor cannot begin at all; written into @a ack. */
+static bool is_refused(const struct control *control, const struct sensor *sensor, uint32_t group, struct vmibus_ack *ack) {
+    const struct bus *bus = control->bus;
+
+    if (!sensor)
+        *ack = (struct vmibus_ack){.error = VMIBUS_ERROR_UNSUPPORTED, .reason = VMIBUS_REASON_NO_PROVIDER, .value = group};
+    else if (control->n_commands >= bus->options.commands)
+        (void)refusal_of_bound(ack, VMIBUS_ERROR_QUOTA, VMIBUS_REASON_LIMIT_COMMANDS, bus->options.commands, control->n_commands,
+                               control->principal.uid);
+    else if (bus->commands.pool.in_use >= bus->commands.pool.capacity)
+        (void)refusal_of_charge(ack, CHARGE_PRESSURE, control->account, RESOURCE_COMMANDS);
+    return ack->error;
 }
 
 void command_begin(struct control *control, struct endpoint *endpoint, struct lease *lease, uint32_t group,
@@ -181,22 +201,14 @@ void command_begin(struct control *control, struct endpoint *endpoint, struct le
     struct sensor *sensor = endpoint_provider(endpoint, group);
     struct command *command;
     bool waits = frame->header.kind == VMIBUS_KIND_CMD_INPUT && not_before_of(frame) > received;
+    struct vmibus_ack refusal = {};
     int r;
 
-    if (!sensor) {
-        refuse_unbegun(control, frame, received, audit, VMIBUS_ERROR_UNSUPPORTED, VMIBUS_REASON_NO_PROVIDER, group);
-        return;
-    }
-    if (control->n_commands >= bus->options.commands) {
-        refuse_unbegun(control, frame, received, audit, VMIBUS_ERROR_QUOTA, VMIBUS_REASON_LIMIT_COMMANDS, bus->options.commands);
+    if (is_refused(control, sensor, group, &refusal)) {
+        refuse_unbegun(control, frame, received, audit, &refusal);
         return;
     }
     command = command_take(&bus->commands);
-    if (!command) {
-        refuse_unbegun(control, frame, received, audit, VMIBUS_ERROR_PRESSURE, VMIBUS_REASON_LIMIT_COMMANDS,
-                       bus->commands.capacity);
-        return;
-    }
     command->endpoint = endpoint;
     command->control = control;
     command->account = account_ref(control->account);
@@ -211,13 +223,42 @@ void command_begin(struct control *control, struct endpoint *endpoint, struct le
     control->n_commands++;
     lease_command_begin(lease);
     r = charge_take(&command->charge, control->account, RESOURCE_COMMANDS, 1);
-    if (r)
-        command_end_with(command, r == CHARGE_QUOTA ? VMIBUS_ERROR_QUOTA : VMIBUS_ERROR_PRESSURE, VMIBUS_REASON_LIMIT_COMMANDS,
-                         control->account->limit[RESOURCE_COMMANDS]);
-    else if (!waits)
+    if (r) {
+        (void)refusal_of_charge(&refusal, r, control->account, RESOURCE_COMMANDS);
+        command_end(command, &refusal);
+    } else if (!waits) {
         command_send(command, sensor, tail);
-    else if (command_wait(command, tail) < 0)
-        command_end_with(command, VMIBUS_ERROR_PRESSURE, VMIBUS_REASON_LIMIT_BYTES, 0);
+    } else {
+        r = command_wait(command, tail);
+        if (r) {
+            refusal = (struct vmibus_ack){};
+            (void)region_refusal(&refusal, r, &control->region);
+            command_end(command, &refusal);
+        }
+    }
+}
+
+/* A command in the bus's own name. NULL: there is no room. */
+static struct command *command_take_own(struct endpoint *endpoint, struct lease *lease, enum vmibus_kind kind) {
+    struct command *command = command_take(&endpoint->bus->commands);
+
+    if (!command)
+        return NULL;
+    command->endpoint = endpoint;
+    command->lease = lease;
+    command->received = clock_now();
+    command->frame = (struct vmibus_frame){
+        .header = {.kind = (uint16_t)kind,
+                   .direction = VMIBUS_DIRECTION_DOWN,
+                   .priority = VMIBUS_PRIORITY_URGENT,
+                   .version = VMIBUS_PROTOCOL_VERSION,
+                   .slot = endpoint->slot,
+                   .generation = endpoint->generation,
+                   .timestamp = command->received},
+    };
+    loop_timer_init(&command->timer, endpoint->bus->loop, command_time_came);
+    list_append(&endpoint->commands, &command->endpoint_link);
+    return command;
 }
 
 void command_begin_input_release(struct endpoint *endpoint, struct lease *lease) {
@@ -228,25 +269,22 @@ void command_begin_input_release(struct endpoint *endpoint, struct lease *lease)
         lease_input_answered(lease, true); /* nobody pressed what nobody provides */
         return;
     }
-    command = command_take(&endpoint->bus->commands);
-    if (!command) {
+    command = command_take_own(endpoint, lease, VMIBUS_KIND_INPUT_RELEASE);
+    if (command)
+        command_send(command, sensor, NULL);
+    else
         lease_input_answered(lease, false);
+}
+
+void command_begin_hold(struct endpoint *endpoint, struct sensor *sensor, enum vmibus_vm_operation operation) {
+    const struct vmibus_ack full = {.error = VMIBUS_ERROR_PRESSURE, .reason = VMIBUS_REASON_LIMIT_COMMANDS};
+    struct command *command = command_take_own(endpoint, NULL, VMIBUS_KIND_CMD_VM);
+
+    if (!command) {
+        hold_answered(endpoint, operation, &full);
         return;
     }
-    command->endpoint = endpoint;
-    command->lease = lease;
-    command->received = clock_now();
-    command->frame = (struct vmibus_frame){
-        .header = {.kind = VMIBUS_KIND_INPUT_RELEASE,
-                   .direction = VMIBUS_DIRECTION_DOWN,
-                   .priority = VMIBUS_PRIORITY_URGENT,
-                   .version = VMIBUS_PROTOCOL_VERSION,
-                   .slot = endpoint->slot,
-                   .generation = endpoint->generation,
-                   .timestamp = command->received},
-    };
-    loop_timer_init(&command->timer, endpoint->bus->loop, command_time_came);
-    list_append(&endpoint->commands, &command->endpoint_link);
+    command->frame.cmd_vm.operation = (uint8_t)operation;
     command_send(command, sensor, NULL);
 }
 
@@ -254,10 +292,10 @@ void command_complete(struct bus *bus, struct sensor *sensor, uint64_t id, const
     struct command_table *table = &bus->commands;
     struct command *command;
 
-    if (ID_POSITION(id) >= table->touched)
+    if (ID_POSITION(id) >= table->pool.capacity || table->ids[ID_POSITION(id)] != id || id == 0)
         return;
-    command = &table->commands[ID_POSITION(id)];
-    if (command->id != id || command->sensor != sensor || !list_is_linked(&command->endpoint_link))
+    command = (struct command *)(table->pool.memory + table->pool.block_size * ID_POSITION(id));
+    if (command->sensor != sensor || !list_is_linked(&command->endpoint_link))
         return;
     command_end(command, ack);
 }

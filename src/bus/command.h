@@ -14,6 +14,7 @@
 #include "util/ledger.h"
 #include "util/list.h"
 #include "util/loop.h"
+#include "util/pool.h"
 
 struct bus;
 struct control;
@@ -22,11 +23,11 @@ struct lease;
 struct sensor;
 
 struct command {
-    uint64_t id;                /**< position in the table, and how often it was used */
+    uint64_t id;                /**< position in the table, and a number of its own */
     struct control *control;    /**< NULL: gone; nobody is answered */
     struct endpoint *endpoint;
     struct sensor *sensor;      /**< NULL while it waits for its time */
-    struct lease *lease;        /**< under whose token it runs; NULL: none (INPUT_RELEASE) */
+    struct lease *lease;        /**< under whose token it runs; NULL: the bus's own hold */
     struct list control_link;
     struct list endpoint_link;
     struct account *account;    /**< referenced: the charge may outlive the control; NULL: the bus's own command */
@@ -40,15 +41,16 @@ struct command {
 /** The commands of a bus: a pool, so that an id leads to its command in one step. */
 struct command_table {
     struct bus *bus;
-    struct command *commands;   /**< reserved address space */
-    size_t size;
-    uint32_t capacity;
-    uint32_t touched;
-    uint32_t n_in_use;
-    struct list free;           /**< by control_link */
+    struct pool pool;
+    struct pool id_room;        /**< one block: ids */
+    uint64_t *ids;              /**< by position; 0: nothing is there */
+    uint32_t n_uses;
 };
 
-/** Reserves room for @a capacity commands. 0 or a negative errno. */
+/** What a table carves from an arena, octets. */
+size_t command_table_cost(uint32_t capacity);
+
+/** Carves room for @a capacity commands from the bus's arena. 0 or a negative errno. */
 int command_table_init(struct command_table *table, struct bus *bus, uint32_t capacity);
 
 /** Releases it; no command may be in use. Harmless on a zeroed table. */
@@ -63,6 +65,9 @@ void command_begin(struct control *control, struct endpoint *endpoint, struct le
 
 /** Sends INPUT_RELEASE in the bus's own name; lease_input_answered() tells how it ended, perhaps before this returns. */
 void command_begin_input_release(struct endpoint *endpoint, struct lease *lease);
+
+/** Sends CMD_VM HOLD or LET_GO in the bus's own name; hold_answered() tells how it ended, perhaps before this returns. */
+void command_begin_hold(struct endpoint *endpoint, struct sensor *sensor, enum vmibus_vm_operation operation);
 
 /** A sensor completed a command. An unknown id is ignored. */
 void command_complete(struct bus *bus, struct sensor *sensor, uint64_t id, const struct vmibus_ack *ack);

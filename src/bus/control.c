@@ -8,9 +8,11 @@
 #include "bus/bus.h"
 #include "bus/command.h"
 #include "bus/endpoint.h"
+#include "bus/hold.h"
 #include "bus/lease.h"
 #include "bus/subscription.h"
 #include "util/clock.h"
+#include "util/refusal.h"
 
 /* --- coming and going -------------------------------------------------------------------------- */
 
@@ -18,52 +20,59 @@ int control_bind(struct control *control, struct endpoint *endpoint) {
     struct grant grant = endpoint->slot ? policy_evaluate(control->bus->policy, &control->principal, endpoint->name, endpoint->uuid)
                                         : control->grant;
     struct binding *binding;
+    int r;
 
     if (!grant.capabilities)
         return 0;
-    binding = binding_new(control, endpoint, grant);
-    if (!binding)
-        return -ENOMEM;
+    r = binding_new(&binding, control, endpoint, grant);
+    if (r)
+        return r;
+    subscription_match(control, endpoint);
     binding_subscribe(binding, subscription_kinds(control, endpoint));
     return 0;
 }
 
-static int bind_all(struct control *control) {
-    struct bus *bus = control->bus;
-    int r;
+void control_bind_or_fail(struct control *control, struct endpoint *endpoint) {
+    struct vmibus_ack refusal = {};
+    int r = control_bind(control, endpoint);
 
-    control->bindings = calloc(bus->n_endpoints + 1, sizeof(struct binding *));
-    if (!control->bindings)
-        return -ENOMEM;
-    for (uint32_t slot = 0; slot <= bus->n_endpoints; slot++) {
-        if (!bus->endpoints[slot])
-            continue;
-        r = control_bind(control, bus->endpoints[slot]);
-        if (r < 0)
-            return r;
-    }
-    return 0;
+    if (r == 0)
+        return;
+    (void)region_refusal(&refusal, r, &control->region);
+    control_fail_with(control, (enum vmibus_error)refusal.error, (enum vmibus_reason)refusal.reason, 0, refusal.count,
+                      refusal.value);
 }
 
-static int open_outbox(struct control *control) {
+static int bind_all(struct control *control) {
     struct bus *bus = control->bus;
-    int r;
+    int r = slot_table_init(&control->bindings, &control->region, bus->n_endpoints + 1);
 
-    if (bus->n_controls >= bus->options.n_connections)
-        return VMIBUS_ERROR_PRESSURE;
-    r = ledger_ref_account(bus->ledger, control->principal.uid, bus->policy->limits, &control->account);
-    if (r < 0)
-        return r;
-    r = outbox_init(&control->outbox, &bus->deliveries, control->account, bus->options.queue_depth);
-    if (r)
-        account_unref(control->account);
+    for (uint32_t slot = 0; r == 0 && slot <= bus->n_endpoints; slot++)
+        if (bus->endpoints[slot])
+            r = control_bind(control, bus->endpoints[slot]);
     return r;
 }
 
-int control_init(struct control *control, struct bus *bus, const struct principal *principal, const uint8_t *session,
-                 const struct control_ops *ops) {
+/* What is charged to the control's account. */
+static int open_account(struct control *control) {
+    struct bus *bus = control->bus;
     int r;
 
+    r = ledger_ref_account(bus->ledger, control->principal.uid, bus->policy->limits, &control->account);
+    if (r < 0)
+        return r;
+    outbox_init(&control->outbox, &bus->deliveries, control->account, bus->options.queue_depth);
+    region_init(&control->region, &bus->regions, control->account);
+    return 0;
+}
+
+int control_init(struct control *control, struct bus *bus, const struct principal *principal, const uint8_t *session,
+                 const struct control_ops *ops, struct vmibus_ack *refusal) {
+    int r;
+
+    if (bus->n_controls >= bus->options.n_connections)
+        return refusal_of_bound(refusal, VMIBUS_ERROR_PRESSURE, VMIBUS_REASON_LIMIT_CONNECTIONS, bus->options.n_connections,
+                                bus->n_controls, principal->uid);
     *control = (struct control){.bus = bus, .ops = ops, .principal = *principal};
     memcpy(control->session, session, sizeof(control->session));
     control->grant = policy_evaluate_any(bus->policy, principal);
@@ -71,14 +80,18 @@ int control_init(struct control *control, struct bus *bus, const struct principa
     list_init(&control->leases);
     list_init(&control->waiters);
     list_init(&control->commands);
-    r = open_outbox(control);
+    list_init(&control->holds);
+    list_init(&control->departures);
+    r = open_account(control);
     if (r)
         return r;
     list_append(&bus->controls, &control->link);
     bus->n_controls++;
     r = bind_all(control);
-    if (r < 0)
-        control_deinit(control);
+    if (r == 0)
+        return 0;
+    r = region_refusal(refusal, r, &control->region);
+    control_deinit(control);
     return r;
 }
 
@@ -96,23 +109,27 @@ void control_deinit(struct control *control) {
     control->failed = true; /* nobody is told anything any more */
     lease_drop_control(control, VMIBUS_REASON_DISCONNECTED);
     command_drop_control(control);
+    hold_drop_control(control);
     subscription_drop_control(control);
     memcpy(closed.session_closed.session, control->session, sizeof(control->session));
     bus_tell_link(bus, NULL, &closed, NULL);
-    for (uint32_t slot = 0; control->bindings && slot <= bus->n_endpoints; slot++)
-        if (control->bindings[slot])
-            unbind(control->bindings[slot]);
+    for (uint32_t slot = 0; slot <= bus->n_endpoints; slot++)
+        if (control_binding_in(control, slot))
+            unbind(control_binding_in(control, slot));
     outbox_deinit(&control->outbox);
-    free(control->bindings);
+    region_deinit(&control->region);
     list_unlink(&control->link);
     bus->n_controls--;
     account_unref(control->account);
 }
 
-/* The grant is gone: also what waits to be told is not told any more. */
+/* The grant is gone: what waits to be told is not told any more, only that the endpoint is gone for this control. */
 static void withdraw(struct control *control, struct binding *binding) {
-    outbox_withdraw(&control->outbox, binding->endpoint->slot, binding->endpoint->generation, 0, 0);
-    unbind(binding);
+    struct endpoint *endpoint = binding->endpoint;
+
+    outbox_withdraw(&control->outbox, endpoint->slot, endpoint->generation, 0, 0);
+    binding->n_queued = 0;
+    endpoint_leave_control(endpoint, binding);
 }
 
 void control_renew_grants(struct control *control) {
@@ -121,7 +138,7 @@ void control_renew_grants(struct control *control) {
     control->grant = policy_evaluate_any(bus->policy, &control->principal);
     for (uint32_t slot = 0; slot <= bus->n_endpoints; slot++) {
         struct endpoint *endpoint = bus->endpoints[slot];
-        struct binding *binding = control->bindings[slot];
+        struct binding *binding = control_binding_in(control, slot);
         struct grant grant;
 
         if (!endpoint)
@@ -134,8 +151,9 @@ void control_renew_grants(struct control *control) {
         else
             (void)control_bind(control, endpoint); /* without memory it stays denied */
         /* More may be allowed now of what was asked for before. */
-        if (control->bindings[slot])
-            binding_subscribe(control->bindings[slot], subscription_kinds(control, endpoint));
+        binding = control_binding_in(control, slot);
+        if (binding)
+            binding_subscribe(binding, subscription_kinds(control, endpoint));
         endpoint_update_demand(endpoint);
     }
     if (!outbox_is_empty(&control->outbox))
@@ -143,7 +161,7 @@ void control_renew_grants(struct control *control) {
 }
 
 struct binding *control_binding(const struct control *control, uint32_t slot, uint64_t generation) {
-    struct binding *binding = slot <= control->bus->n_endpoints ? control->bindings[slot] : NULL;
+    struct binding *binding = control_binding_in(control, slot);
 
     return binding && binding->endpoint->generation == generation ? binding : NULL;
 }
@@ -176,7 +194,7 @@ static bool still_wanted(struct control *control, const struct delivery *deliver
 
     if (retained_kind_of(&event->frame) < 0 || delivery->farewell || delivery->answer)
         return true;
-    binding = control->bindings[header->slot];
+    binding = control_binding_in(control, header->slot);
     if (binding && binding_settle(binding, &event->frame)) {
         control->bus->counters.coalesced++;
         return false;
@@ -248,6 +266,23 @@ static void ack_frame(struct vmibus_frame *frame, const struct vmibus_header *co
         frame->header.priority = VMIBUS_PRIORITY_NORMAL;
 }
 
+/* What was refused was, and what was written is: a tail only adds to that, and the answer is true without it. */
+static bool is_true_without_tail(const struct vmibus_ack *ack) {
+    return ack->error || ack->command == VMIBUS_KIND_CMD_MEMWRITE;
+}
+
+/* The tail is answered, or why there is none. False: the latter. */
+static bool answer_tail(const struct control *control, struct event *event, const void *tail, size_t tail_length) {
+    int r = event_set_tail(event, control->account, tail, tail_length);
+
+    if (r == 0 || is_true_without_tail(&event->frame.ack))
+        return true;
+    event->fds = event_fds_free(event->fds);
+    event->frame.header.fd_count = 0;
+    (void)region_refusal(&event->frame.ack, r, &control->region);
+    return false;
+}
+
 /* An answer that could not take along what it promised says why instead. */
 static void answer_failed(struct event *event, const struct account *account, int r) {
     struct vmibus_ack *ack = &event->frame.ack;
@@ -260,9 +295,7 @@ static void answer_failed(struct event *event, const struct account *account, in
         ack->reason = VMIBUS_REASON_NONE;
         ack->value = (uint64_t)-r;
     } else {
-        ack->error = r == CHARGE_QUOTA ? VMIBUS_ERROR_QUOTA : VMIBUS_ERROR_PRESSURE;
-        ack->reason = VMIBUS_REASON_LIMIT_FDS;
-        ack->value = (r == CHARGE_QUOTA ? account->limit : account->ledger->limit)[RESOURCE_FDS];
+        (void)refusal_of_charge(ack, r, account, RESOURCE_FDS);
     }
 }
 
@@ -275,34 +308,35 @@ static void reclaim_credits(struct bus *bus) {
             control->ops->reclaim(control);
 }
 
-void control_answer(struct control *control, const struct vmibus_header *command, const struct vmibus_ack *ack, const void *tail,
+bool control_answer(struct control *control, const struct vmibus_header *command, const struct vmibus_ack *ack, const void *tail,
                     size_t tail_length, const int *fds, size_t n_fds) {
     struct vmibus_frame frame;
     struct event *event;
+    bool whole;
     int r;
 
     if (ack->error)
         control->bus->counters.refused++;
     else if (command->flags & VMIBUS_FRAME_NO_ACK)
-        return;
+        return true;
     ack_frame(&frame, command, ack);
     event = event_new(&control->bus->events, EVENT_ANSWER, &frame);
     if (!event) {
         /* control_may_submit() keeps answers below what the pool holds for them. */
         control_fail(control, VMIBUS_ERROR_PRESSURE, VMIBUS_REASON_LIMIT_QUEUE, 0);
-        return;
+        return false;
     }
     r = event_dup_fds(event, control->account, fds, n_fds);
     if (r == CHARGE_QUOTA || r == CHARGE_PRESSURE) {
         reclaim_credits(control->bus);
         r = event_dup_fds(event, control->account, fds, n_fds);
     }
-    if (r == 0)
-        r = event_set_tail(event, tail, tail_length);
+    whole = r == 0 && answer_tail(control, event, tail, tail_length);
     if (r)
         answer_failed(event, control->account, r);
     outbox_push_answer(&control->outbox, event);
     control_wake(control);
+    return whole;
 }
 
 void control_fail(struct control *control, enum vmibus_error error, enum vmibus_reason reason, uint64_t bound) {

@@ -17,6 +17,8 @@
 #include "policy/policy.h"
 #include "util/ledger.h"
 #include "util/list.h"
+#include "util/region.h"
+#include "util/slot_table.h"
 
 struct bus;
 
@@ -38,7 +40,8 @@ struct control {
     struct account *account;
     uint8_t session[16];
     struct outbox outbox;
-    struct binding **bindings;      /**< by slot; NULL where the grant is empty */
+    struct region region;           /**< what the control holds, the client of its session included */
+    struct slot_table bindings;     /**< of struct binding; NULL where the grant is empty */
     uint32_t n_farewells;
     bool failed;
     bool ended;                     /**< the ERROR was taken: nothing follows it */
@@ -46,6 +49,8 @@ struct control {
     struct list leases;             /**< held */
     struct list waiters;            /**< places in lease queues */
     struct list commands;           /**< being executed, or waiting for their time */
+    struct list holds;              /**< on guests: in force, or waiting for that */
+    struct list departures;         /**< ended ones whose LET_GO is not answered yet */
     uint32_t n_commands;
 };
 
@@ -60,10 +65,11 @@ struct control_item {
  * Adds a control to the bus.
  * @param control   embedded in its owner
  * @param session   16 octets, random
+ * @param refusal   says which limit was hit, if one was
  * @return 0, VMIBUS_ERROR_QUOTA, VMIBUS_ERROR_PRESSURE or a negative errno
  */
 int control_init(struct control *control, struct bus *bus, const struct principal *principal, const uint8_t *session,
-                 const struct control_ops *ops);
+                 const struct control_ops *ops, struct vmibus_ack *refusal);
 
 /** Takes it away: its leases end, its commands are cancelled. */
 void control_deinit(struct control *control);
@@ -85,8 +91,11 @@ bool control_take(struct control *control, struct control_item *item);
 /** Releases what a taken frame brought along. */
 void control_item_deinit(struct control_item *item);
 
-/** Answers a command: copies what the ACK's header and body tell. @a fds, charged in flight, and @a tail may be NULL. */
-void control_answer(struct control *control, const struct vmibus_header *command, const struct vmibus_ack *ack, const void *tail,
+/**
+ * Answers a command: copies what the ACK's header and body tell. @a fds, charged in flight, and @a tail may be NULL.
+ * @return false: descriptors or tail could not be taken along, so what is answered is a failure, and what was done must be undone
+ */
+bool control_answer(struct control *control, const struct vmibus_header *command, const struct vmibus_ack *ack, const void *tail,
                     size_t tail_length, const int *fds, size_t n_fds);
 
 /** Queues an ERROR about the connection itself, and asks its owner to close it. */
@@ -105,7 +114,15 @@ struct binding *control_binding(const struct control *control, uint32_t slot, ui
 /** Looks all grants up anew after the policy was replaced. */
 void control_renew_grants(struct control *control);
 
-/** Binds the control to an endpoint if the policy says so, and subscribes what its patterns cover. 0 or -ENOMEM. */
+/** The control's binding to whatever is in this slot; NULL: none. */
+static inline struct binding *control_binding_in(const struct control *control, uint32_t slot) {
+    return slot_table_get(&control->bindings, slot);
+}
+
+/** Binds the control to an endpoint that comes if the policy says so; one that cannot pay for it has to go, not the endpoint. */
+void control_bind_or_fail(struct control *control, struct endpoint *endpoint);
+
+/** Binds the control to an endpoint if the policy says so, and subscribes what its patterns cover. As region_take(). */
 int control_bind(struct control *control, struct endpoint *endpoint);
 
 #endif

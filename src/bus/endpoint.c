@@ -110,6 +110,7 @@ void endpoint_remove_provider(struct provider *provider, enum vmibus_reason reas
     }
     provider_free(provider);
     endpoint_choose_active(endpoint);
+    hold_drop_sensor(endpoint, sensor);
     command_drop_endpoint(endpoint, sensor);
     endpoint_publish_roster(endpoint, VMIBUS_ROSTER_CHANGE_ADDED);
 }
@@ -176,9 +177,9 @@ void endpoint_publish(struct endpoint *endpoint, struct vmibus_frame *frame, con
         frame->header.priority = VMIBUS_PRIORITY_NORMAL;
     bus->counters.published++;
     if (frame->header.tail_length)
-        copy = tail_new(tail, frame->header.tail_length);
-    if (retained >= 0 && (copy || !frame->header.tail_length))
-        retained_store(&endpoint->retained[retained], frame, copy);
+        (void)tail_new(&copy, &bus->events.tails, NULL, tail, frame->header.tail_length);
+    if (retained >= 0)
+        retained_store(&endpoint->retained[retained], frame, tail);
     withdraw_memctx(endpoint, frame);
     event = copy || !frame->header.tail_length ? event_new(&bus->events, EVENT_LIVE, frame) : NULL;
     if (!event) {
@@ -234,8 +235,22 @@ static void send_demand(const struct endpoint *endpoint, struct sensor *sensor) 
     sensor->ops->send(sensor, &frame, NULL);
 }
 
+/* RESOURCES come from no sensor: whoever makes them learns of the first who wants any, and of the last. */
+static void set_demand(struct endpoint *endpoint, uint64_t demand) {
+    struct bus *bus = endpoint->bus;
+    bool was = endpoint->demand & VMIBUS_KIND_BIT(VMIBUS_KIND_RESOURCES);
+    bool is = demand & VMIBUS_KIND_BIT(VMIBUS_KIND_RESOURCES);
+
+    endpoint->demand = demand;
+    if (was == is)
+        return;
+    bus->n_resources_wanted += is ? 1 : -1u;
+    if (bus->options.resources_wanted && bus->n_resources_wanted == (is ? 1 : 0))
+        bus->options.resources_wanted(bus->options.link_context, is);
+}
+
 void endpoint_tell_demand(struct endpoint *endpoint, struct sensor *sensor) {
-    endpoint->demand = demanded(endpoint);
+    set_demand(endpoint, demanded(endpoint));
     if (endpoint->demand)
         send_demand(endpoint, sensor);
 }
@@ -246,7 +261,7 @@ void endpoint_update_demand(struct endpoint *endpoint) {
 
     if (demand == endpoint->demand)
         return;
-    endpoint->demand = demand;
+    set_demand(endpoint, demand);
     list_for_each(provider, &endpoint->providers, endpoint_link)
         send_demand(endpoint, provider->sensor);
 }
@@ -266,6 +281,7 @@ static struct endpoint *endpoint_allocate(struct bus *bus, uint32_t slot) {
     list_init(&endpoint->commands);
     for (unsigned i = 0; i < LEASE_CLASSES; i++)
         lease_init(&endpoint->leases[i], endpoint, (enum vmibus_lease_class)(i + 1));
+    holding_init(&endpoint->holding, endpoint);
     bus->endpoints[slot] = endpoint;
     return endpoint;
 }
@@ -313,9 +329,9 @@ int endpoint_new(struct endpoint **endpointp, struct bus *bus, const struct endp
         return VMIBUS_ERROR_PRESSURE;
     }
     r = endpoint_add_provider(endpoint, sensor, groups);
-    list_for_each(control, &bus->controls, link)
-        if (r == 0)
-            r = control_bind(control, endpoint);
+    if (r == 0)
+        list_for_each(control, &bus->controls, link)
+            control_bind_or_fail(control, endpoint);
     if (r < 0) {
         endpoint_free(endpoint, VMIBUS_REASON_NONE);
         return r;
@@ -326,8 +342,7 @@ int endpoint_new(struct endpoint **endpointp, struct bus *bus, const struct endp
     return 0;
 }
 
-static void bid_farewell(struct endpoint *endpoint) {
-    struct binding *binding, *following;
+static struct event *removal_event(struct endpoint *endpoint) {
     struct event *event;
     struct vmibus_frame frame = {
         .header = {.kind = VMIBUS_KIND_ROSTER, .priority = VMIBUS_PRIORITY_NORMAL},
@@ -340,13 +355,31 @@ static void bid_farewell(struct endpoint *endpoint) {
     /* One block of those kept back for answers: a removal is never dropped. */
     event = event_new(&endpoint->bus->events, EVENT_ANSWER, &frame);
     if (event)
-        (void)event_set_tail(event, endpoint->name, strlen(endpoint->name));
-    list_for_each_safe(binding, following, &endpoint->bindings, endpoint_link) {
-        if (event)
-            binding_bid_farewell(binding, event);
-        else
-            binding_free(binding);
-    }
+        (void)event_set_tail(event, NULL, endpoint->name, strlen(endpoint->name));
+    return event;
+}
+
+static void end_binding(struct binding *binding, struct event *event) {
+    if (event)
+        binding_bid_farewell(binding, event);
+    else
+        binding_free(binding);
+}
+
+void endpoint_leave_control(struct endpoint *endpoint, struct binding *binding) {
+    struct event *event = removal_event(endpoint);
+
+    end_binding(binding, event);
+    event_unref(event);
+    endpoint_update_demand(endpoint);
+}
+
+static void bid_farewell(struct endpoint *endpoint) {
+    struct event *event = removal_event(endpoint);
+    struct binding *binding, *following;
+
+    list_for_each_safe(binding, following, &endpoint->bindings, endpoint_link)
+        end_binding(binding, event);
     event_unref(event);
 }
 
@@ -365,10 +398,12 @@ struct endpoint *endpoint_free(struct endpoint *endpoint, enum vmibus_reason rea
     /* Leases first, so that nobody in line is let in by a command that ends. */
     for (unsigned i = 0; i < LEASE_CLASSES; i++)
         lease_deinit(&endpoint->leases[i]);
+    holding_deinit(&endpoint->holding);
     command_drop_endpoint(endpoint, NULL);
     if (endpoint->memctx_event)
         endpoint->memctx_event->withdrawn = true;
     bid_farewell(endpoint);
+    set_demand(endpoint, 0);
     while (!list_is_empty(&endpoint->providers))
         provider_free(list_first(&endpoint->providers, struct provider, endpoint_link));
     for (unsigned i = 0; i < N_RETAINED; i++)

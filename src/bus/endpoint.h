@@ -14,10 +14,12 @@
 #include <vmibus/protocol.h>
 
 #include "bus/event.h"
+#include "bus/hold.h"
 #include "bus/lease.h"
 #include "bus/retained.h"
 #include "util/list.h"
 
+struct binding;
 struct bus;
 struct sensor;
 
@@ -49,6 +51,7 @@ struct endpoint {
     struct list commands;           /**< being executed or waiting for their time */
     struct provider *active[N_GROUPS];
     struct lease leases[LEASE_CLASSES];
+    struct holding holding;
     struct retained retained[N_RETAINED];
     struct event *memctx_event;     /**< the last MEMCTX, to withdraw it where it still waits; NULL: none */
 };
@@ -70,6 +73,9 @@ int endpoint_new(struct endpoint **endpointp, struct bus *bus, const struct endp
 
 /** Makes the endpoint of slot 0. */
 int endpoint_new_bus(struct endpoint **endpointp, struct bus *bus);
+
+/** The endpoint is gone for one control, whose binding ends: the last that it is told is a removal, as if it were gone. */
+void endpoint_leave_control(struct endpoint *endpoint, struct binding *binding);
 
 /** Removes it: answers its commands GONE, ends its leases, publishes ROSTER REMOVED. Takes and returns NULL. */
 struct endpoint *endpoint_free(struct endpoint *endpoint, enum vmibus_reason reason);

@@ -6,16 +6,35 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "util/fault.h"
 #include "util/fds.h"
 
-struct tail *tail_new(const void *data, size_t length) {
-    struct tail *tail = malloc(sizeof(*tail) + length);
-
-    if (!tail)
-        return NULL;
+static void tail_fill(struct tail *tail, struct pool *pool, const void *data, size_t length) {
     tail->refs = 1;
     tail->length = (uint32_t)length;
+    tail->pool = pool;
+    tail->charge = (struct charge){};
     memcpy(tail->data, data, length);
+}
+
+int tail_new(struct tail **tailp, struct store *store, struct account *account, const void *data, size_t length) {
+    struct pool *pool;
+    struct tail *tail = store_take(store, sizeof(*tail) + length, account != NULL, &pool);
+    int r;
+
+    if (!tail)
+        return REGION_FULL;
+    tail_fill(tail, pool, data, length);
+    r = account ? charge_take(&tail->charge, account, RESOURCE_BYTES, pool->block_size) : 0;
+    *tailp = r ? tail_unref(tail) : tail;
+    return r;
+}
+
+struct tail *tail_new_retained(const void *data, size_t length) {
+    struct tail *tail = malloc(sizeof(*tail) + length);
+
+    if (tail)
+        tail_fill(tail, NULL, data, length);
     return tail;
 }
 
@@ -26,24 +45,57 @@ struct tail *tail_ref(struct tail *tail) {
 }
 
 struct tail *tail_unref(struct tail *tail) {
-    if (tail && --tail->refs == 0)
+    if (!tail || --tail->refs > 0)
+        return NULL;
+    charge_release(&tail->charge);
+    if (tail->pool)
+        pool_give(tail->pool, tail);
+    else
         free(tail);
     return NULL;
 }
 
-int event_pool_init(struct event_pool *pool, size_t live, size_t answers) {
-    *pool = (struct event_pool){.live_capacity = live};
-    return pool_init(&pool->blocks, sizeof(struct event), live + answers);
+/* The largest tail with what it is counted by. */
+static size_t largest_tail(size_t tail_bound) {
+    return sizeof(struct tail) + tail_bound;
+}
+
+/* One more than can be charged: it is taken before it is known whether it can be paid. */
+static size_t n_event_fds(const struct event_room *room) {
+    return room->fds + 1;
+}
+
+int event_pool_init(struct event_pool *pool, struct arena *arena, const struct event_room *room) {
+    int r;
+
+    *pool = (struct event_pool){.live_capacity = room->live};
+    r = pool_init(&pool->blocks, arena, sizeof(struct event), room->live + room->answers);
+    if (r == 0)
+        r = pool_init(&pool->fds, arena, sizeof(struct event_fds), n_event_fds(room));
+    if (r == 0)
+        r = store_init(&pool->tails, arena, room->tail_octets, largest_tail(room->tail_bound));
+    if (r < 0)
+        event_pool_deinit(pool);
+    return r;
+}
+
+size_t event_pool_cost(const struct event_room *room) {
+    return arena_cost(sizeof(struct event), room->live + room->answers) +
+           arena_cost(sizeof(struct event_fds), n_event_fds(room)) +
+           store_cost(room->tail_octets, largest_tail(room->tail_bound));
 }
 
 void event_pool_deinit(struct event_pool *pool) {
     pool_deinit(&pool->blocks);
+    pool_deinit(&pool->fds);
+    store_deinit(&pool->tails);
 }
 
 struct event *event_new(struct event_pool *pool, enum event_purpose purpose, const struct vmibus_frame *frame) {
     struct event *event;
 
-    if (purpose == EVENT_LIVE && pool->blocks.in_use >= pool->live_capacity)
+    /* Blocks for answers are kept back, and so are always there. */
+    if (purpose == EVENT_LIVE && (pool->n_live >= pool->live_capacity || fault_hit(FAULT_ALLOCATION) < 0))
         return NULL;
     event = pool_take(&pool->blocks);
     if (!event)
@@ -51,6 +103,8 @@ struct event *event_new(struct event_pool *pool, enum event_purpose purpose, con
     event->pool = pool;
     event->refs = 1;
     event->withdrawn = false;
+    event->live = purpose == EVENT_LIVE;
+    pool->n_live += event->live;
     event->tail = NULL;
     event->fds = NULL;
     event->frame = *frame;
@@ -69,17 +123,20 @@ struct event *event_unref(struct event *event) {
         return NULL;
     tail_unref(event->tail);
     event_fds_free(event->fds);
+    event->pool->n_live -= event->live;
     pool_give(&event->pool->blocks, event);
     return NULL;
 }
 
-int event_set_tail(struct event *event, const void *data, size_t length) {
+int event_set_tail(struct event *event, struct account *account, const void *data, size_t length) {
+    int r;
+
     assert(!event->tail);
     if (length == 0)
         return 0;
-    event->tail = tail_new(data, length);
-    if (!event->tail)
-        return -ENOMEM;
+    r = tail_new(&event->tail, &event->pool->tails, account, data, length);
+    if (r)
+        return r;
     event->frame.header.tail_length = event->tail->length;
     return 0;
 }
@@ -91,10 +148,13 @@ int event_dup_fds(struct event *event, struct account *account, const int *fds, 
     assert(!event->fds && n_fds <= VMIBUS_FDS_PER_FRAME);
     if (n_fds == 0)
         return 0;
-    copies = calloc(1, sizeof(*copies));
+    copies = pool_take(&event->pool->fds);
     if (!copies)
-        return -ENOMEM;
+        return -ENOBUFS;
+    *copies = (struct event_fds){.pool = &event->pool->fds};
     r = charge_take(&copies->charge, account, RESOURCE_FDS, n_fds);
+    if (r == 0)
+        r = fault_hit(FAULT_FD_PASSING);
     for (size_t i = 0; r == 0 && i < n_fds; i++) {
         int fd = fd_dup(fds[i]);
 
@@ -117,6 +177,6 @@ struct event_fds *event_fds_free(struct event_fds *fds) {
         return NULL;
     fds_close(fds->fds, fds->n_fds);
     charge_release(&fds->charge);
-    free(fds);
+    pool_give(fds->pool, fds);
     return NULL;
 }

@@ -2,7 +2,6 @@
 #include "bus/lease.h"
 
 #include <assert.h>
-#include <stdlib.h>
 #include <string.h>
 
 #include "bus/binding.h"
@@ -11,21 +10,10 @@
 #include "bus/control.h"
 #include "bus/endpoint.h"
 #include "util/clock.h"
+#include "util/refusal.h"
 
 static struct bus *lease_bus(const struct lease *lease) {
     return lease->endpoint->bus;
-}
-
-uint32_t lease_capabilities(enum vmibus_lease_class lease_class) {
-    switch (lease_class) {
-    case VMIBUS_LEASE_CLASS_INPUT:
-        return VMIBUS_CAP_INPUT;
-    case VMIBUS_LEASE_CLASS_POWER:
-        return VMIBUS_CAP_POWER | VMIBUS_CAP_PAUSE;
-    case VMIBUS_LEASE_CLASS_MEMWRITE:
-        return VMIBUS_CAP_MEM_WRITE;
-    }
-    return 0;
 }
 
 /* --- telling ----------------------------------------------------------------------------------- */
@@ -98,7 +86,7 @@ static void waiter_free(struct lease_waiter *waiter) {
     list_unlink(&waiter->control_link);
     waiter->lease->n_waiters--;
     charge_release(&waiter->charge);
-    free(waiter);
+    region_give(&waiter->control->region, waiter, sizeof(*waiter));
 }
 
 static void waiter_refuse(struct lease_waiter *waiter, enum vmibus_error error, enum vmibus_reason reason, uint64_t value) {
@@ -122,7 +110,7 @@ static void fence_issue(const struct lease *lease) {
 
 /* The time to live asked for, as far as the grant goes. */
 static void lease_set_ttl(struct lease *lease, const struct binding *binding, uint32_t ttl_ms) {
-    uint32_t bound = binding->grant.lease_ttl_ms;
+    uint32_t bound = binding->grant.lease_ttl_ms[lease->lease_class - 1];
 
     if (bound && (ttl_ms == 0 || ttl_ms > bound))
         ttl_ms = bound;
@@ -171,9 +159,10 @@ static void answer_granted(const struct lease *lease, struct control *control, c
 
 static void answer_charge_refused(struct control *control, const struct vmibus_header *command, uint64_t received, uint64_t audit,
                                   int r, enum resource resource) {
-    refuse(control, command, received, audit, r == CHARGE_QUOTA ? VMIBUS_ERROR_QUOTA : VMIBUS_ERROR_PRESSURE,
-           (enum vmibus_reason)resource_reason(resource),
-           r == CHARGE_QUOTA ? control->account->limit[resource] : control->account->ledger->limit[resource]);
+    struct vmibus_ack ack = {};
+
+    (void)refusal_of_charge(&ack, r, control->account, resource);
+    answer(control, command, received, audit, &ack);
 }
 
 static bool may_hold(const struct lease *lease, const struct control *control) {
@@ -234,6 +223,16 @@ static void lease_try_free(struct lease *lease) {
         lease_publish(lease);
 }
 
+/* REVOKING -> OUT_OF_SERVICE. */
+static void lease_close(struct lease *lease) {
+    lease->state = VMIBUS_LEASE_STATE_OUT_OF_SERVICE;
+    lease->reason = VMIBUS_REASON_OUT_OF_SERVICE;
+    lease_publish(lease);
+    while (!list_is_empty(&lease->waiters))
+        waiter_refuse(list_first(&lease->waiters, struct lease_waiter, lease_link), VMIBUS_ERROR_BUSY, VMIBUS_REASON_OUT_OF_SERVICE,
+                      0);
+}
+
 /*
  * HELD -> REVOKING.  The token is dead from here on: the bus refuses it because the lease is not HELD, the authority because the
  * fence is revoked before anybody is told.
@@ -269,21 +268,19 @@ static void lease_end(struct lease *lease, enum vmibus_reason reason) {
     command_drop_waiting(lease, reason);
     lease->ending = false;
     lease_try_free(lease);
-    if (lease->state == VMIBUS_LEASE_STATE_REVOKING)
+    if (lease->state != VMIBUS_LEASE_STATE_REVOKING)
+        return;
+    /* Nobody may wait for what has no deadline. */
+    if (loop_timer_is_armed(&lease->timer))
         lease_publish(lease);
+    else
+        lease_close(lease);
 }
 
-/* REVOKING -> OUT_OF_SERVICE. */
-static void lease_close(struct lease *lease) {
-    lease->state = VMIBUS_LEASE_STATE_OUT_OF_SERVICE;
-    lease->reason = VMIBUS_REASON_OUT_OF_SERVICE;
-    lease_publish(lease);
-    while (!list_is_empty(&lease->waiters))
-        waiter_refuse(list_first(&lease->waiters, struct lease_waiter, lease_link), VMIBUS_ERROR_BUSY, VMIBUS_REASON_OUT_OF_SERVICE,
-                      0);
-}
-
-/* A release that the sensor could not do is asked for again, as long as the class is closed for it. */
+/*
+ * A release that the sensor could not do is asked for again, as long as the class is closed for it; without a timer, when somebody
+ * wants the class.
+ */
 static void lease_retry_release(struct lease *lease) {
     if (lease->input_drains && !lease->input_draining)
         lease_try_free(lease);
@@ -355,12 +352,19 @@ static bool waits_already(const struct lease *lease, const struct control *contr
 static bool lease_queue(struct lease *lease, struct control *control, const struct vmibus_frame *command, uint64_t received,
                         uint64_t audit, uint32_t rank) {
     struct lease_waiter *waiter, *other;
-    int r;
+    struct vmibus_ack refusal = {};
+    void *memory;
+    int r = region_take(&control->region, sizeof(*waiter), &memory);
 
-    waiter = calloc(1, sizeof(*waiter));
-    r = waiter ? charge_take(&waiter->charge, control->account, RESOURCE_WAITERS, 1) : CHARGE_PRESSURE;
     if (r) {
-        free(waiter);
+        (void)region_refusal(&refusal, r, &control->region);
+        answer(control, &command->header, received, audit, &refusal);
+        return false;
+    }
+    waiter = memory;
+    r = charge_take(&waiter->charge, control->account, RESOURCE_WAITERS, 1);
+    if (r) {
+        region_give(&control->region, waiter, sizeof(*waiter));
         answer_charge_refused(control, &command->header, received, audit, r, RESOURCE_WAITERS);
         return false;
     }
@@ -402,6 +406,8 @@ static void lease_acquire(struct lease *lease, struct control *control, const st
     const struct grant *grant = &control_binding(control, lease->endpoint->slot, lease->endpoint->generation)->grant;
     int r;
 
+    if (lease->state == VMIBUS_LEASE_STATE_OUT_OF_SERVICE && !loop_timer_is_armed(&lease->timer))
+        lease_retry_release(lease);
     if (lease->state == VMIBUS_LEASE_STATE_OUT_OF_SERVICE) {
         refuse(control, &command->header, received, audit, VMIBUS_ERROR_BUSY, VMIBUS_REASON_OUT_OF_SERVICE, 0);
     } else if (lease->state == VMIBUS_LEASE_STATE_FREE) {

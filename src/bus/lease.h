@@ -65,9 +65,6 @@ struct lease_waiter {
     uint32_t rank;
 };
 
-/** The capabilities (VMIBUS_CAP_ bits) of which one is needed to hold a lease of a class. */
-uint32_t lease_capabilities(enum vmibus_lease_class lease_class);
-
 /** Prepares the lease of a class on an endpoint that has just come: nobody holds it. */
 void lease_init(struct lease *lease, struct endpoint *endpoint, enum vmibus_lease_class lease_class);
 

@@ -10,6 +10,7 @@ libvmibus_bus_la_SOURCES = \
 	src/bus/control.c src/bus/control.h \
 	src/bus/endpoint.c src/bus/endpoint.h \
 	src/bus/event.c src/bus/event.h \
+	src/bus/hold.c src/bus/hold.h \
 	src/bus/lease.c src/bus/lease.h \
 	src/bus/outbox.c src/bus/outbox.h \
 	src/bus/query.c src/bus/query.h \

@@ -5,13 +5,14 @@
 
 #include "bus/binding.h"
 #include "bus/retained.h"
+#include "util/fault.h"
 
-int outbox_init(struct outbox *outbox, struct pool *deliveries, struct account *account, uint32_t depth) {
+void outbox_init(struct outbox *outbox, struct pool *deliveries, struct account *account, uint32_t depth) {
     *outbox = (struct outbox){.deliveries = deliveries, .depth = depth};
     list_init(&outbox->replays);
     for (size_t i = 0; i < OUTBOX_LANES; i++)
         outbox->lanes[i].last = &outbox->lanes[i].first;
-    return charge_take(&outbox->charge, account, RESOURCE_EVENTS, 0);
+    (void)charge_take(&outbox->charge, account, RESOURCE_EVENTS, 0); /* nothing is always had */
 }
 
 static void lane_append(struct outbox *outbox, struct delivery *delivery, struct event *event) {
@@ -39,7 +40,7 @@ bool outbox_push_event(struct outbox *outbox, struct event *event) {
 
     if (outbox->n_events >= outbox->depth || charge_raise(&outbox->charge, 1))
         return false;
-    delivery = delivery_new(outbox, false);
+    delivery = fault_hit(FAULT_ALLOCATION) < 0 ? NULL : delivery_new(outbox, false);
     if (!delivery) {
         charge_lower(&outbox->charge, 1);
         return false;

@@ -63,8 +63,8 @@ struct outbox {
     uint32_t dropped[64];    /**< how many, by kind bit */
 };
 
-/** Prepares an outbox for at most @a depth events, charged to @a account. 0 or a charge_result. */
-int outbox_init(struct outbox *outbox, struct pool *deliveries, struct account *account, uint32_t depth);
+/** Prepares an outbox for at most @a depth events, charged to @a account. */
+void outbox_init(struct outbox *outbox, struct pool *deliveries, struct account *account, uint32_t depth);
 
 /** Drops everything. Bindings must have been detached. */
 void outbox_deinit(struct outbox *outbox);

@@ -28,6 +28,8 @@ static bool reserve(struct query_answer *answer, size_t n, size_t size) {
 
 static void query_stats(struct bus *bus, struct query_answer *answer) {
     struct bus_memory_counters memory = {};
+    struct bus_process_counters process = {};
+    bool told = bus->options.process_counters && bus->options.process_counters(bus->options.link_context, &process);
     const struct bus_counters *counters = &bus->counters;
 
     if (bus->options.memory_counters)
@@ -50,13 +52,27 @@ static void query_stats(struct bus *bus, struct query_answer *answer) {
         {.counter = VMIBUS_COUNTER_EVENT_BLOCKS, .value = bus->events.blocks.in_use},
         {.counter = VMIBUS_COUNTER_AUDIT_RECORDS, .value = bus->audit->header ? bus->audit->header->written : 0},
         {.counter = VMIBUS_COUNTER_ATTACHMENTS, .value = memory.attachments},
+        {.counter = VMIBUS_COUNTER_BUFFERS, .value = memory.buffers},
+        {.counter = VMIBUS_COUNTER_BUFFER_BYTES, .value = memory.buffer_bytes},
+        {.counter = VMIBUS_COUNTER_MEM_READS, .value = memory.reads},
+        {.counter = VMIBUS_COUNTER_MEM_READ_BYTES, .value = memory.bytes_read},
+        {.counter = VMIBUS_COUNTER_EPOCHS_RETIRING, .value = memory.epochs_retiring},
         {.counter = VMIBUS_COUNTER_EPOCHS_ENDED, .value = memory.epochs_ended},
         {.counter = VMIBUS_COUNTER_BYTES_CHARGED, .value = bus->ledger->used[RESOURCE_BYTES]},
+        {.counter = VMIBUS_COUNTER_HOLDS, .value = bus->n_held},
         {.counter = VMIBUS_COUNTER_FDS_CHARGED, .value = bus->ledger->used[RESOURCE_FDS]},
+        {.counter = VMIBUS_COUNTER_MEMORY_USED, .value = bus->options.arena->used},
+        {.counter = VMIBUS_COUNTER_MEMORY_CAPACITY, .value = bus->options.arena->capacity},
+        /* Only the process knows these, and not always: last, to be left out together. */
+        {.counter = VMIBUS_COUNTER_RESIDENT, .value = process.resident},
+        {.counter = VMIBUS_COUNTER_RESIDENT_UNACCOUNTED, .value = process.resident_unaccounted},
+        {.counter = VMIBUS_COUNTER_FDS_OPEN, .value = process.fds_open},
+        {.counter = VMIBUS_COUNTER_FDS_UNACCOUNTED, .value = process.fds_unaccounted},
     };
+    size_t n = sizeof(values) / sizeof(values[0]) - (told ? 0 : 4);
 
-    if (reserve(answer, sizeof(values) / sizeof(values[0]), sizeof(values[0])))
-        memcpy(answer->tail, values, sizeof(values));
+    if (reserve(answer, n, sizeof(values[0])))
+        memcpy(answer->tail, values, n * sizeof(values[0]));
 }
 
 static void query_sensors(struct bus *bus, struct query_answer *answer) {
@@ -77,6 +93,38 @@ static void query_sensors(struct bus *bus, struct query_answer *answer) {
         memcpy(info->name, sensor->name, sizeof(info->name));
         info++;
     }
+}
+
+static struct vmibus_limit_use *put_account(struct vmibus_limit_use *use, const struct account *account) {
+    for (int i = 0; i < N_RESOURCES; i++)
+        *use++ = (struct vmibus_limit_use){.limit = resource_reason((enum resource)i),
+                                           .uid = account->uid,
+                                           .used = account->used[i],
+                                           .bound = account->limit[i]};
+    return use;
+}
+
+/* The totals, then the caller's own, then, where it may know, everybody else's. */
+static void query_limits(const struct control *control, bool everybody, struct query_answer *answer) {
+    const struct ledger *ledger = control->bus->ledger;
+    const struct account *account;
+    struct vmibus_limit_use *use;
+    size_t n = 2;
+
+    list_for_each(account, &ledger->accounts, link)
+        n += everybody && account != control->account;
+    if (!reserve(answer, n * N_RESOURCES, sizeof(*use)))
+        return;
+    use = answer->tail;
+    for (int i = 0; i < N_RESOURCES; i++)
+        *use++ = (struct vmibus_limit_use){
+            .limit = resource_reason((enum resource)i), .total = 1, .used = ledger->used[i], .bound = ledger->limit[i]};
+    use = put_account(use, control->account);
+    if (!everybody)
+        return;
+    list_for_each(account, &ledger->accounts, link)
+        if (account != control->account)
+            use = put_account(use, account);
 }
 
 static void query_grant(struct control *control, const struct vmibus_header *header, struct query_answer *answer) {
@@ -102,6 +150,9 @@ void query_execute(struct control *control, const struct vmibus_frame *frame, st
             query_stats(control->bus, answer);
         else
             query_sensors(control->bus, answer);
+        break;
+    case VMIBUS_QUERY_LIMITS:
+        query_limits(control, may_see, answer);
         break;
     case VMIBUS_QUERY_GRANT:
         query_grant(control, &frame->header, answer);

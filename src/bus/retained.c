@@ -17,10 +17,13 @@ int retained_kind_of(const struct vmibus_frame *frame) {
     }
 }
 
-void retained_store(struct retained *retained, const struct vmibus_frame *frame, struct tail *tail) {
-    tail_ref(tail);
+void retained_store(struct retained *retained, const struct vmibus_frame *frame, const void *tail) {
+    struct tail *copy = frame->header.tail_length ? tail_new_retained(tail, frame->header.tail_length) : NULL;
+
+    if (frame->header.tail_length && !copy)
+        return;
     tail_unref(retained->tail);
-    retained->tail = tail;
+    retained->tail = copy;
     retained->frame = *frame;
     retained->frame.header.flags |= VMIBUS_FRAME_RETAINED;
     retained->present = true;

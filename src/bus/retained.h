@@ -30,8 +30,8 @@ struct retained {
 /** What kind of retained state a frame is; -1: none. */
 int retained_kind_of(const struct vmibus_frame *frame);
 
-/** Keeps a copy of the frame and a reference to its tail. */
-void retained_store(struct retained *retained, const struct vmibus_frame *frame, struct tail *tail);
+/** Keeps a copy of the frame and its tail (header.tail_length octets); out of memory, the last one stays. */
+void retained_store(struct retained *retained, const struct vmibus_frame *frame, const void *tail);
 
 /** Forgets it. */
 void retained_clear(struct retained *retained);

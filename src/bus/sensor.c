@@ -143,6 +143,8 @@ static void hear_event(struct sensor *sensor, const struct vmibus_frame *frame, 
     if (event.header.priority > VMIBUS_PRIORITY_URGENT)
         event.header.priority = VMIBUS_PRIORITY_NORMAL;
     endpoint_publish(provider->endpoint, &event, tail);
+    if (frame->header.kind == VMIBUS_KIND_LIFECYCLE)
+        hold_see_state(provider->endpoint, sensor, (enum vmibus_vm_state)frame->lifecycle.state);
 }
 
 void sensor_hear(struct sensor *sensor, const struct vmibus_frame *frame, const void *tail) {

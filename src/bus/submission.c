@@ -12,11 +12,13 @@
 #include "bus/command.h"
 #include "bus/control.h"
 #include "bus/endpoint.h"
+#include "bus/hold.h"
 #include "bus/lease.h"
 #include "bus/query.h"
 #include "bus/subscription.h"
 #include "util/clock.h"
 #include "util/deadline.h"
+#include "util/refusal.h"
 
 /* A command on its way through the checks. */
 struct submission {
@@ -84,21 +86,14 @@ static uint64_t submission_audit(const struct submission *submission) {
 
 static void submit_subscribe(const struct submission *submission) {
     struct vmibus_ack ack = {};
-    int r;
 
     if (memchr(submission->tail, '\0', submission->frame->header.tail_length)) {
         submission_refuse(submission, VMIBUS_ERROR_VALIDATION, VMIBUS_REASON_BAD_FIELD, 0);
         return;
     }
-    r = subscription_set(submission->control, submission->tail, submission->frame->header.tail_length,
-                         submission->frame->subscribe.kinds);
-    if (r < 0)
-        submission_refuse(submission, VMIBUS_ERROR_PRESSURE, VMIBUS_REASON_LIMIT_BYTES, 0);
-    else if (r > 0)
-        submission_refuse(submission, (enum vmibus_error)r, VMIBUS_REASON_LIMIT_SUBSCRIPTIONS,
-                          submission->control->account->limit[RESOURCE_SUBSCRIPTIONS]);
-    else
-        submission_end(submission, &ack, NULL, 0);
+    (void)subscription_set(submission->control, submission->tail, submission->frame->header.tail_length,
+                           submission->frame->subscribe.kinds, &ack);
+    submission_end(submission, &ack, NULL, 0);
 }
 
 static void submit_query(const struct submission *submission) {
@@ -160,6 +155,11 @@ static bool input_is_well_formed(const struct vmibus_frame *frame, const void *t
     return true;
 }
 
+static bool is_hold(const struct vmibus_frame *frame) {
+    return frame->header.kind == VMIBUS_KIND_CMD_VM && (frame->cmd_vm.operation == VMIBUS_VM_OPERATION_HOLD ||
+                                                        frame->cmd_vm.operation == VMIBUS_VM_OPERATION_LET_GO);
+}
+
 static void submit_routed(const struct submission *submission) {
     const struct vmibus_frame *frame = submission->frame;
 
@@ -177,7 +177,10 @@ static void submit_routed(const struct submission *submission) {
         submit_sensor_command(submission, VMIBUS_LEASE_CLASS_POWER, frame->cmd_power.token, VMIBUS_GROUP_POWER);
         break;
     case VMIBUS_KIND_CMD_VM:
-        submit_sensor_command(submission, VMIBUS_LEASE_CLASS_POWER, frame->cmd_vm.token, VMIBUS_GROUP_POWER);
+        if (is_hold(frame))
+            hold_execute(submission->control, submission->binding->endpoint, frame, submission->received, submission->audit);
+        else
+            submit_sensor_command(submission, VMIBUS_LEASE_CLASS_POWER, frame->cmd_vm.token, VMIBUS_GROUP_POWER);
         break;
     default:
         submission_refuse(submission, VMIBUS_ERROR_UNSUPPORTED, VMIBUS_REASON_NOT_BUILT, 0);
@@ -192,6 +195,7 @@ static void submit_routed(const struct submission *submission) {
 static void submit_to_endpoint(struct submission *submission, const struct vmibus_frame_description *description) {
     const struct vmibus_frame *frame = submission->frame;
     struct control *control = submission->control;
+    uint32_t needed = is_hold(frame) ? VMIBUS_CAP_QUIESCE : description->capability;
 
     submission->binding = control_binding(control, frame->header.slot, frame->header.generation);
     if (!submission->binding || frame->header.slot == 0) {
@@ -203,8 +207,8 @@ static void submit_to_endpoint(struct submission *submission, const struct vmibu
             submission_refuse(submission, VMIBUS_ERROR_GONE, VMIBUS_REASON_NONE, frame->header.slot);
         return;
     }
-    if (description->capability && !(submission->binding->grant.capabilities & description->capability)) {
-        submission_refuse(submission, VMIBUS_ERROR_DENIED, VMIBUS_REASON_NO_CAPABILITY, description->capability);
+    if (needed && !(submission->binding->grant.capabilities & needed)) {
+        submission_refuse(submission, VMIBUS_ERROR_DENIED, VMIBUS_REASON_NO_CAPABILITY, needed);
         return;
     }
     submit_routed(submission);

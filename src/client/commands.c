@@ -68,50 +68,6 @@ int vmibus_lease_release(struct vmibus *bus, const struct vmibus_endpoint *endpo
     return lease_call(bus, endpoint, &lease, NULL);
 }
 
-int vmibus_memwrite(struct vmibus *bus, const struct vmibus_endpoint *endpoint, const struct vmibus_write *write,
-                    struct vmibus_message *reply) {
-    const uint32_t source = VMIBUS_MEMWRITE_SRC_PAYLOAD | VMIBUS_MEMWRITE_SRC_BUFFER | VMIBUS_MEMWRITE_TABLE;
-    /* With EXPECT, the octets to compare with precede those to write. */
-    size_t length = write->flags & VMIBUS_MEMWRITE_EXPECT ? (size_t)write->len * 2 : write->len;
-    bool is_inline = length <= VMIBUS_MEMWRITE_INLINE;
-    struct vmibus_frame frame;
-
-    vmibus_command_init(&frame, VMIBUS_KIND_CMD_MEMWRITE, endpoint);
-    frame.cmd_memwrite.cr3 = write->cr3;
-    frame.cmd_memwrite.gva = write->gva;
-    frame.cmd_memwrite.len = write->len;
-    frame.cmd_memwrite.token = write->token;
-    frame.cmd_memwrite.epoch = write->epoch;
-    frame.cmd_memwrite.flags = write->flags & ~source;
-    if (is_inline && length)
-        memcpy(frame.cmd_memwrite.data, write->data, length);
-    else if (!is_inline)
-        frame.cmd_memwrite.flags |= VMIBUS_MEMWRITE_SRC_PAYLOAD;
-    return vmibus_call(bus, &frame, is_inline ? NULL : write->data, is_inline ? 0 : length, reply);
-}
-
-int vmibus_attach(struct vmibus *bus, const struct vmibus_endpoint *endpoint, uint64_t epoch, struct vmibus_message *reply) {
-    struct vmibus_frame frame;
-    int r;
-
-    vmibus_command_init(&frame, VMIBUS_KIND_MEM_ATTACH, endpoint);
-    frame.mem_attach.epoch = epoch;
-    r = vmibus_call(bus, &frame, NULL, 0, reply);
-    if (r == 0 && reply->frame.header.tail_length != reply->frame.ack.count * sizeof(struct vmibus_ram_range)) {
-        vmibus_message_deinit(reply);
-        return -EPROTO;
-    }
-    return r;
-}
-
-int vmibus_release(struct vmibus *bus, const struct vmibus_endpoint *endpoint, uint64_t epoch) {
-    struct vmibus_frame frame;
-
-    vmibus_command_init(&frame, VMIBUS_KIND_MEM_RELEASE, endpoint);
-    frame.mem_release.epoch = epoch;
-    return vmibus_call(bus, &frame, NULL, 0, NULL);
-}
-
 int vmibus_input(struct vmibus *bus, const struct vmibus_endpoint *endpoint, uint64_t token,
                  const struct vmibus_input_event *events, size_t n_events, struct vmibus_message *reply) {
     bool is_inline = n_events <= VMIBUS_INPUT_EVENTS_INLINE;
@@ -158,5 +114,14 @@ int vmibus_query(struct vmibus *bus, const struct vmibus_endpoint *endpoint, enu
 
     vmibus_command_init(&frame, VMIBUS_KIND_QUERY, endpoint);
     frame.query.query = (uint8_t)query;
+    return vmibus_call(bus, &frame, NULL, 0, reply);
+}
+
+int vmibus_memory_query(struct vmibus *bus, const struct vmibus_endpoint *endpoint, enum vmibus_memory_query query,
+                        struct vmibus_message *reply) {
+    struct vmibus_frame frame;
+
+    vmibus_command_init(&frame, VMIBUS_KIND_MEM_QUERY, endpoint);
+    frame.mem_query.query = (uint8_t)query;
     return vmibus_call(bus, &frame, NULL, 0, reply);
 }

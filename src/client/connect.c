@@ -13,6 +13,8 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include "client/attachment.h"
+#include "client/buffer.h"
 #include "client/connection.h"
 #include "client/socket_link.h"
 #include "util/fds.h"
@@ -56,6 +58,8 @@ static int new_connection(struct vmibus **busp, const struct vmibus_link_ops *op
     bus->correlation = (uint64_t)getpid() << 32;
     strncpy(bus->name, name ? name : "", sizeof(bus->name) - 1);
     list_init(&bus->kept);
+    list_init(&bus->attachments);
+    list_init(&bus->buffers);
     *busp = bus;
     return 0;
 }
@@ -80,7 +84,8 @@ static int join_channel(struct vmibus *bus, struct channel *channel) {
     return 0;
 }
 
-static int say_hello(struct vmibus *bus, bool established, int timeout_ms) {
+/* The refusal may be NULL; it is written where an enum vmibus_error is returned. */
+static int say_hello(struct vmibus *bus, bool established, int timeout_ms, struct vmibus_error_body *refusal) {
     const struct hello hello = {
         .channel = VMIBUS_CHANNEL_BUS,
         .name = bus->name,
@@ -91,6 +96,8 @@ static int say_hello(struct vmibus *bus, bool established, int timeout_ms) {
     struct hello_answer answer;
     int r = hello_exchange(bus->bus.ops, bus->bus.context, &hello, &answer);
 
+    if (r > 0 && refusal)
+        *refusal = answer.refusal;
     if (r)
         return r;
     bus->welcome = answer.welcome;
@@ -99,14 +106,15 @@ static int say_hello(struct vmibus *bus, bool established, int timeout_ms) {
     return 0;
 }
 
-static int open_connection(struct vmibus **busp, const struct vmibus_link_ops *ops, void *context, const char *name, bool lent) {
+static int open_connection(struct vmibus **busp, const struct vmibus_link_ops *ops, void *context, const char *name, bool lent,
+                           struct vmibus_error_body *refusal) {
     struct vmibus *bus;
     int r = new_connection(&bus, ops, context, name);
 
     if (r < 0)
         return r;
     bus->lent = lent;
-    r = say_hello(bus, lent, HELLO_TIMEOUT_MS);
+    r = say_hello(bus, lent, HELLO_TIMEOUT_MS, refusal);
     if (r == 0 && bus->welcome.memory == VMIBUS_MEMORY_LOCATION_SOCKET)
         r = join_channel(bus, &bus->bus);
     if (r) {
@@ -118,20 +126,26 @@ static int open_connection(struct vmibus **busp, const struct vmibus_link_ops *o
 }
 
 int vmibus_connect_link(struct vmibus **busp, const struct vmibus_link_ops *ops, void *context, const char *name) {
-    return open_connection(busp, ops, context, name, false);
+    return open_connection(busp, ops, context, name, false, NULL);
 }
 
 int vmibus_connect_consume_fd(struct vmibus **busp, int fd, const char *name) {
     struct socket_link *link;
     int r = socket_link_new_consume_fd(&link, fd);
 
-    return r < 0 ? r : open_connection(busp, &socket_link_ops, link, name, false);
+    return r < 0 ? r : open_connection(busp, &socket_link_ops, link, name, false, NULL);
 }
 
 int vmibus_connect(struct vmibus **busp, const char *path, const char *name) {
+    return vmibus_connect_explained(busp, path, name, NULL);
+}
+
+int vmibus_connect_explained(struct vmibus **busp, const char *path, const char *name, struct vmibus_error_body *refusal) {
     struct socket_link *link;
     int fd = -1, r;
 
+    if (refusal)
+        *refusal = (struct vmibus_error_body){};
     if (!path) {
         fd = lent_fd();
         if (fd < -1)
@@ -142,7 +156,7 @@ int vmibus_connect(struct vmibus **busp, const char *path, const char *name) {
         r = socket_link_new_consume_fd(&link, fd);
     else
         r = socket_link_connect(&link, path && *path ? path : VMIBUS_SOCKET_DEFAULT);
-    return r < 0 ? r : open_connection(busp, &socket_link_ops, link, name, fd >= 0);
+    return r < 0 ? r : open_connection(busp, &socket_link_ops, link, name, fd >= 0, refusal);
 }
 
 int connection_open_memory(struct vmibus *bus) {
@@ -184,15 +198,22 @@ int vmibus_dup_fd(const struct vmibus *bus) {
 }
 
 int vmibus_reclaim(struct vmibus *bus, int timeout_ms) {
+    int r;
+
     if (bus->error)
         return bus->error;
     connection_drop_kept(bus);
-    return say_hello(bus, true, timeout_ms);
+    r = say_hello(bus, true, timeout_ms, NULL);
+    if (r)
+        attachments_end(bus);
+    return r;
 }
 
 struct vmibus *vmibus_free(struct vmibus *bus) {
     if (!bus)
         return NULL;
+    attachments_orphan(bus);
+    buffers_orphan(bus);
     connection_drop_kept(bus);
     close_channel(&bus->memory);
     close_channel(&bus->bus);

@@ -16,6 +16,7 @@
 
 #include <vmibus/names.h>
 
+#include "client/attachment.h"
 #include "util/clock.h"
 #include "util/fds.h"
 
@@ -38,6 +39,13 @@ void vmibus_message_deinit(struct vmibus_message *message) {
     message->tail = NULL;
     message->frame.header.fd_count = 0;
     message->frame.header.tail_length = 0;
+}
+
+/* Nothing comes any more: whoever relies on being told has to know. */
+static int fail(struct vmibus *bus, int error) {
+    bus->error = error;
+    attachments_end(bus);
+    return error;
 }
 
 static bool is_lawful(const struct channel *channel, const struct vmibus_message *message) {
@@ -67,9 +75,7 @@ static int receive(struct vmibus *bus, const struct channel *channel, struct vmi
         vmibus_message_deinit(message);
         r = -EPROTO;
     }
-    if (r < 0)
-        bus->error = r;
-    return r;
+    return r < 0 ? fail(bus, r) : r;
 }
 
 static int keep(struct vmibus *bus, struct vmibus_message *message) {
@@ -78,7 +84,7 @@ static int keep(struct vmibus *bus, struct vmibus_message *message) {
     if (!kept) {
         /* What is lost now could not be told as lost: the connection has no meaning any more. */
         vmibus_message_deinit(message);
-        return bus->error = -ENOMEM;
+        return fail(bus, -ENOMEM);
     }
     kept->message = *message;
     list_append(&bus->kept, &kept->link);
@@ -277,6 +283,8 @@ int vmibus_send(struct vmibus *bus, struct vmibus_frame *frame, const void *tail
 
     if (r == 0)
         r = channel->ops->send(channel->context, frame, tail, NULL);
+    if (r == -ECONNRESET)
+        attachments_end(bus);
     connection_arm(bus);
     if (r == 0 && correlation)
         *correlation = frame->header.correlation;
@@ -343,6 +351,8 @@ int vmibus_call(struct vmibus *bus, struct vmibus_frame *frame, const void *tail
     r = prepare(bus, frame, tail_length, &channel);
     if (r == 0)
         r = send_waiting(bus, channel, frame, tail);
+    if (r == -ECONNRESET)
+        attachments_end(bus);
     if (r == 0)
         r = await_ack(bus, channel, frame->header.correlation, &answer);
     connection_arm(bus);

@@ -31,6 +31,8 @@ struct vmibus {
     int error;                          /* what ended the connection, a negative errno */
     uint64_t correlation;               /* of the last command */
     struct list kept;                   /* struct kept: what arrived during calls, oldest first */
+    struct list attachments;            /* struct attachment, of attachment.c */
+    struct list buffers;                /* struct buffer, of buffer.c */
     vmibus_handler handler;
     void *userdata;
 };

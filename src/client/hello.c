@@ -70,8 +70,10 @@ static int read_answer(const struct hello *hello, const struct vmibus_message *m
     if (frame->header.direction == VMIBUS_DIRECTION_UP) {
         if (frame->header.kind == VMIBUS_KIND_WELCOME && ours)
             return read_welcome(message, answer);
-        if (frame->header.kind == VMIBUS_KIND_ERROR && (ours || frame->error.closing))
+        if (frame->header.kind == VMIBUS_KIND_ERROR && (ours || frame->error.closing)) {
+            answer->refusal = frame->error;
             return refusal(frame->error.error, frame->error.reason);
+        }
         if (frame->header.kind == VMIBUS_KIND_ACK && ours)
             return refusal(frame->ack.error, frame->ack.reason);
     }
@@ -105,6 +107,7 @@ int hello_exchange(const struct vmibus_link_ops *ops, void *context, const struc
     struct vmibus_frame frame;
     int r;
 
+    answer->refusal = (struct vmibus_error_body){};
     write_hello(&frame, hello);
     r = ops->send(context, &frame, NULL, NULL);
     /* Whoever refuses a connection may have closed it already, and said why before. */

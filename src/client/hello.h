@@ -39,6 +39,7 @@ struct hello_answer {
     struct vmibus_welcome welcome;
     struct hello_bounds bounds;
     char memory_path[HELLO_PATH_SIZE];  /**< where memory is SOCKET */
+    struct vmibus_error_body refusal;   /**< what was said instead, where an enum vmibus_error is returned */
 };
 
 /**

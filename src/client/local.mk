@@ -7,10 +7,13 @@ pkgconfig_DATA += src/client/libvmibus.pc
 
 noinst_LTLIBRARIES += libvmibus_client_internal.la
 libvmibus_client_internal_la_SOURCES = \
-	src/client/commands.c \
+	src/client/attachment.c src/client/attachment.h \
+	src/client/buffer.c src/client/buffer.h \
+	src/client/commands.c src/client/memwrite.c \
 	src/client/connect.c \
 	src/client/connection.c src/client/connection.h \
 	src/client/hello.c src/client/hello.h \
+	src/client/mediated.c \
 	src/client/socket_link.c src/client/socket_link.h
 
 # The installed library: what the internal one has, less what src/client/libvmibus.map does not list.
@@ -29,6 +32,16 @@ client_test_sources = \
 	tests/client/recorder.c tests/client/recorder.h
 client_test_libraries = libharness.la libvmibus_client_internal.la libvmibus_util.la libvmibus_protocol.la
 
+test_programs += tests/client/test_buffers
+tests_client_test_buffers_SOURCES = tests/client/test_buffers.c $(client_test_sources)
+tests_client_test_buffers_CPPFLAGS = $(AM_CPPFLAGS) -I$(top_srcdir)/tests
+tests_client_test_buffers_LDADD = $(client_test_libraries)
+
+test_programs += tests/client/test_memwrite
+tests_client_test_memwrite_SOURCES = tests/client/test_memwrite.c $(client_test_sources)
+tests_client_test_memwrite_CPPFLAGS = $(AM_CPPFLAGS) -I$(top_srcdir)/tests
+tests_client_test_memwrite_LDADD = $(client_test_libraries)
+
 test_programs += tests/client/test_connection
 tests_client_test_connection_SOURCES = tests/client/test_connection.c $(client_test_sources)
 tests_client_test_connection_CPPFLAGS = $(AM_CPPFLAGS) -I$(top_srcdir)/tests
@@ -45,3 +58,8 @@ test_programs += tests/client/test_channels
 tests_client_test_channels_SOURCES = tests/client/test_channels.c $(client_test_sources)
 tests_client_test_channels_CPPFLAGS = $(AM_CPPFLAGS) -I$(top_srcdir)/tests
 tests_client_test_channels_LDADD = $(client_test_libraries)
+
+test_programs += tests/client/test_attachment
+tests_client_test_attachment_SOURCES = tests/client/test_attachment.c $(client_test_sources)
+tests_client_test_attachment_CPPFLAGS = $(AM_CPPFLAGS) -I$(top_srcdir)/tests
+tests_client_test_attachment_LDADD = $(client_test_libraries)

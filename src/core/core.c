@@ -9,12 +9,16 @@
 #include "core/sensor_host.h"
 #include "memory/authority.h"
 #include "memory/opener.h"
+#include "transport/listener.h"
+#include "util/fault.h"
 
 #define DEFAULT_ENDPOINTS 64
 #define DEFAULT_CONNECTIONS 64
 #define DEFAULT_QUEUE_DEPTH 4096
 #define DEFAULT_COMMANDS 256
 #define DEFAULT_DRAIN_MS 5000
+#define DEFAULT_HOLD_MS 10000
+#define DEFAULT_RETIRE_MS 5000
 #define DEFAULT_AUDIT_RECORDS 16384
 
 /* --- between the bus and the authority --------------------------------------------------------- */
@@ -28,7 +32,8 @@ static void bus_tells_memory(void *context, const struct vmibus_frame *frame, co
 static void memory_tells_bus(void *context, const struct vmibus_frame *frame, const void *tail) {
     struct vmibus_core *core = context;
 
-    bus_hear_link(core->bus, frame, tail);
+    if (core->bus) /* the authority ends last, with writes that may still be under way */
+        bus_hear_link(core->bus, frame, tail);
 }
 
 static void count_memory(void *context, struct bus_memory_counters *counters) {
@@ -41,15 +46,76 @@ static void count_memory(void *context, struct bus_memory_counters *counters) {
         .bytes_written = memory.bytes_written,
         .epochs_ended = memory.epochs_ended,
         .attachments = memory.attachments,
+        .epochs_retiring = memory.epochs_retiring,
+        .reads = memory.reads,
+        .bytes_read = memory.bytes_read,
+        .buffers = memory.buffers,
+        .buffer_bytes = memory.buffer_bytes,
     };
 }
 
 /* --- making ------------------------------------------------------------------------------------ */
 
-static int make_bus(struct vmibus_core *core, const struct core_options *options) {
+static bool count_process(void *context, struct bus_process_counters *counters) {
+    struct vmibus_core *core = context;
+
+    return monitor_count(&core->monitor, counters);
+}
+
+static void want_resources(void *context, bool wanted) {
+    struct vmibus_core *core = context;
+
+    monitor_want(&core->monitor, wanted);
+}
+
+/*
+ * What connections hold and what tails take get the same part of the cap; the rest is what queues and buffers need whatever happens.
+ * Carving rounds up, by less than SLACK.
+ */
+#define DEFAULT_MEMORY (UINT64_C(64) << 20)
+#define LEAST_MEMORY (UINT64_C(2) << 20)
+#define SLACK (UINT64_C(64) << 10)
+
+static struct bus_options sizes(const struct core_options *options) {
+    return (struct bus_options){
+        .policy = options->policy,
+        .n_endpoints = options->n_endpoints,
+        .n_connections = options->n_connections,
+        .commands = options->commands,
+        .tail_bound = options->tail_bound,
+    };
+}
+
+/* What is carved whatever the cap is. */
+static uint64_t fixed_memory(const struct core_options *options) {
+    const struct bus_options bus_options = sizes(options);
+    uint64_t listener =
+        options->n_large_tails ? listener_memory_needed(options->tail_bound, options->n_connections, options->n_large_tails) : 0;
+
+    return bus_memory_needed(&bus_options) + listener + SLACK;
+}
+
+uint64_t core_least_memory(const struct core_options *options) {
+    return fixed_memory(options) + LEAST_MEMORY;
+}
+
+/* Reserves what is held for peers, and tells how much of it connections may hold. */
+static int reserve(struct vmibus_core *core, const struct core_options *options, size_t *region_octets) {
+    uint64_t fixed = fixed_memory(options), cap = options->memory_cap ? options->memory_cap : fixed + DEFAULT_MEMORY;
+
+    if (cap < fixed + LEAST_MEMORY)
+        return -ENOSPC;
+    *region_octets = (size_t)((cap - fixed) / 2);
+    return arena_init(&core->arena, (size_t)cap);
+}
+
+static int make_bus(struct vmibus_core *core, const struct core_options *options, size_t region_octets) {
     const struct bus_options bus_options = {
         .loop = core->loop,
         .ledger = &core->ledger,
+        .arena = &core->arena,
+        .tail_bound = options->tail_bound,
+        .region_octets = region_octets,
         .audit = &core->audit,
         .policy = core->policy,
         .incarnation = options->incarnation,
@@ -58,8 +124,11 @@ static int make_bus(struct vmibus_core *core, const struct core_options *options
         .queue_depth = options->queue_depth,
         .commands = options->commands,
         .drain_ms = options->drain_ms,
+        .hold_ms = options->hold_ms,
         .link = bus_tells_memory,
         .memory_counters = count_memory,
+        .process_counters = count_process,
+        .resources_wanted = want_resources,
         .link_context = core,
     };
 
@@ -75,6 +144,11 @@ static int make_authority(struct vmibus_core *core, const struct core_options *o
         .policy = core->policy,
         .incarnation = options->incarnation,
         .n_endpoints = options->n_endpoints,
+        .retire_ms = options->retire_ms,
+        .keep = options->keep,
+        .keep_context = options->keep_context,
+        .pages = options->pages,
+        .n_pages = options->n_pages,
         .link = memory_tells_bus,
         .link_context = core,
     };
@@ -84,6 +158,7 @@ static int make_authority(struct vmibus_core *core, const struct core_options *o
 
 int core_new(struct vmibus_core **corep, const struct core_options *options) {
     struct vmibus_core *core = calloc(1, sizeof(*core));
+    size_t region_octets = 0;
     int r;
 
     if (!core) {
@@ -99,14 +174,18 @@ int core_new(struct vmibus_core **corep, const struct core_options *options) {
     if (r == 0 && options->audit_fd >= 0)
         core->audit_error = audit_init(&core->audit, options->audit_fd, options->audit_records, options->incarnation);
     if (r == 0)
+        r = reserve(core, options, &region_octets);
+    if (r == 0)
         r = make_authority(core, options);
     if (r == 0)
-        r = make_bus(core, options);
+        r = make_bus(core, options, region_octets);
     if (r < 0) {
         vmibus_core_free(core);
         return r;
     }
     core->home = (struct session_home){.bus = core->bus, .authority = core->authority, .tail_bound = options->tail_bound};
+    monitor_init(&core->monitor, core);
+    monitor_start(&core->monitor);
     *corep = core;
     return 0;
 }
@@ -116,9 +195,11 @@ struct vmibus_core *vmibus_core_free(struct vmibus_core *core) {
         return NULL;
     while (!list_is_empty(&core->sensor_hosts))
         sensor_host_free(list_first(&core->sensor_hosts, struct vmibus_sensor_host, link));
-    bus_free(core->bus);
+    monitor_deinit(&core->monitor);
+    core->bus = bus_free(core->bus);
     authority_free(core->authority);
     loop_free(core->loop);
+    arena_deinit(&core->arena);
     ledger_deinit(&core->ledger);
     audit_deinit(&core->audit);
     policy_free(core->policy);
@@ -137,6 +218,19 @@ void core_set_policy(struct vmibus_core *core, struct policy *policy) {
 
 /* --- what embedders see ------------------------------------------------------------------------ */
 
+/* An embedder has no configuration file: in a build that can fail on purpose, its environment says where. */
+static int take_faults(void) {
+#ifdef HAVE_FAULT_INJECTION
+    struct fault_rules rules = {};
+    const char *wrong;
+
+    if (fault_rules_add_environment(&rules, &wrong) < 0)
+        return -EINVAL;
+    fault_apply(&rules);
+#endif
+    return 0;
+}
+
 int vmibus_core_new(struct vmibus_core **corep, const struct vmibus_core_options *options) {
     struct core_options all = {
         .incarnation = options->incarnation,
@@ -145,7 +239,10 @@ int vmibus_core_new(struct vmibus_core **corep, const struct vmibus_core_options
         .queue_depth = options->queue_depth ? options->queue_depth : DEFAULT_QUEUE_DEPTH,
         .commands = DEFAULT_COMMANDS,
         .drain_ms = DEFAULT_DRAIN_MS,
+        .hold_ms = DEFAULT_HOLD_MS,
+        .retire_ms = DEFAULT_RETIRE_MS,
         .tail_bound = VMIBUS_TAIL_BOUND_DEFAULT,
+        .memory_cap = options->memory_cap,
         .audit_fd = options->audit_fd,
         .audit_records = options->audit_records ? options->audit_records : DEFAULT_AUDIT_RECORDS,
     };
@@ -153,6 +250,9 @@ int vmibus_core_new(struct vmibus_core **corep, const struct vmibus_core_options
 
     if (options->struct_size < sizeof(*options))
         return -EINVAL;
+    r = take_faults();
+    if (r < 0)
+        return r;
     r = policy_new(&all.policy);
     if (r < 0)
         return r;

@@ -9,26 +9,31 @@
 
 #include <vmibus/core.h>
 
+#include "core/monitor.h"
+#include "memory/authority.h"
 #include "policy/policy.h"
 #include "transport/session.h"
+#include "util/arena.h"
 #include "util/audit.h"
 #include "util/ledger.h"
 #include "util/list.h"
 #include "util/loop.h"
 
-struct authority;
 struct bus;
 
 struct vmibus_core {
     struct loop *loop;
     struct policy *policy;      /**< owned */
     struct ledger ledger;
+    struct arena arena;         /**< what is held for peers */
     struct audit audit;
     int audit_error;            /**< negative errno: why there is no audit log although one was given */
     struct bus *bus;
     struct authority *authority;
     struct session_home home;
+    struct monitor monitor;     /**< started when the core is made; start it anew after what else belongs to the start */
     struct principal self;
+    uint32_t n_links;           /**< connections within this process: an eventfd each */
     struct list sensor_hosts;
 };
 
@@ -40,13 +45,27 @@ struct core_options {
     uint32_t queue_depth;
     uint32_t commands;
     uint32_t drain_ms;
+    uint32_t hold_ms;
+    uint32_t retire_ms;
     uint32_t tail_bound;
+    uint32_t n_large_tails;     /**< of the listener that is going to be made; 0: none is */
+    uint64_t memory_cap;        /**< octets that are held for peers at most; 0: DEFAULT_MEMORY more than there must be */
+    authority_keep_fn keep;     /**< keeps epoch pages for the core after this one; NULL: nobody does */
+    void *keep_context;
+    const struct authority_page *pages; /**< of the core before; their descriptors are duplicated */
+    size_t n_pages;
     int audit_fd;
     uint64_t audit_records;
     struct policy *policy;      /**< taken whatever the outcome */
 };
 
-/** Makes a core. An audit log that cannot be written is no reason not to: see audit_error. 0 or a negative errno. */
+/** The least memory_cap that these options can do with, octets; the policy must be there. */
+uint64_t core_least_memory(const struct core_options *options);
+
+/**
+ * Makes a core. An audit log that cannot be written is no reason not to: see audit_error.
+ * @return 0 or a negative errno; -ENOSPC: memory_cap is less than core_least_memory()
+ */
 int core_new(struct vmibus_core **corep, const struct core_options *options);
 
 /** Replaces the policy, which is taken; grants are looked up anew. */

@@ -9,6 +9,8 @@ noinst_LTLIBRARIES += libvmibus_core_internal.la
 libvmibus_core_internal_la_SOURCES = \
 	src/core/core.c src/core/core.h \
 	src/core/local_link.c \
+	src/core/monitor.c src/core/monitor.h \
+	src/core/process_usage.c src/core/process_usage.h \
 	src/core/sensor_api.c src/core/sensor_api.h \
 	src/core/sensor_host.c src/core/sensor_host.h \
 	src/core/sensor_inbox.c src/core/sensor_inbox.h \

@@ -2,7 +2,8 @@
 /*
  * A connection without a socket: libvmibus's link to a bus in this process.  Commands are executed in the
  * call that sends them; what is to be received waits in the session's outbox, and an eventfd tells of
- * it, so that a control polls the same way in both homes.
+ * it, so that a control polls the same way in both homes.  The connection is the process's own: it takes
+ * no user's share of the connections, and the bus bounds it with all others.
  */
 #include <errno.h>
 #include <poll.h>
@@ -23,8 +24,6 @@
 struct local_link {
     struct vmibus_core *core;
     struct session session;
-    struct account *account;
-    struct charge charge;
     bool has_session;
     bool failed;
     bool signalled;
@@ -54,6 +53,7 @@ static const struct control_ops link_control_ops = {.wake = link_wake, .fail = l
 
 static int link_send(void *context, const struct vmibus_frame *frame, const void *tail, const int *fds) {
     struct local_link *link = context;
+    struct vmibus_ack refusal = {};
     struct frame_fault fault;
     int r;
 
@@ -70,7 +70,7 @@ static int link_send(void *context, const struct vmibus_frame *frame, const void
     }
     if (frame_check_hello(frame, &fault) != FRAME_OK)
         return -EPROTO;
-    r = session_init(&link->session, &link->core->home, &link->core->self, &link_control_ops);
+    r = session_init(&link->session, &link->core->home, &link->core->self, &link_control_ops, &refusal);
     if (r)
         return r < 0 ? r : -ENOBUFS;
     link->has_session = true;
@@ -147,8 +147,7 @@ static void link_close(void *context) {
 
     if (link->has_session)
         session_deinit(&link->session);
-    charge_release(&link->charge);
-    account_unref(link->account);
+    link->core->n_links--;
     fd_close(link->event_fd);
     free(link);
 }
@@ -169,13 +168,12 @@ int vmibus_core_connect(struct vmibus_core *core, struct vmibus **busp, const ch
     if (!link)
         return -ENOMEM;
     link->core = core;
+    core->n_links++;
     link->event_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
-    r = link->event_fd < 0 ? -errno : ledger_ref_account(&core->ledger, core->self.uid, core->policy->limits, &link->account);
-    if (r == 0)
-        r = charge_take(&link->charge, link->account, RESOURCE_CONNECTIONS, 1);
-    if (r) {
+    if (link->event_fd < 0) {
+        r = -errno;
         link_close(link);
-        return r < 0 ? r : r == CHARGE_QUOTA ? (int)VMIBUS_ERROR_QUOTA : (int)VMIBUS_ERROR_PRESSURE;
+        return r;
     }
     return vmibus_connect_link(busp, &link_ops, link, name);
 }

@@ -4,11 +4,13 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/socket.h>
 
 #include "core/core.h"
 #include "core/sensor_host.h"
 #include "memory/authority.h"
 #include "util/clock.h"
+#include "util/fault.h"
 #include "util/fds.h"
 
 struct vmibus_sensor_source {
@@ -27,7 +29,25 @@ struct vmibus_sensor_timer {
 
 /* --- endpoints --------------------------------------------------------------------------------- */
 
+void sensor_release(struct vmibus_sensor_host *host, const struct vmibus_header *of, uint64_t epoch) {
+    struct vmibus_frame frame = {
+        .header = {.kind = VMIBUS_KIND_MEM_RELEASE,
+                   .direction = VMIBUS_DIRECTION_DOWN,
+                   .version = VMIBUS_PROTOCOL_VERSION,
+                   .slot = of->slot,
+                   .generation = of->generation,
+                   .timestamp = clock_now()},
+        .mem_release = {.epoch = epoch},
+    };
+
+    authority_client_submit(host->memory, &frame, NULL, NULL, frame.header.timestamp);
+}
+
 void sensor_endpoint_detach_ram(struct vmibus_sensor_endpoint *endpoint) {
+    const struct vmibus_header of = {.slot = endpoint->slot, .generation = endpoint->generation};
+
+    if (endpoint->attached)
+        sensor_release(endpoint->host, &of, endpoint->attached);
     fds_close(endpoint->fds, endpoint->n_fds);
     free(endpoint->ranges);
     endpoint->ranges = NULL;
@@ -215,14 +235,18 @@ static int api_detach(struct vmibus_sensor_endpoint *endpoint, uint64_t epoch) {
         .mem_release = {.epoch = epoch},
     };
 
-    if (endpoint->attached == epoch)
-        sensor_endpoint_detach_ram(endpoint);
-    return say_memory(endpoint, &frame, NULL, 0, NULL, 0);
+    if (endpoint->attached == 0 || endpoint->attached != epoch)
+        return say_memory(endpoint, &frame, NULL, 0, NULL, 0);
+    sensor_endpoint_detach_ram(endpoint);
+    return 0;
 }
 
 static void source_ready(struct loop_source *source, uint32_t events) {
     struct vmibus_sensor_source *watched = container_of(source, struct vmibus_sensor_source, source);
 
+    /* A module cannot ask for faults; what it talks to can hang up. */
+    if (fault_hit(FAULT_MONITOR) < 0)
+        (void)shutdown(source->fd, SHUT_RDWR);
     watched->callback(watched->userdata, events);
 }
 

@@ -51,13 +51,16 @@ void sensor_api_deinit(struct vmibus_sensor_host *host);
  */
 struct vmibus_sensor_endpoint *sensor_endpoint_new(struct vmibus_sensor_host *host, void *userdata, uint32_t groups);
 
-/** Frees a handle with the RAM attached through it; the bus is not told. */
+/** Frees a handle, after releasing the RAM attached through it; the bus is not told. */
 void sensor_endpoint_free(struct vmibus_sensor_endpoint *endpoint);
 
 /** The handle on the endpoint that a frame names, in the generation that it names; NULL: none, perhaps no more. */
 struct vmibus_sensor_endpoint *sensor_endpoint_find(struct vmibus_sensor_host *host, const struct vmibus_header *header);
 
-/** Closes the RAM attached through a handle, if any; the authority is not told. */
+/** Tells the authority that an epoch is held no more. @param of names the endpoint: slot and generation */
+void sensor_release(struct vmibus_sensor_host *host, const struct vmibus_header *of, uint64_t epoch);
+
+/** Closes and releases the RAM attached through a handle, if any. */
 void sensor_endpoint_detach_ram(struct vmibus_sensor_endpoint *endpoint);
 
 /**

@@ -7,6 +7,7 @@
 #include <string.h>
 #include <sys/random.h>
 
+#include "bus/bus.h"
 #include "core/core.h"
 #include "core/sensor_api.h"
 #include "core/sensor_inbox.h"
@@ -26,8 +27,8 @@ static int open_channels(struct vmibus_sensor_host *host) {
     strncpy(host->sensor.name, host->module->name, sizeof(host->sensor.name) - 1);
     host->sensor.groups = host->module->groups;
     host->sensor.fallback = host->module->fallback;
-    r = authority_client_new(&host->memory, core->authority, session, &core->self, host->account, VMIBUS_ROLE_SENSOR,
-                             sensor_inbox_hear_memory, host);
+    r = authority_client_new(&host->memory, core->authority, session, &core->self, host->account, &host->region, VMIBUS_ROLE_SENSOR,
+                             &sensor_inbox_memory_ops, host);
     if (r)
         return r < 0 ? r : -EUSERS;
     if (host->module->endpoint_appeared || host->module->memctx_changed)
@@ -36,7 +37,7 @@ static int open_channels(struct vmibus_sensor_host *host) {
 }
 
 static int check_module(const struct vmibus_sensor_module *module, const struct sensor_expectation *expected) {
-    if (!module || module->abi != VMIBUS_SENSOR_ABI || module->struct_size < sizeof(*module))
+    if (!module || module->abi != VMIBUS_SENSOR_ABI || module->struct_size < SENSOR_MODULE_LEAST)
         return -ELIBBAD;
     if (expected && (strcmp(module->name, expected->name) != 0 || module->groups != expected->groups ||
                      module->fallback != expected->fallback))
@@ -68,8 +69,10 @@ int sensor_host_new(struct vmibus_core *core, const struct vmibus_sensor_module 
     sensor_worker_init(&host->worker, core->loop);
     list_append(&core->sensor_hosts, &host->link);
     r = ledger_ref_account(&core->ledger, core->self.uid, core->policy->limits, &host->account);
-    if (r == 0)
+    if (r == 0) {
+        region_init(&host->region, &core->bus->regions, host->account);
         r = open_channels(host);
+    }
     if (r == 0)
         r = module->start(host, &sensor_api, options, n_options, &host->instance);
     if (r < 0)
@@ -91,6 +94,7 @@ struct vmibus_sensor_host *sensor_host_free(struct vmibus_sensor_host *host) {
     if (host->sensor.bus)
         sensor_deinit(&host->sensor);
     sensor_inbox_deinit(host);
+    region_deinit(&host->region);
     account_unref(host->account);
     list_unlink(&host->link);
     if (host->library)

@@ -7,6 +7,8 @@
 #ifndef CORE_SENSOR_HOST_H
 #define CORE_SENSOR_HOST_H
 
+#include <stddef.h>
+
 #include <vmibus/sensor.h>
 
 #include "bus/control.h"
@@ -18,6 +20,12 @@
 struct authority_client;
 struct vmibus_core;
 
+/** A module of this ABI has at least these members; each that was appended later is asked for by sensor_module_has(). */
+#define SENSOR_MODULE_LEAST offsetof(struct vmibus_sensor_module, retired)
+
+#define sensor_module_has(module, member) \
+    ((module)->struct_size >= offsetof(struct vmibus_sensor_module, member) + sizeof((module)->member) && (module)->member)
+
 struct vmibus_sensor_host {
     struct vmibus_core *core;
     struct list link;               /**< core->sensor_hosts */
@@ -28,6 +36,7 @@ struct vmibus_sensor_host {
     struct sensor sensor;           /**< as the bus sees it */
     struct authority_client *memory;
     struct account *account;
+    struct region region;           /**< what its client at the authority holds */
     struct list endpoints;
     struct list replies;            /**< from the authority, to be handed on */
     struct loop_deferred reply;

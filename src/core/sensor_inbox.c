@@ -7,6 +7,7 @@
 
 #include "core/sensor_api.h"
 #include "core/sensor_host.h"
+#include "util/fault.h"
 #include "util/fds.h"
 
 /* An answer of the authority on its way to the module. */
@@ -43,6 +44,8 @@ static void hear_command(struct vmibus_sensor_host *host, struct vmibus_sensor_e
     int r = -ENODEV;
 
     if (endpoint && !endpoint->withdrawn && host->module->execute)
+        r = fault_hit(FAULT_MONITOR);
+    if (r == 0)
         r = host->module->execute(host->instance, endpoint->userdata, &command);
     if (r < 0) {
         const struct vmibus_ack ack = {
@@ -90,7 +93,7 @@ static void reply_free(struct reply *reply) {
 }
 
 /* An answer that cannot be kept is as good as one that never came: the sensor's own timeouts see to it. */
-void sensor_inbox_hear_memory(void *context, const struct vmibus_frame *frame, const void *tail, const int *fds) {
+static void memory_says(void *context, const struct vmibus_frame *frame, const void *tail, const int *fds) {
     struct vmibus_sensor_host *host = context;
     struct reply *reply = calloc(1, sizeof(*reply));
 
@@ -119,10 +122,15 @@ void sensor_inbox_hear_memory(void *context, const struct vmibus_frame *frame, c
     loop_defer(&host->reply);
 }
 
+const struct authority_client_ops sensor_inbox_memory_ops = {.reply = memory_says};
+
 static void hand_on_ram(struct vmibus_sensor_host *host, struct vmibus_sensor_endpoint *endpoint, struct reply *reply) {
     const struct vmibus_ack *ack = &reply->frame.ack;
     struct vmibus_sensor_ram ram;
 
+    /* What the module cannot use holds nobody up. */
+    if (!ack->error && (!host->module->attached || reply->frame.header.fd_count == 0))
+        sensor_release(host, &reply->frame.header, ack->epoch);
     if (!host->module->attached)
         return;
     if (ack->error || reply->frame.header.fd_count == 0) {
@@ -144,7 +152,10 @@ static void hand_on_ram(struct vmibus_sensor_host *host, struct vmibus_sensor_en
         .n_ranges = endpoint->n_ranges,
         .fds = endpoint->fds,
         .n_fds = endpoint->n_fds,
+        .pagemap_fd = -1,
     };
+    if (ack->reason == VMIBUS_REASON_PRIVATE_RAM)
+        ram.pagemap_fd = endpoint->fds[--ram.n_fds];
     host->module->attached(host->instance, endpoint->userdata, &ram, VMIBUS_ERROR_OK, VMIBUS_REASON_NONE);
 }
 
@@ -154,8 +165,17 @@ static void hand_on(struct vmibus_sensor_host *host, struct reply *reply) {
     enum vmibus_error error = (enum vmibus_error)ack->error;
     enum vmibus_reason reason = (enum vmibus_reason)ack->reason;
 
-    if (!endpoint)
+    if (!endpoint) {
+        /* Its handle was withdrawn while the RAM was on its way. */
+        if (ack->command == VMIBUS_KIND_MEM_ATTACH && reply->frame.header.kind == VMIBUS_KIND_ACK && !error)
+            sensor_release(host, &reply->frame.header, ack->epoch);
         return;
+    }
+    if (reply->frame.header.kind == VMIBUS_KIND_MEM_RETIRED) {
+        if (sensor_module_has(host->module, retired))
+            host->module->retired(host->instance, endpoint->userdata, reply->frame.mem_retired.epoch);
+        return;
+    }
     switch (ack->command) {
     case VMIBUS_KIND_MEM_LAYOUT:
         if (host->module->layout_result)

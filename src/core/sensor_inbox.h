@@ -10,6 +10,7 @@
 #include <vmibus/protocol.h>
 
 #include "bus/sensor.h"
+#include "memory/authority.h"
 
 struct loop;
 struct vmibus_sensor_host;
@@ -24,11 +25,9 @@ void sensor_inbox_init(struct vmibus_sensor_host *host, struct loop *loop);
 void sensor_inbox_deinit(struct vmibus_sensor_host *host);
 
 /**
- * Takes an answer of the authority, to hand it on later; what authority_client_new() is given.
- * @param context struct vmibus_sensor_host
- * @param tail    borrowed, copied
- * @param fds     borrowed, duplicated
+ * How the authority speaks to the sensor of a host, the context: what it says is handed on later.  A sensor in this process cannot
+ * be disconnected.
  */
-void sensor_inbox_hear_memory(void *context, const struct vmibus_frame *frame, const void *tail, const int *fds);
+extern const struct authority_client_ops sensor_inbox_memory_ops;
 
 #endif

@@ -107,7 +107,8 @@ int sensor_observer_start(struct vmibus_sensor_host *host, const uint8_t *sessio
         .subscribe = {.kinds = VMIBUS_KIND_BIT(VMIBUS_KIND_ROSTER) | VMIBUS_KIND_BIT(VMIBUS_KIND_MEMCTX) |
                                VMIBUS_KIND_BIT(VMIBUS_KIND_MEMCTX_INVALIDATED)},
     };
-    int r = control_init(&host->observer, host->core->bus, &host->core->self, session, &observer_ops);
+    struct vmibus_ack refusal = {};
+    int r = control_init(&host->observer, host->core->bus, &host->core->self, session, &observer_ops, &refusal);
 
     if (r)
         return r < 0 ? r : -EUSERS;

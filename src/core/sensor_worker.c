@@ -2,12 +2,12 @@
 #include "core/sensor_worker.h"
 
 #include <errno.h>
-#include <signal.h>
 #include <stdlib.h>
 #include <sys/eventfd.h>
 #include <unistd.h>
 
 #include "util/fds.h"
+#include "util/thread.h"
 
 struct job {
     struct list link;
@@ -97,18 +97,6 @@ void sensor_worker_deinit(struct sensor_worker *worker) {
     pthread_mutex_destroy(&worker->lock);
 }
 
-/* Signals are for the loop's thread, which takes them by signalfd. */
-static int start_thread(struct sensor_worker *worker) {
-    sigset_t all, before;
-    int r;
-
-    sigfillset(&all);
-    pthread_sigmask(SIG_SETMASK, &all, &before);
-    r = pthread_create(&worker->thread, NULL, worker_main, worker);
-    pthread_sigmask(SIG_SETMASK, &before, NULL);
-    return -r;
-}
-
 static int start(struct sensor_worker *worker) {
     int r;
 
@@ -117,7 +105,7 @@ static int start(struct sensor_worker *worker) {
         return -errno;
     r = loop_source_init(&worker->done_source, worker->loop, worker->event_fd, EPOLLIN, hand_on);
     if (r == 0)
-        r = start_thread(worker);
+        r = thread_start(&worker->thread, worker_main, worker);
     if (r < 0) {
         loop_source_deinit(&worker->done_source);
         worker->event_fd = fd_close(worker->event_fd);

@@ -99,6 +99,8 @@ static int set_daemon(struct reading *reading, const char *name, const char *val
         {"hello-timeout-ms", &config->hello_ms, 100, 600000},
         {"frame-timeout-ms", &config->half_frame_ms, 100, 600000},
         {"revoke-timeout-ms", &config->drain_ms, 100, 600000},
+        {"retire-timeout-ms", &config->retire_ms, 100, 600000},
+        {"hold-ms", &config->hold_ms, 100, 600000},
     };
     uint64_t records;
 
@@ -114,6 +116,11 @@ static int set_daemon(struct reading *reading, const char *name, const char *val
         if (!parse_number(value, 1u << 26, &records) || records < 16)
             return complain(reading, "audit-records = %s: a number from 16 to %u is wanted", value, 1u << 26);
         config->audit_records = records;
+        return 1;
+    }
+    if (strcmp(name, "memory-cap") == 0) {
+        if (!parse_number(value, UINT64_C(1) << 44, &config->memory_cap) || config->memory_cap == 0)
+            return complain(reading, "memory-cap = %s: a number of octets is wanted", value);
         return 1;
     }
     for (size_t i = 0; i < sizeof(numbers) / sizeof(numbers[0]); i++)
@@ -135,7 +142,9 @@ static const char *const resource_keys[N_RESOURCES] = {
     [RESOURCE_SUBSCRIPTIONS] = "subscriptions",
     [RESOURCE_TAILS] = "tails",
     [RESOURCE_ATTACHMENTS] = "attachments",
+    [RESOURCE_BUFFERS] = "buffers",
     [RESOURCE_ENDPOINTS] = "endpoints",
+    [RESOURCE_HOLDS] = "holds",
 };
 
 static int set_limit(struct reading *reading, const char *section, uint64_t *limits, const char *name, const char *value) {
@@ -211,6 +220,37 @@ static int set_capabilities(struct reading *reading, struct policy_rule *rule, c
     return 1;
 }
 
+static int set_write_ranges(struct reading *reading, const char *name, struct write_ranges *ranges, const char *value) {
+    if (write_ranges_parse(ranges, value) < 0)
+        return complain(reading, "%s = %s: one to %u ranges FIRST-LAST of addresses are wanted", name, value, WRITE_RANGES);
+    return 1;
+}
+
+static int set_write_bound(struct reading *reading, struct write_bounds *bounds, const char *name, const char *value) {
+    uint32_t number = 0;
+
+    if (strcmp(name, "write-gva") == 0)
+        return set_write_ranges(reading, name, &bounds->place.gva, value);
+    if (strcmp(name, "write-gpa") == 0)
+        return set_write_ranges(reading, name, &bounds->place.gpa, value);
+    if (strcmp(name, "write-protect") == 0)
+        return write_protection_parse(&bounds->place.protect, value) == 0 ? 1 :
+               complain(reading, "write-protect = %s: known are kernel-text and page-tables", value);
+    if (!set_number(reading, name, &number, value, 1, UINT32_MAX))
+        return 0;
+    *(strcmp(name, "write-size") == 0 ? &bounds->size : &bounds->rate) = number;
+    return 1;
+}
+
+static bool is_write_bound(const char *name) {
+    static const char *const names[] = {"write-gva", "write-gpa", "write-protect", "write-size", "write-rate"};
+
+    for (size_t i = 0; i < sizeof(names) / sizeof(*names); i++)
+        if (strcmp(name, names[i]) == 0)
+            return true;
+    return false;
+}
+
 static int set_rule(struct reading *reading, const char *rule_name, const char *name, const char *value) {
     struct policy_rule *rule = reading->rule;
 
@@ -236,6 +276,8 @@ static int set_rule(struct reading *reading, const char *rule_name, const char *
         return set_number(reading, name, &rule->rank, value, 0, UINT32_MAX);
     if (strcmp(name, "lease-ttl-ms") == 0)
         return set_number(reading, name, &rule->lease_ttl_ms, value, 1, UINT32_MAX);
+    if (is_write_bound(name))
+        return set_write_bound(reading, &rule->write, name, value);
     return complain(reading, "unknown key '%s' in [rule %s]; vmibusd.conf(5) lists the keys", name, rule_name);
 }
 
@@ -296,6 +338,28 @@ static int set_sensor(struct reading *reading, const char *sensor_name, const ch
     return 1;
 }
 
+/* --- [faults] ---------------------------------------------------------------------------------- */
+
+static int set_fault(struct reading *reading, const char *name, const char *value) {
+#ifdef HAVE_FAULT_INJECTION
+    int r = fault_rules_add(&reading->config->faults, name, value);
+
+    if (r == -ENOENT)
+        return complain(reading, "unknown location '%s' in [faults]; vmibusd.conf(5) lists them", name);
+    if (r < 0 && strcmp(name, "seed") == 0)
+        return complain(reading, "seed = %s: a number from 1 is wanted", value);
+    if (r < 0)
+        return complain(reading,
+                        "%s = %s: known are off, fail, drop-every:N, fail-after:N, rate:N and delay-ms:N, N from 1 and a delay up to "
+                        "60000",
+                        name, value);
+    return 1;
+#else
+    (void)value;
+    return complain(reading, "[faults] %s: this vmibusd cannot inject faults; configure it with --enable-fault-injection", name);
+#endif
+}
+
 /* --- the file ---------------------------------------------------------------------------------- */
 
 static int take(void *context, const char *section, const char *name, const char *value) {
@@ -311,7 +375,9 @@ static int take(void *context, const char *section, const char *name, const char
         return set_rule(reading, section + 5, name, value);
     if (strncmp(section, "sensor ", 7) == 0 && section[7])
         return set_sensor(reading, section + 7, name, value);
-    return complain(reading, "unknown section [%s]; known are [daemon], [limits], [limits-total], [rule NAME], [sensor NAME]",
+    if (strcmp(section, "faults") == 0)
+        return set_fault(reading, name, value);
+    return complain(reading, "unknown section [%s]; known are [daemon], [limits], [limits-total], [rule NAME], [sensor NAME], [faults]",
                     section);
 }
 
@@ -399,6 +465,8 @@ int config_init(struct config *config) {
         .hello_ms = 5000,
         .half_frame_ms = 10000,
         .drain_ms = 5000,
+        .retire_ms = 5000,
+        .hold_ms = 10000,
         .audit_records = 16384,
     };
     list_init(&config->sensors);

@@ -14,6 +14,7 @@
 #include <vmibus/sensor.h>
 
 #include "policy/policy.h"
+#include "util/fault.h"
 #include "util/list.h"
 
 /** A sensor to load, and its options. */
@@ -34,12 +35,18 @@ struct config {
     uint32_t queue_depth;
     uint32_t commands;
     uint32_t tail_bound;
+    uint64_t memory_cap;        /**< octets; 0: as much as the other settings ask for */
     uint32_t n_large_tails;
     uint32_t hello_ms;
     uint32_t half_frame_ms;
     uint32_t drain_ms;
+    uint32_t retire_ms;
+    uint32_t hold_ms;
     uint64_t audit_records;
     struct list sensors;
+#ifdef HAVE_FAULT_INJECTION
+    struct fault_rules faults;
+#endif
     struct policy *policy;      /**< owned; config_take_policy() */
 };
 

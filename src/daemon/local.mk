@@ -5,7 +5,9 @@
 sbin_PROGRAMS += vmibusd
 vmibusd_SOURCES = \
 	src/daemon/config.c src/daemon/config.h \
+	src/daemon/faults.c src/daemon/faults.h \
 	src/daemon/incarnation.c src/daemon/incarnation.h \
+	src/daemon/leftover.c src/daemon/leftover.h \
 	src/daemon/log.c src/daemon/log.h \
 	src/daemon/manifest.c src/daemon/manifest.h \
 	src/daemon/options.c src/daemon/options.h \

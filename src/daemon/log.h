@@ -1,5 +1,8 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* What the daemon tells the administrator: lines on standard error, with syslog levels where the journal reads them. */
+/*
+ * What the daemon tells the administrator: lines on standard error, with syslog levels where the journal reads them.  A line that
+ * nobody takes is lost rather than waited for, and the next one that is taken says how many were.
+ */
 #ifndef DAEMON_LOG_H
 #define DAEMON_LOG_H
 
@@ -9,7 +12,7 @@ enum log_level {
     LOG_LEVEL_INFO = 6,
 };
 
-/** Prints one line. */
+/** Prints one line; never waits. */
 void log_line(enum log_level level, const char *format, ...) __attribute__((format(printf, 2, 3)));
 
 #define log_error(...) log_line(LOG_LEVEL_ERROR, __VA_ARGS__)

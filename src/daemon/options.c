@@ -12,6 +12,7 @@ enum {
     OPTION_CONFIG,
     OPTION_HELP,
     OPTION_QMP,
+    OPTION_RESUME,
     OPTION_SENSOR,
     OPTION_SENSOR_DIRECTORY,
     OPTION_SOCKET,
@@ -25,6 +26,7 @@ static const struct option long_options[] = {
     {"config", required_argument, NULL, OPTION_CONFIG},
     {"help", no_argument, NULL, OPTION_HELP},
     {"qmp", required_argument, NULL, OPTION_QMP},
+    {"resume", no_argument, NULL, OPTION_RESUME},
     {"sensor", required_argument, NULL, OPTION_SENSOR},
     {"sensor-directory", required_argument, NULL, OPTION_SENSOR_DIRECTORY},
     {"socket", required_argument, NULL, OPTION_SOCKET},
@@ -34,6 +36,12 @@ static const struct option long_options[] = {
     {},
 };
 
+#ifdef HAVE_FAULT_INJECTION
+#define FAULT_INJECTION " (built to fail on purpose: --enable-fault-injection)"
+#else
+#define FAULT_INJECTION ""
+#endif
+
 static void print_help(void) {
     puts("Usage: vmibusd [OPTION]...\n"
          "Carry events between sensors, input actuators and controls of virtual machines.\n"
@@ -41,6 +49,7 @@ static void print_help(void) {
          "      --check                   read the configuration, say whether it is good, and exit\n"
          "      --config FILE             configuration file (default " VMIBUS_SYSCONFDIR "/vmibus/vmibusd.conf)\n"
          "      --qmp NAME=PATH           follow the QEMU whose monitor listens at PATH; may be repeated\n"
+         "      --resume                  let guests go on that a daemon which was killed left stopped, and exit\n"
          "      --sensor NAME[:KEY=VALUE] load a sensor, set one of its options; may be repeated\n"
          "      --sensor-directory DIR    where sensors are (default " VMIBUS_SENSOR_DIR_DEFAULT ")\n"
          "      --socket PATH             where controls connect (default /run/vmibus/control.sock)\n"
@@ -67,6 +76,9 @@ enum options_result options_parse(struct options *options, int argc, char **argv
         case OPTION_CHECK:
             options->check = true;
             break;
+        case OPTION_RESUME:
+            options->resume = true;
+            break;
         case OPTION_CONFIG:
             options->config_path = optarg;
             options->config_path_given = true;
@@ -75,7 +87,7 @@ enum options_result options_parse(struct options *options, int argc, char **argv
             print_help();
             return OPTIONS_DONE;
         case OPTION_VERSION:
-            puts("vmibusd " PACKAGE_VERSION);
+            puts("vmibusd " PACKAGE_VERSION FAULT_INJECTION);
             return OPTIONS_DONE;
         case OPTION_QMP:
             if (!strchr(optarg, '=') || *optarg == '=') {

@@ -13,6 +13,7 @@ struct options {
     const char *config_path;
     bool config_path_given;
     bool check;             /**< read the configuration, say whether it is good, do nothing */
+    bool resume;            /**< let guests go on that a daemon which was killed left stopped, do nothing else */
 };
 
 /** What parsing comes to. */

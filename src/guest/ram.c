@@ -3,7 +3,8 @@
  * Guest RAM as a memctx describes it: ranges over read-only descriptors.
  *
  * Everything is read with pread(2): it neither fills a hole of the file (a load through a mapping
- * would, and the host would grow) nor faults where the file was truncated.  Extents come from
+ * would, and the host would grow) nor faults where the file was truncated.  In a process's private
+ * memory it would make page tables, and pages: there only what pagemap says to be there is read.  Extents come from
  * SEEK_DATA and SEEK_HOLE, whose answers are stale at once: they say where to look, never what is
  * safe.  Both move the position of the open file description, which is shared with whoever the
  * descriptor came from; nobody may rely on that position, and this file does not.
@@ -12,15 +13,23 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/magic.h>
+#include <stdbool.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/vfs.h>
 #include <unistd.h>
 
 #include "paging.h"
+#include "util/pagemap.h"
+
+#define PAGES_AT_A_TIME 512u
 
 struct vmibus_guest_ram {
     int *fds;
     size_t n_fds;
+    int pagemap_fd; /* -1: no object is the memory of a process */
+    bool *is_private; /* by object: its descriptor is /proc/PID/mem */
     size_t recent; /* the range that was read last: a walk reads several times from one */
     size_t n_ranges;
     struct vmibus_ram_range ranges[]; /* by gpa, disjoint, none empty, none wrapping */
@@ -54,9 +63,17 @@ static bool ranges_are_sound(const struct vmibus_guest_ram *ram, size_t n_fds) {
     return ram->n_ranges > 0;
 }
 
-static int duplicate_fds(struct vmibus_guest_ram *ram, const int *fds, size_t n_fds) {
+static bool is_in_proc(int fd) {
+    struct statfs fs;
+
+    return fstatfs(fd, &fs) == 0 && fs.f_type == PROC_SUPER_MAGIC;
+}
+
+static int duplicate_fds(struct vmibus_guest_ram *ram, const int *fds, size_t n_fds,
+                         int pagemap_fd) {
     ram->fds = calloc(n_fds, sizeof(*ram->fds));
-    if (!ram->fds)
+    ram->is_private = calloc(n_fds, sizeof(*ram->is_private));
+    if (!ram->fds || !ram->is_private)
         return -ENOMEM;
     for (; ram->n_fds < n_fds; ram->n_fds++) {
         int fd = fcntl(fds[ram->n_fds], F_DUPFD_CLOEXEC, 3);
@@ -64,12 +81,15 @@ static int duplicate_fds(struct vmibus_guest_ram *ram, const int *fds, size_t n_
         if (fd < 0)
             return -errno;
         ram->fds[ram->n_fds] = fd;
+        ram->is_private[ram->n_fds] = pagemap_fd >= 0 && is_in_proc(fd);
     }
-    return 0;
+    if (pagemap_fd >= 0)
+        ram->pagemap_fd = fcntl(pagemap_fd, F_DUPFD_CLOEXEC, 3);
+    return pagemap_fd >= 0 && ram->pagemap_fd < 0 ? -errno : 0;
 }
 
-int vmibus_guest_ram_new(struct vmibus_guest_ram **ramp, const struct vmibus_ram_range *ranges,
-                         size_t n_ranges, const int *fds, size_t n_fds) {
+static int ram_new(struct vmibus_guest_ram **ramp, const struct vmibus_ram_range *ranges,
+                   size_t n_ranges, const int *fds, size_t n_fds, int pagemap_fd) {
     struct vmibus_guest_ram *ram;
     size_t size;
     int r;
@@ -83,10 +103,11 @@ int vmibus_guest_ram_new(struct vmibus_guest_ram **ramp, const struct vmibus_ram
     ram = calloc(1, size);
     if (!ram)
         return -ENOMEM;
+    ram->pagemap_fd = -1;
     memcpy(ram->ranges, ranges, n_ranges * sizeof(*ranges));
     ram->n_ranges = n_ranges;
     qsort(ram->ranges, n_ranges, sizeof(*ranges), compare_ranges);
-    r = ranges_are_sound(ram, n_fds) ? duplicate_fds(ram, fds, n_fds) : -EINVAL;
+    r = ranges_are_sound(ram, n_fds) ? duplicate_fds(ram, fds, n_fds, pagemap_fd) : -EINVAL;
     if (r != 0) {
         vmibus_guest_ram_free(ram);
         return r;
@@ -95,11 +116,25 @@ int vmibus_guest_ram_new(struct vmibus_guest_ram **ramp, const struct vmibus_ram
     return 0;
 }
 
+int vmibus_guest_ram_new(struct vmibus_guest_ram **ramp, const struct vmibus_ram_range *ranges,
+                         size_t n_ranges, const int *fds, size_t n_fds) {
+    return ram_new(ramp, ranges, n_ranges, fds, n_fds, -1);
+}
+
+int vmibus_guest_ram_new_private(struct vmibus_guest_ram **ramp,
+                                 const struct vmibus_ram_range *ranges, size_t n_ranges,
+                                 const int *fds, size_t n_fds, int pagemap_fd) {
+    return pagemap_fd < 0 ? -EBADF : ram_new(ramp, ranges, n_ranges, fds, n_fds, pagemap_fd);
+}
+
 struct vmibus_guest_ram *vmibus_guest_ram_free(struct vmibus_guest_ram *ram) {
     if (!ram)
         return NULL;
     for (size_t i = 0; i < ram->n_fds; i++)
         close(ram->fds[i]);
+    if (ram->pagemap_fd >= 0)
+        close(ram->pagemap_fd);
+    free(ram->is_private);
     free(ram->fds);
     free(ram);
     return NULL;
@@ -152,6 +187,35 @@ static int read_file(int fd, uint64_t offset, uint8_t *buffer, size_t len) {
     return 0;
 }
 
+/* Reads memory of a process, page by page: what is not there is zeros, and stays so. */
+static int read_private(const struct vmibus_guest_ram *ram, int fd, uint64_t address,
+                        uint8_t *buffer, size_t len) {
+    while (len > 0) {
+        uint64_t page, step = PAGING_PAGE_SIZE - address % PAGING_PAGE_SIZE;
+        int r = pagemap_read(ram->pagemap_fd, address, &page, 1);
+
+        if (step > len)
+            step = len;
+        if (r == 0 && pagemap_is_touched(page))
+            r = read_file(fd, address, buffer, (size_t)step);
+        else if (r == 0)
+            memset(buffer, 0, (size_t)step);
+        if (r != 0)
+            return r == -ESRCH || r == -EIO ? VMIBUS_GUEST_TRUNCATED : r;
+        address += step;
+        buffer += step;
+        len -= (size_t)step;
+    }
+    return 0;
+}
+
+static int read_object(const struct vmibus_guest_ram *ram, uint16_t object, uint64_t offset,
+                       uint8_t *buffer, size_t len) {
+    if (ram->is_private[object])
+        return read_private(ram, ram->fds[object], offset, buffer, len);
+    return read_file(ram->fds[object], offset, buffer, len);
+}
+
 int vmibus_guest_ram_read(struct vmibus_guest_ram *ram, uint64_t gpa, void *buffer, size_t len) {
     uint8_t *at = buffer;
 
@@ -165,7 +229,7 @@ int vmibus_guest_ram_read(struct vmibus_guest_ram *ram, uint64_t gpa, void *buff
         skipped = gpa - range->gpa;
         if (step > range->len - skipped)
             step = range->len - skipped;
-        r = read_file(ram->fds[range->object], range->offset + skipped, at, (size_t)step);
+        r = read_object(ram, range->object, range->offset + skipped, at, (size_t)step);
         if (r != 0)
             return r;
         gpa += step;
@@ -210,12 +274,47 @@ static int next_file_data(int fd, uint64_t *offset, uint64_t end, uint64_t *len)
     return 0;
 }
 
+/* The next pages that a process has, in [*address, end). */
+static int next_private_data(int pagemap_fd, uint64_t *address, uint64_t end, uint64_t *len) {
+    uint64_t pages[PAGES_AT_A_TIME];
+    bool found = false;
+
+    for (uint64_t at = *address / PAGING_PAGE_SIZE * PAGING_PAGE_SIZE; at < end;) {
+        uint64_t left = (end - at + PAGING_PAGE_SIZE - 1) / PAGING_PAGE_SIZE;
+        size_t n = left < PAGES_AT_A_TIME ? (size_t)left : PAGES_AT_A_TIME;
+        int r = pagemap_read(pagemap_fd, at, pages, n);
+
+        if (r < 0)
+            return r;
+        for (size_t i = 0; i < n; i++, at += PAGING_PAGE_SIZE) {
+            if (pagemap_is_touched(pages[i]) == found)
+                continue;
+            if (found) {
+                *len = at - *address;
+                return 0;
+            }
+            found = true;
+            if (at > *address)
+                *address = at;
+        }
+    }
+    *len = end - *address;
+    return found ? 0 : VMIBUS_GUEST_NOT_FOUND;
+}
+
+static int next_object_data(const struct vmibus_guest_ram *ram, uint16_t object, uint64_t *offset,
+                            uint64_t end, uint64_t *len) {
+    if (ram->is_private[object])
+        return next_private_data(ram->pagemap_fd, offset, end, len);
+    return next_file_data(ram->fds[object], offset, end, len);
+}
+
 int vmibus_guest_ram_next_data(struct vmibus_guest_ram *ram, uint64_t *gpa, uint64_t *len) {
     for (size_t i = range_at_or_after(ram, *gpa); i < ram->n_ranges; i++) {
         const struct vmibus_ram_range *range = &ram->ranges[i];
         uint64_t skipped = *gpa > range->gpa ? *gpa - range->gpa : 0;
         uint64_t offset = range->offset + skipped;
-        int r = next_file_data(ram->fds[range->object], &offset, range->offset + range->len, len);
+        int r = next_object_data(ram, range->object, &offset, range->offset + range->len, len);
 
         if (r == VMIBUS_GUEST_NOT_FOUND)
             continue;

@@ -8,6 +8,8 @@
 #include <string.h>
 
 #include "memory/answer.h"
+#include "memory/attachment.h"
+#include "memory/buffer.h"
 #include "memory/command.h"
 #include "memory/state.h"
 #include "util/clock.h"
@@ -38,6 +40,19 @@ static void look(struct loop_timer *timer) {
 
 /* --- the authority ----------------------------------------------------------------------------- */
 
+/* Whoever mapped it must not take a dead authority's epoch for a current one, also where no slot wants it. */
+static void adopt_page(struct authority *authority, const struct authority_page *page) {
+    struct memory_endpoint *endpoint = authority_slot(authority, page->slot);
+    struct epoch_page unwanted;
+
+    epoch_page_init(&unwanted);
+    if (endpoint && !epoch_page_is_there(&endpoint->page))
+        (void)epoch_page_adopt_dup_fd(&endpoint->page, page->fd);
+    else
+        (void)epoch_page_adopt_dup_fd(&unwanted, page->fd);
+    epoch_page_deinit(&unwanted);
+}
+
 int authority_new(struct authority **authorityp, const struct authority_options *options) {
     struct authority *authority;
     int r;
@@ -51,10 +66,12 @@ int authority_new(struct authority **authorityp, const struct authority_options 
     authority->policy = options->policy;
     authority->policy_version = 1;
     list_init(&authority->clients);
+    meters_init(&authority->meters);
+    retirement_init(authority);
     loop_timer_init(&authority->look, options->loop, look);
     authority->endpoints = calloc((size_t)options->n_endpoints + 1, sizeof(*authority->endpoints));
     r = authority->endpoints
-            ? completions_init(&authority->completions, options->loop, command_write_done)
+            ? completions_init(&authority->completions, options->loop)
             : -ENOMEM;
     if (r < 0) {
         free(authority->endpoints);
@@ -63,6 +80,8 @@ int authority_new(struct authority **authorityp, const struct authority_options 
     }
     for (uint32_t slot = 0; slot <= options->n_endpoints; slot++)
         memory_endpoint_init(&authority->endpoints[slot], authority, slot);
+    for (size_t i = 0; i < options->n_pages; i++)
+        adopt_page(authority, &options->pages[i]);
     *authorityp = authority;
     return 0;
 }
@@ -73,20 +92,29 @@ struct authority *authority_free(struct authority *authority) {
     assert(list_is_empty(&authority->clients));
     authority->stopping = true;
     loop_timer_cancel(&authority->look);
-    for (uint32_t slot = 0; slot <= authority->options.n_endpoints; slot++)
+    for (uint32_t slot = 0; slot <= authority->options.n_endpoints; slot++) {
+        quiesce_close(&authority->endpoints[slot]);
         authority->endpoints[slot].worker = worker_free(authority->endpoints[slot].worker);
+    }
     completions_deinit(&authority->completions);
     for (uint32_t slot = 0; slot <= authority->options.n_endpoints; slot++)
         memory_endpoint_deinit(&authority->endpoints[slot]);
+    retirement_deinit(authority);
     assert(authority->counters.attachments == 0);
+    meters_deinit(&authority->meters);
+    assert(authority->counters.buffers == 0 && authority->counters.buffer_bytes == 0);
     free(authority->endpoints);
     free(authority);
     return NULL;
 }
 
 void authority_set_policy(struct authority *authority, const struct policy *policy) {
+    struct authority_client *client;
+
     authority->policy = policy;
     authority->policy_version++;
+    list_for_each(client, &authority->clients, link)
+        client_review_buffers(client);
 }
 
 void authority_get_counters(const struct authority *authority,
@@ -104,6 +132,7 @@ static void close_session(struct authority *authority, const uint8_t *session) {
             continue;
         client->closed = true;
         client_detach(client);
+        client_free_buffers(client);
     }
 }
 
@@ -146,6 +175,10 @@ void authority_hear_link(struct authority *authority, const struct vmibus_frame 
     case VMIBUS_KIND_FENCE_REVOKE:
         hear_of_fence(endpoint, frame);
         break;
+    case VMIBUS_KIND_QUIESCE_STATE:
+        if (endpoint->open && endpoint->generation == header->generation)
+            quiesce_hear(endpoint, frame);
+        break;
     default:
         break;
     }
@@ -155,26 +188,31 @@ void authority_hear_link(struct authority *authority, const struct vmibus_frame 
 
 int authority_client_new(struct authority_client **clientp, struct authority *authority,
                          const uint8_t *session, const struct principal *principal,
-                         struct account *account, enum vmibus_role role, authority_reply_fn reply,
-                         void *context) {
-    struct authority_client *client = calloc(1, sizeof(*client));
+                         struct account *account, struct region *region, enum vmibus_role role,
+                         const struct authority_client_ops *ops, void *context) {
+    struct authority_client *client;
+    void *memory;
+    int r = region_take(region, sizeof(*client), &memory);
 
-    if (!client)
-        return -ENOMEM;
-    client->grants = calloc((size_t)authority->options.n_endpoints + 1, sizeof(*client->grants));
-    if (!client->grants) {
-        free(client);
-        return -ENOMEM;
+    if (r)
+        return r;
+    client = memory;
+    r = slot_table_init(&client->grants, region, authority->options.n_endpoints + 1);
+    if (r) {
+        region_give(region, client, sizeof(*client));
+        return r;
     }
+    client->region = region;
     client->authority = authority;
     memcpy(client->session, session, sizeof(client->session));
     client->principal = *principal;
     client->account = account_ref(account);
     client->role = role;
-    client->reply = reply;
+    client->ops = ops;
     client->context = context;
     list_init(&client->attachments);
     list_init(&client->jobs);
+    list_init(&client->buffers);
     list_append(&authority->clients, &client->link);
     *clientp = client;
     return 0;
@@ -189,36 +227,82 @@ struct authority_client *authority_client_free(struct authority_client *client) 
         list_unlink(&job->client_link);
         job->client = NULL;
     }
+    if (client->role == VMIBUS_ROLE_SENSOR)
+        retire_forget(client);
     client_detach(client);
+    client_free_buffers(client);
     list_unlink(&client->link);
     account_unref(client->account);
-    free(client->grants);
-    free(client);
+    write_allowance_unref(client->unkept.allowance);
+    for (uint32_t slot = 0; slot <= client->authority->options.n_endpoints; slot++) {
+        struct client_grant *grant = slot_table_get(&client->grants, slot);
+
+        if (grant)
+            write_allowance_unref(grant->allowance);
+        region_give(client->region, grant, sizeof(*grant));
+    }
+    region_give(client->region, client, sizeof(*client));
     return NULL;
+}
+
+/* A bound that cannot be kept in mind would be none: without memory for it there is no writing, until the next look. */
+static void look_up(struct authority_client *client, const struct memory_endpoint *endpoint, struct client_grant *grant) {
+    const struct authority *authority = client->authority;
+    const struct policy *policy = authority->policy;
+
+    write_allowance_unref(grant->allowance);
+    *grant = (struct client_grant){
+        .policy_version = authority->policy_version,
+        .generation = endpoint->generation,
+        .capabilities = policy_evaluate(policy, &client->principal, endpoint->name, endpoint->uuid).capabilities,
+    };
+    if (policy_write_allowance(policy, &client->principal, endpoint->name, endpoint->uuid, &grant->allowance) < 0) {
+        grant->policy_version = 0;
+        grant->capabilities &= ~(uint32_t)VMIBUS_CAP_MEM_WRITE;
+    }
+}
+
+/* What is remembered of a slot. It is of another endpoint perhaps, or there is no room to remember anything. */
+static struct client_grant *grant_in(struct authority_client *client, uint32_t slot) {
+    struct client_grant *grant = slot_table_get(&client->grants, slot);
+    void *memory;
+
+    if (grant)
+        return grant;
+    client->unkept.policy_version = 0;
+    if (region_take(client->region, sizeof(*grant), &memory))
+        return &client->unkept;
+    if (slot_table_set(&client->grants, client->region, slot, memory)) {
+        region_give(client->region, memory, sizeof(*grant));
+        return &client->unkept;
+    }
+    return memory;
+}
+
+static struct client_grant *client_grant_on(struct authority_client *client, const struct memory_endpoint *endpoint) {
+    struct client_grant *grant = grant_in(client, endpoint->slot);
+
+    if (grant->policy_version != client->authority->policy_version ||
+        grant->generation != endpoint->generation)
+        look_up(client, endpoint, grant);
+    return grant;
 }
 
 uint32_t client_capabilities(struct authority_client *client,
                              const struct memory_endpoint *endpoint) {
-    struct client_grant *grant = &client->grants[endpoint->slot];
-    const struct authority *authority = client->authority;
+    return client_grant_on(client, endpoint)->capabilities;
+}
 
-    if (grant->policy_version != authority->policy_version ||
-        grant->generation != endpoint->generation)
-        *grant = (struct client_grant){
-            .policy_version = authority->policy_version,
-            .generation = endpoint->generation,
-            .capabilities = policy_evaluate(authority->policy, &client->principal, endpoint->name,
-                                            endpoint->uuid)
-                                .capabilities,
-        };
-    return grant->capabilities;
+struct write_allowance *client_write_allowance(struct authority_client *client,
+                                               const struct memory_endpoint *endpoint) {
+    return client_grant_on(client, endpoint)->allowance;
 }
 
 void client_answer(struct authority_client *client, struct vmibus_frame *answer,
                    uint32_t command_flags, const void *tail, const int *fds) {
     answer->header.flags = command_flags & VMIBUS_FRAME_NO_ACK;
     answer->header.timestamp = answer->ack.finished;
-    client->reply(client->context, answer, tail, fds);
+    client->ops->reply(client->context, answer, tail, fds);
 }
 
 static void refuse(struct authority_client *client, const struct vmibus_frame *frame,
@@ -238,8 +322,13 @@ static void submit_control(struct authority_client *client, const struct vmibus_
         command_write(client, frame, tail, received);
         break;
     case VMIBUS_KIND_MEM_READ:
+        command_read(client, frame, received);
+        break;
+    case VMIBUS_KIND_MEM_QUERY:
+        command_query(client, frame, received);
+        break;
     case VMIBUS_KIND_BUFFER:
-        refuse(client, frame, VMIBUS_ERROR_UNSUPPORTED, VMIBUS_REASON_NOT_BUILT, received);
+        command_buffer(client, frame, received);
         break;
     default:
         refuse(client, frame, VMIBUS_ERROR_VALIDATION, VMIBUS_REASON_BAD_KIND, received);

@@ -8,8 +8,8 @@
  *   link     the bus tells endpoints, fences and ended sessions (ENDPOINT_OPENED, ENDPOINT_CLOSED,
  *            FENCE_ISSUE, FENCE_REVOKE, SESSION_CLOSED); the authority answers with FENCE_DRAINED
  *            and publishes MEMCTX and MEMCTX_INVALIDATED;
- *   client   one per session: a control's CMD_MEMWRITE, MEM_ATTACH, MEM_RELEASE; a sensor's MEM_LAYOUT,
- *            MEM_ROOT, MEM_END, MEM_BUSY, MEM_ATTACH, MEM_RELEASE.  Each is answered by one ACK;
+ *   client   one per session: a control's CMD_MEMWRITE, MEM_READ, BUFFER, MEM_QUERY, MEM_ATTACH, MEM_RELEASE; a sensor's
+ *            MEM_LAYOUT, MEM_ROOT, MEM_END, MEM_BUSY, MEM_ATTACH, MEM_RELEASE.  Each is answered by one ACK;
  *   opener   whatever has to be opened in the name of a process (opener.h).
  * It believes none of them more than it must: a fence is checked against session, principal and token,
  * a layout against the process's own mappings, a root against the tables in RAM.
@@ -28,6 +28,7 @@
 #include "util/audit.h"
 #include "util/ledger.h"
 #include "util/loop.h"
+#include "util/region.h"
 
 struct authority;
 struct authority_client;
@@ -37,10 +38,34 @@ struct opener;
 typedef void (*authority_link_fn)(void *context, const struct vmibus_frame *frame, const void *tail);
 
 /**
- * What the authority answers a client: an ACK, its tail and descriptors (borrowed: duplicate what outlives the call).  The header's
+ * What the authority tells a client: an ACK, its tail and descriptors (borrowed: duplicate what outlives the call); and
+ * MEM_RETIRED, whoever proposed the layout.  The header's
  * flags are those of the command: whoever passes the answer on leaves it out for NO_ACK.
  */
 typedef void (*authority_reply_fn)(void *context, const struct vmibus_frame *frame, const void *tail, const int *fds);
+
+/** What a client is told; all of it may be from inside any function of the authority but authority_client_free(). */
+struct authority_client_ops {
+    authority_reply_fn reply;
+    /**
+     * The client has to go: its attachments have ended, nothing of it is executed any more.  To be freed later, not
+     * from inside.  NULL: it cannot be made to go.
+     * @param value what the reason is about, @param bound what was broken
+     */
+    void (*disconnect)(void *context, enum vmibus_reason reason, uint64_t value, uint64_t bound);
+};
+
+/**
+ * Keeps the epoch page of a slot for the next authority, after this one has died: see memory/epoch_page.h.
+ * @param fd borrowed
+ */
+typedef void (*authority_keep_fn)(void *context, uint32_t slot, int fd);
+
+/** An epoch page that was kept. */
+struct authority_page {
+    uint32_t slot;
+    int fd;
+};
 
 struct authority_options {
     struct loop *loop;              /**< borrowed */
@@ -50,6 +75,11 @@ struct authority_options {
     const struct policy *policy;    /**< borrowed; see authority_set_policy() */
     uint32_t incarnation;           /**< upper half of every epoch */
     uint32_t n_endpoints;           /**< highest slot */
+    uint32_t retire_ms;             /**< how long an epoch that ended may be held */
+    authority_keep_fn keep;         /**< NULL: nobody keeps epoch pages */
+    void *keep_context;
+    const struct authority_page *pages; /**< of the authority before: what they show ends at once; duplicated */
+    size_t n_pages;
     authority_link_fn link;
     void *link_context;
 };
@@ -60,6 +90,11 @@ struct authority_counters {
     uint64_t bytes_written;
     uint64_t epochs_ended;
     uint64_t attachments;   /**< now */
+    uint64_t epochs_retiring; /**< now */
+    uint64_t reads;
+    uint64_t bytes_read;
+    uint64_t buffers;       /**< now */
+    uint64_t buffer_bytes;  /**< now */
 };
 
 /** Makes an authority. 0 or a negative errno. */
@@ -79,12 +114,13 @@ void authority_hear_link(struct authority *authority, const struct vmibus_frame 
  * @param session   16 octets
  * @param principal copied
  * @param account   whom to charge; referenced
+ * @param region    what the client holds comes from it; borrowed
  * @param role      what it may send
- * @param reply     gets the answers, never from inside authority_client_free()
+ * @param ops       borrowed
  */
 int authority_client_new(struct authority_client **clientp, struct authority *authority, const uint8_t *session,
-                         const struct principal *principal, struct account *account, enum vmibus_role role,
-                         authority_reply_fn reply, void *context);
+                         const struct principal *principal, struct account *account, struct region *region, enum vmibus_role role,
+                         const struct authority_client_ops *ops, void *context);
 
 /** Ends it: releases its attachments; writes under way are finished, their answers dropped. Takes and returns NULL. */
 struct authority_client *authority_client_free(struct authority_client *client);
@@ -99,6 +135,9 @@ struct authority_client *authority_client_free(struct authority_client *client);
  */
 void authority_client_submit(struct authority_client *client, const struct vmibus_frame *frame, const void *tail, const int *fds,
                              uint64_t received);
+
+/** The answer to a MEM_ATTACH could not be delivered as it was: one attachment to the epoch ends, as if it had been refused. */
+void authority_client_undo_attach(struct authority_client *client, uint64_t epoch);
 
 /** Copies the counters. */
 void authority_get_counters(const struct authority *authority, struct authority_counters *counters);

@@ -5,7 +5,14 @@
  *
  * A buffer is a memfd whose size is sealed, mapped here as long as it lives.  The client can change its
  * octets at any time: whatever is decided by them is decided by a copy, and whatever is done with them
- * reads each octet once.  Its number is the lowest that is free in the session, from 1.
+ * reads each octet once.
+ *
+ * The client can also punch holes into it, or keep its inode locked for as long as it likes (by a write(2)
+ * whose source blocks).  Sealing keeps a load behind the end away, but one from a hole allocates, and
+ * where the host is out of memory, or counts it strictly, that is a signal instead of an errno.  So:
+ *   - octets are not loaded or stored here: they are given to system calls that copy, and these fail
+ *     with EFAULT (pread(2) and pwrite(2) of the guest's memory), or taken by buffer_copy();
+ *   - what takes the inode's lock is not called on it: write(2), fallocate(2), lseek(2) for holes.
  *
  * It lives until the client frees it, or is gone, and the last command that uses it has ended; its
  * charges (LIMIT_BUFFERS, LIMIT_BYTES, LIMIT_FDS) are released then, once.  References are taken and given on
@@ -23,26 +30,34 @@
 #include "util/list.h"
 
 struct authority_client;
+struct authority_counters;
 
 struct buffer {
     struct list link;           /**< among the client's; unlinked once freed by it */
     size_t refs;
     uint32_t number;
-    int fd;                     /**< owned */
-    uint8_t *octets;            /**< mapped, size of them */
+    int fd;                     /**< owned; the client's is another file description */
+    uint8_t *octets;            /**< mapped, size of them: for system calls only */
     size_t size;                /**< whole pages */
     struct account *account;    /**< referenced */
     struct charge count, bytes, descriptor;
+    struct authority_counters *counters; /**< borrowed; counted there */
 };
 
-/** BUFFER. */
+/** BUFFER. The client may be gone afterwards. */
 void command_buffer(struct authority_client *client, const struct vmibus_frame *frame, uint64_t received);
 
 /** The client's buffer of this number, or NULL. */
 struct buffer *buffer_find(const struct authority_client *client, uint32_t number);
 
-/** len octets of a buffer from an offset, or NULL if they are not all in it. */
+/** len octets of a buffer from an offset, for a system call to copy; or NULL if they are not all in it. */
 uint8_t *buffer_octets(const struct buffer *buffer, uint64_t offset, uint64_t len);
+
+/**
+ * Copies octets out of a buffer; each is read once. Any thread.
+ * @return 0, -ERANGE (they are not all in it), or a negative errno
+ */
+int buffer_copy(const struct buffer *buffer, uint64_t offset, void *to, size_t len);
 
 /** One more reference. */
 struct buffer *buffer_ref(struct buffer *buffer);
@@ -52,5 +67,8 @@ struct buffer *buffer_unref(struct buffer *buffer);
 
 /** The client is gone: all its buffers are freed, as soon as no command uses them. */
 void client_free_buffers(struct authority_client *client);
+
+/** The policy is another: frees the buffers of a client that may have none any more. */
+void client_review_buffers(struct authority_client *client);
 
 #endif

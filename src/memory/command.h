@@ -3,6 +3,7 @@
 #ifndef MEMORY_COMMAND_H
 #define MEMORY_COMMAND_H
 
+#include <stdbool.h>
 #include <stdint.h>
 
 #include <vmibus/protocol.h>
@@ -13,12 +14,17 @@
 void command_write(struct authority_client *client, const struct vmibus_frame *frame,
                    const void *tail, uint64_t received);
 
-/** A worker has finished a write: a job_done_fn. */
-void command_write_done(struct job *job);
+/** MEM_READ. */
+void command_read(struct authority_client *client, const struct vmibus_frame *frame,
+                  uint64_t received);
 
 /** MEM_ATTACH. */
 void command_attach(struct authority_client *client, const struct vmibus_frame *frame,
                     uint64_t received);
+
+/** MEM_QUERY. */
+void command_query(struct authority_client *client, const struct vmibus_frame *frame,
+                   uint64_t received);
 
 /** MEM_RELEASE. */
 void command_release(struct authority_client *client, const struct vmibus_frame *frame,
@@ -28,7 +34,8 @@ void command_release(struct authority_client *client, const struct vmibus_frame 
 void command_propose(struct authority_client *client, const struct vmibus_frame *frame,
                      const void *tail, const int *fds, uint64_t received);
 
-/** Ends all attachments of a client. */
-void client_detach(struct authority_client *client);
+/** Whether a job of the client on the endpoint is under way, which its next command must not overtake. */
+bool client_must_wait(const struct authority_client *client,
+                      const struct memory_endpoint *endpoint);
 
 #endif

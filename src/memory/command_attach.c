@@ -4,29 +4,24 @@
  * without.
  *
  * Each attachment receives descriptors that were opened for it, so that no two receivers share a file
- * description.  A sensor in this very process has the authority's memory anyway: it is not asked
- * whether it could open a file again.  All others are.
+ * description; the last one is that of the epoch page, which those get too that read through the authority.
+ * A sensor in this very process has the authority's memory anyway: it is not asked whether it could open
+ * a file again, and it is called when an epoch ends, so it needs no page.  All others are asked, and get one.
  */
 #include <assert.h>
 #include <errno.h>
 #include <fcntl.h>
-#include <stdlib.h>
 #include <sys/stat.h>
 
 #include "memory/answer.h"
+#include "memory/attachment.h"
 #include "memory/command.h"
 #include "memory/gate.h"
 #include "memory/handout.h"
 #include "util/clock.h"
 #include "util/deadline.h"
 #include "util/fds.h"
-
-struct attachment {
-    struct list link;
-    struct memctx *memctx;      /* referenced */
-    struct charge attachment;
-    struct charge descriptors;
-};
+#include "util/refusal.h"
 
 static uint64_t audit_attach(const struct authority_client *client,
                              const struct vmibus_frame *frame, uint64_t received) {
@@ -44,67 +39,18 @@ static uint64_t audit_attach(const struct authority_client *client,
     return audit_begin(client->authority->options.audit, &record);
 }
 
-/* --- attachments ------------------------------------------------------------------------------- */
-
-static void attachment_free(struct authority_client *client, struct attachment *attachment) {
-    list_unlink(&attachment->link);
-    attachment->memctx->attachments--;
-    memctx_unref(attachment->memctx);
-    charge_release(&attachment->attachment);
-    charge_release(&attachment->descriptors);
-    free(attachment);
-    client->authority->counters.attachments--;
-}
-
-void client_detach(struct authority_client *client) {
-    while (!list_is_empty(&client->attachments))
-        attachment_free(client, list_first(&client->attachments, struct attachment, link));
-}
-
-static int attachment_charge(struct attachment *attachment, struct account *account,
-                             size_t n_fds, enum resource *limit) {
-    int r;
-
-    *limit = RESOURCE_ATTACHMENTS;
-    r = charge_take(&attachment->attachment, account, RESOURCE_ATTACHMENTS, 1);
-    if (r || n_fds == 0)
-        return r;
-    *limit = RESOURCE_FDS;
-    r = charge_take(&attachment->descriptors, account, RESOURCE_FDS, n_fds);
-    if (r)
-        charge_release(&attachment->attachment);
-    return r;
-}
-
-static uint16_t attachment_new(struct authority_client *client, struct memctx *memctx,
-                               size_t n_fds, struct vmibus_ack *ack) {
-    struct account *account = client->account;
-    struct attachment *attachment = calloc(1, sizeof(*attachment));
-    enum resource limit;
-    int r;
-
-    if (!attachment)
-        return answer_refuse(ack, VMIBUS_ERROR_PRESSURE, VMIBUS_REASON_LIMIT_ATTACHMENTS, 0);
-    r = attachment_charge(attachment, account, n_fds, &limit);
-    if (r) {
-        free(attachment);
-        return answer_refuse(ack, r == CHARGE_QUOTA ? VMIBUS_ERROR_QUOTA : VMIBUS_ERROR_PRESSURE,
-                             resource_reason(limit),
-                             r == CHARGE_QUOTA ? account->limit[limit]
-                                               : account->ledger->limit[limit]);
-    }
-    attachment->memctx = memctx_ref(memctx);
-    memctx->attachments++;
-    list_append(&client->attachments, &attachment->link);
-    client->authority->counters.attachments++;
-    authority_rely(client->authority);
-    return 0;
-}
-
 /* --- descriptors ------------------------------------------------------------------------------- */
 
 static bool is_local_sensor(const struct authority_client *client) {
     return client->role == VMIBUS_ROLE_SENSOR && client->principal.pid == 0;
+}
+
+/*
+ * Whether the client gets the process's memory for objects that are private to it: read-only /proc/PID/mem in the place of
+ * each, and /proc/PID/pagemap behind all, without which they could not be read untouched.
+ */
+static bool has_process_memory(const struct authority_client *client, const struct memctx *memctx) {
+    return is_local_sensor(client) && memctx->process_ranges;
 }
 
 /* Why the client gets no descriptors: VMIBUS_REASON_NONE if it gets them. 0 or a negative errno. */
@@ -113,13 +59,15 @@ static int find_refusal(const struct authority_client *client, const struct memc
     *reason = VMIBUS_REASON_NONE;
     if (client->role != VMIBUS_ROLE_SENSOR && !(capabilities & VMIBUS_CAP_RAM_FD))
         *reason = VMIBUS_REASON_NO_CAPABILITY;
-    else if (memctx->n_objects > VMIBUS_FDS_PER_FRAME)
+    else if (memctx->n_objects > MEMCTX_OBJECTS_GIVEN)
         *reason = VMIBUS_REASON_LIMIT_FDS;
     for (size_t i = 0; *reason == VMIBUS_REASON_NONE && i < memctx->n_objects; i++) {
         int r;
 
+        if (!memctx->objects[i].is_file && has_process_memory(client, memctx))
+            continue;
         if (!memctx->objects[i].is_file) {
-            *reason = VMIBUS_REASON_BAD_FDS; /* private memory has no descriptor */
+            *reason = VMIBUS_REASON_PRIVATE_RAM;
             return 0;
         }
         if (is_local_sensor(client))
@@ -137,6 +85,8 @@ static int open_object(const struct authority *authority, const struct memctx *m
     struct stat ours, theirs;
     int fd;
 
+    if (!object->is_file)
+        return ram_object_reopen(memctx->memory_fd, O_RDONLY);
     fd = ram_object_reopen(object->fd, O_RDONLY);
     if (fd == -EACCES && memctx->process.pid)
         fd = opener->open_file(opener, &memctx->process, &object->file, O_RDONLY);
@@ -161,6 +111,27 @@ static int open_objects(const struct authority *authority, const struct memctx *
         }
     }
     return 0;
+}
+
+/* Opens the epoch page for the client, and makes it before if it is the slot's first. 0, or the error that the answer tells of. */
+static uint16_t open_page(struct authority *authority, struct memory_endpoint *endpoint, int *fd, struct vmibus_ack *ack) {
+    const struct authority_options *options = &authority->options;
+    const struct memctx *memctx = endpoint->current;
+    int r = 0;
+
+    if (!epoch_page_is_there(&endpoint->page)) {
+        r = epoch_page_make(&endpoint->page, options->keep != NULL, memctx->account);
+        if (r > 0)
+            return refusal_of_charge(ack, r, memctx->account, RESOURCE_FDS);
+        if (r == 0) {
+            if (options->keep)
+                options->keep(options->keep_context, endpoint->slot, endpoint->page.fd);
+            epoch_page_begin(&endpoint->page, memctx->epoch, memctx->generation);
+        }
+    }
+    if (r == 0)
+        r = *fd = epoch_page_open(&endpoint->page);
+    return r < 0 ? answer_refuse(ack, VMIBUS_ERROR_IO, VMIBUS_REASON_NONE, (uint64_t)-r) : 0;
 }
 
 /* --- the commands ------------------------------------------------------------------------------ */
@@ -188,10 +159,10 @@ static uint16_t pass_gates(struct authority_client *client, const struct vmibus_
     return 0;
 }
 
-/* Opens what the client may have and makes the attachment. */
-static uint16_t attach(struct authority_client *client, struct memory_endpoint *endpoint,
-                       int *fds, size_t *n_fds, struct vmibus_ack *ack) {
-    struct memctx *memctx = endpoint->current;
+/* Opens what the client may have: the objects, then the epoch page. */
+static uint16_t open_descriptors(struct authority_client *client, struct memory_endpoint *endpoint, int *fds, size_t *n_given,
+                                 size_t *n_fds, struct vmibus_ack *ack) {
+    const struct memctx *memctx = endpoint->current;
     uint16_t refusal;
     int r;
 
@@ -199,13 +170,38 @@ static uint16_t attach(struct authority_client *client, struct memory_endpoint *
     if (!r && refusal == VMIBUS_REASON_NONE) {
         r = open_objects(client->authority, memctx, fds);
         if (!r)
-            *n_fds = memctx->n_objects;
+            *n_given = *n_fds = memctx->n_objects;
     }
-    if (r)
+    if (!r && *n_given && has_process_memory(client, memctx)) {
+        refusal = VMIBUS_REASON_PRIVATE_RAM;
+        r = fds[*n_fds] = ram_object_reopen(memctx->pagemap_fd, O_RDONLY);
+        if (r >= 0)
+            ++*n_fds;
+    }
+    if (r < 0)
         return answer_refuse(ack, VMIBUS_ERROR_IO, VMIBUS_REASON_NONE, (uint64_t)-r);
-    if (attachment_new(client, memctx, *n_fds, ack))
-        return ack->error;
+    if (!is_local_sensor(client)) {
+        if (open_page(client->authority, endpoint, &fds[*n_fds], ack))
+            return ack->error;
+        ++*n_fds;
+    }
     ack->reason = refusal;
+    if (refusal == VMIBUS_REASON_NO_CAPABILITY)
+        ack->value = VMIBUS_CAP_RAM_FD;
+    else if (refusal == VMIBUS_REASON_LIMIT_FDS)
+        ack->value = MEMCTX_OBJECTS_GIVEN;
+    return 0;
+}
+
+/* Opens the descriptors and makes the attachment. */
+static uint16_t attach(struct authority_client *client, struct memory_endpoint *endpoint,
+                       int *fds, size_t *n_fds, struct vmibus_ack *ack) {
+    struct memctx *memctx = endpoint->current;
+    size_t n_given = 0;
+
+    if (open_descriptors(client, endpoint, fds, &n_given, n_fds, ack) ||
+        attachment_new(client, memctx, n_given, *n_fds, ack))
+        return ack->error;
     ack->count = memctx->n_ranges;
     return 0;
 }
@@ -230,23 +226,24 @@ void command_attach(struct authority_client *client, const struct vmibus_frame *
     answer.ack.finished = clock_now();
     audit_finish(authority->options.audit, sequence, &answer.ack);
     /* The ranges and descriptors are the answer: it is wanted whatever the flags say. */
-    client_answer(client, &answer, 0, memctx ? memctx->ranges : NULL, fds);
+    if (memctx)
+        client_answer(client, &answer, 0, has_process_memory(client, memctx) ? memctx->process_ranges : memctx->ranges, fds);
+    else
+        client_answer(client, &answer, 0, NULL, NULL);
     fds_close(fds, n_fds);
     memctx_unref(memctx);
 }
 
-static struct attachment *find_attachment(struct authority_client *client, uint64_t epoch) {
-    struct attachment *attachment;
+void authority_client_undo_attach(struct authority_client *client, uint64_t epoch) {
+    struct attachment *attachment = attachment_find(client, epoch);
 
-    list_for_each(attachment, &client->attachments, link)
-        if (attachment->memctx->epoch == epoch)
-            return attachment;
-    return NULL;
+    if (attachment)
+        attachment_free(client, attachment);
 }
 
 void command_release(struct authority_client *client, const struct vmibus_frame *frame,
                      uint64_t received) {
-    struct attachment *attachment = find_attachment(client, frame->mem_release.epoch);
+    struct attachment *attachment = attachment_find(client, frame->mem_release.epoch);
     struct vmibus_frame answer;
 
     answer_begin(&answer, frame, received);

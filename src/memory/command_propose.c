@@ -25,8 +25,8 @@ static uint16_t refuse_errno(struct vmibus_ack *ack, int r) {
  * Takes over a context that was proven. The same one again keeps its epoch, so that a sensor which
  * looks twice ends nothing.
  */
-static uint16_t adopt(struct memory_endpoint *endpoint, struct memctx *memctx,
-                      struct vmibus_ack *ack) {
+static uint16_t adopt(struct authority_client *client, struct memory_endpoint *endpoint,
+                      struct memctx *memctx, struct vmibus_ack *ack) {
     struct memctx *old = endpoint->current;
     int r;
 
@@ -36,6 +36,7 @@ static uint16_t adopt(struct memory_endpoint *endpoint, struct memctx *memctx,
         return 0;
     }
     memctx->pending_reason = VMIBUS_REASON_BOOTING;
+    memctx->retiring.provider = client;
     r = memory_endpoint_begin_epoch(endpoint, memctx);
     if (r < 0)
         return refuse_errno(ack, r);
@@ -44,15 +45,13 @@ static uint16_t adopt(struct memory_endpoint *endpoint, struct memctx *memctx,
     return 0;
 }
 
-static uint16_t refuse_layout(struct memory_endpoint *endpoint, int r,
-                              const struct layout_refusal *refusal, struct vmibus_ack *ack) {
+static uint16_t refuse_layout(struct memory_endpoint *endpoint, int r, struct vmibus_ack *ack) {
     if (r < 0)
         return refuse_errno(ack, r);
-    answer_refuse(ack, (enum vmibus_error)r, (enum vmibus_reason)refusal->reason, refusal->value);
     /* What the sensor says now does not hold, so what it said before need not hold any more. */
-    if (refusal->reason == VMIBUS_REASON_LAYOUT_UNPROVEN || refusal->reason == VMIBUS_REASON_EXIT) {
-        memory_endpoint_end_epoch(endpoint, refusal->reason);
-        memory_endpoint_publish_none(endpoint, refusal->reason);
+    if (ack->reason == VMIBUS_REASON_LAYOUT_UNPROVEN || ack->reason == VMIBUS_REASON_EXIT) {
+        memory_endpoint_end_epoch(endpoint, ack->reason);
+        memory_endpoint_publish_none(endpoint, ack->reason);
     }
     return ack->error;
 }
@@ -74,7 +73,6 @@ static uint16_t propose_layout(struct authority_client *client, struct memory_en
         .n_fds = frame->header.fd_count,
         .account = client->account,
     };
-    struct layout_refusal refusal;
     struct memctx *memctx;
     int r;
 
@@ -83,10 +81,10 @@ static uint16_t propose_layout(struct authority_client *client, struct memory_en
                              frame->header.tail_length);
     if (!may_name(client, body->pid))
         return answer_refuse(ack, VMIBUS_ERROR_DENIED, VMIBUS_REASON_BAD_FIELD, body->pid);
-    r = layout_prove(&memctx, client->authority->options.opener, &proposal, &refusal);
+    r = layout_prove(&memctx, client->authority->options.opener, &proposal, ack);
     if (r)
-        return refuse_layout(endpoint, r, &refusal, ack);
-    return adopt(endpoint, memctx, ack);
+        return refuse_layout(endpoint, r, ack);
+    return adopt(client, endpoint, memctx, ack);
 }
 
 /* --- MEM_ROOT ---------------------------------------------------------------------------------- */

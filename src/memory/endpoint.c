@@ -13,7 +13,9 @@
 void memory_endpoint_init(struct memory_endpoint *endpoint, struct authority *authority,
                           uint32_t slot) {
     *endpoint = (struct memory_endpoint){.authority = authority, .slot = slot};
+    epoch_page_init(&endpoint->page);
     fences_init(&endpoint->fences);
+    quiesce_init(&endpoint->quiesce);
 }
 
 static void release_current(struct memory_endpoint *endpoint) {
@@ -23,6 +25,8 @@ static void release_current(struct memory_endpoint *endpoint) {
 
 void memory_endpoint_deinit(struct memory_endpoint *endpoint) {
     assert(!endpoint->worker);
+    assert(list_is_empty(&endpoint->quiesce.parked) && endpoint->quiesce.running == 0);
+    epoch_page_deinit(&endpoint->page);
     release_current(endpoint);
     fences_deinit(&endpoint->fences);
 }
@@ -110,17 +114,22 @@ void memory_endpoint_end_epoch(struct memory_endpoint *endpoint, uint16_t reason
 
     if (!memctx)
         return;
+    epoch_page_end(&endpoint->page);
     if (reason == VMIBUS_REASON_NONE)
         reason = VMIBUS_REASON_WITHDRAWN;
     atomic_store_explicit(&memctx->ended, reason, memory_order_release);
     endpoint->last_epoch = memctx->epoch;
     endpoint->last_reason = reason;
     endpoint->authority->counters.epochs_ended++;
-    release_current(endpoint);
+    retire_begin(endpoint, memctx);
+    loop_source_deinit(&endpoint->exit_source);
+    endpoint->current = NULL;
     frame_begin(endpoint, &frame, VMIBUS_KIND_MEMCTX_INVALIDATED);
     frame.memctx_invalidated.epoch = endpoint->last_epoch;
     frame.memctx_invalidated.reason = reason;
     tell(endpoint, &frame, NULL);
+    /* The provider hears that nobody holds it after everybody has heard that it ended. */
+    memctx_unref(memctx);
 }
 
 void memory_endpoint_end_epoch_of(struct memory_endpoint *endpoint, const struct memctx *memctx,
@@ -163,8 +172,10 @@ int memory_endpoint_begin_epoch(struct memory_endpoint *endpoint, struct memctx 
         }
     }
     memctx->epoch = (uint64_t)authority->options.incarnation << 32 | ++authority->epochs;
+    memctx->slot = endpoint->slot;
     memctx->generation = endpoint->generation;
     endpoint->current = memctx;
+    epoch_page_begin(&endpoint->page, memctx->epoch, memctx->generation);
     authority_rely(authority);
     return 0;
 }
@@ -194,6 +205,7 @@ void memory_endpoint_close(struct memory_endpoint *endpoint, uint16_t reason) {
         return;
     endpoint->open = false;
     memory_endpoint_end_epoch(endpoint, reason);
+    quiesce_close(endpoint);
     if (endpoint->worker)
         endpoint->worker = worker_free_if_idle(endpoint->worker);
     fences_close(&endpoint->fences, memory_endpoint_drained, endpoint);

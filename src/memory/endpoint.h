@@ -15,8 +15,10 @@
 #include <vmibus/protocol.h>
 
 #include "memory/authority.h"
+#include "memory/epoch_page.h"
 #include "memory/fence.h"
 #include "memory/memctx.h"
+#include "memory/quiesce.h"
 #include "util/loop.h"
 
 struct worker;
@@ -33,10 +35,12 @@ struct memory_endpoint {
     uint64_t last_epoch;            /**< the one that ended last */
     uint16_t last_reason;           /**< why */
     struct loop_source exit_source; /**< the process of the current epoch */
+    struct epoch_page page;         /**< made with the first attachment */
 
     struct fences fences;
     _Atomic uint16_t busy;          /**< why writes are refused; VMIBUS_REASON_NONE: they are not */
     struct worker *worker;          /**< NULL until it is needed */
+    struct quiesce quiesce;
 };
 
 /** Prepares a slot that nobody occupies. */

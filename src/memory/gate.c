@@ -4,14 +4,8 @@
 #include <string.h>
 
 #include "memory/answer.h"
+#include "memory/buffer.h"
 #include "util/deadline.h"
-
-#define KNOWN_FLAGS                                                                                \
-    (VMIBUS_MEMWRITE_SRC_PAYLOAD | VMIBUS_MEMWRITE_SRC_BUFFER | VMIBUS_MEMWRITE_TABLE |            \
-     VMIBUS_MEMWRITE_EXPECT | VMIBUS_MEMWRITE_QUIESCE | VMIBUS_MEMWRITE_DRY_RUN |                  \
-     VMIBUS_MEMWRITE_READ_ONLY_PAGE | VMIBUS_MEMWRITE_PHYSICAL)
-#define NOT_BUILT_FLAGS                                                                            \
-    (VMIBUS_MEMWRITE_SRC_BUFFER | VMIBUS_MEMWRITE_TABLE | VMIBUS_MEMWRITE_QUIESCE)
 
 /* --- shared by all commands -------------------------------------------------------------------- */
 
@@ -71,55 +65,29 @@ uint16_t gate_epoch(const struct memory_endpoint *endpoint, uint64_t epoch,
 
 /* --- CMD_MEMWRITE ------------------------------------------------------------------------------ */
 
-static uint16_t check_flags(const struct vmibus_frame *frame, struct vmibus_ack *ack) {
-    const struct vmibus_cmd_memwrite *command = &frame->cmd_memwrite;
-    uint32_t flags = command->flags;
+/* Looked up after the grant: who may do nothing does not learn which buffers there are. */
+static uint16_t check_buffer(const struct authority_client *client, struct gate_passage *passage,
+                             struct vmibus_ack *ack) {
+    const struct write_shape *shape = &passage->shape;
 
-    if ((flags & ~KNOWN_FLAGS) ||
-        ((flags & VMIBUS_MEMWRITE_SRC_PAYLOAD) && (flags & VMIBUS_MEMWRITE_SRC_BUFFER)))
-        return answer_refuse(ack, VMIBUS_ERROR_VALIDATION, VMIBUS_REASON_BAD_FLAGS, flags);
-    if (frame->header.fd_count)
-        return answer_refuse(ack, VMIBUS_ERROR_VALIDATION, VMIBUS_REASON_BAD_FDS,
-                             frame->header.fd_count);
-    if ((flags & VMIBUS_MEMWRITE_PHYSICAL) && command->cr3)
-        return answer_refuse(ack, VMIBUS_ERROR_VALIDATION, VMIBUS_REASON_BAD_FIELD, command->cr3);
-    if (flags & NOT_BUILT_FLAGS)
-        return answer_refuse(ack, VMIBUS_ERROR_UNSUPPORTED, VMIBUS_REASON_NOT_BUILT,
-                             flags & NOT_BUILT_FLAGS);
-    return 0;
-}
-
-/* The source is in the frame or behind it, and with EXPECT it is twice as long as the write. */
-static uint16_t check_source(const struct vmibus_frame *frame, const void *tail,
-                             struct gate_passage *passage, struct vmibus_ack *ack) {
-    const struct vmibus_cmd_memwrite *command = &frame->cmd_memwrite;
-    bool expects = command->flags & VMIBUS_MEMWRITE_EXPECT;
-    bool follows = command->flags & VMIBUS_MEMWRITE_SRC_PAYLOAD;
-    uint64_t octets = (uint64_t)command->len << expects;
-    const uint8_t *source = follows ? tail : command->data;
-
-    if (command->len == 0 ||
-        (follows ? octets != frame->header.tail_length
-                 : octets > sizeof(command->data) || frame->header.tail_length != 0))
-        return answer_refuse(ack, VMIBUS_ERROR_VALIDATION, VMIBUS_REASON_BAD_LENGTH, command->len);
-    passage->expect = expects ? source : NULL;
-    passage->source = expects ? source + command->len : source;
-    return 0;
-}
-
-static uint16_t check_address(const struct vmibus_cmd_memwrite *command, struct vmibus_ack *ack) {
-    uint64_t last;
-
-    if (__builtin_add_overflow(command->gva, command->len - 1, &last))
-        return answer_refuse(ack, VMIBUS_ERROR_VALIDATION, VMIBUS_REASON_BAD_ADDRESS,
-                             command->gva);
+    passage->buffer = NULL;
+    passage->octets = shape->octets;
+    if (!passage->octets) {
+        passage->buffer = buffer_find(client, shape->buffer);
+        if (passage->buffer)
+            passage->octets = buffer_octets(passage->buffer, shape->offset, shape_octets(shape));
+    }
+    if (!passage->octets)
+        return answer_refuse(ack, VMIBUS_ERROR_VALIDATION, VMIBUS_REASON_NO_BUFFER,
+                             passage->buffer ? shape->offset : shape->buffer);
     return 0;
 }
 
 static uint32_t needed(uint32_t flags) {
     return (uint32_t)VMIBUS_CAP_MEM_WRITE |
            (flags & VMIBUS_MEMWRITE_READ_ONLY_PAGE ? VMIBUS_CAP_WRITE_READ_ONLY : 0u) |
-           (flags & VMIBUS_MEMWRITE_PHYSICAL ? VMIBUS_CAP_WRITE_PHYSICAL : 0u);
+           (flags & VMIBUS_MEMWRITE_PHYSICAL ? VMIBUS_CAP_WRITE_PHYSICAL : 0u) |
+           (flags & VMIBUS_MEMWRITE_QUIESCE ? VMIBUS_CAP_QUIESCE : 0u);
 }
 
 static uint16_t check_fence(const struct authority_client *client, uint64_t token, uint64_t now,
@@ -155,10 +123,36 @@ static uint16_t check_root(const struct vmibus_cmd_memwrite *command, struct gat
     if (command->flags & VMIBUS_MEMWRITE_PHYSICAL)
         return 0;
     if (!memctx_is_ready(memctx))
-        return answer_refuse(ack, VMIBUS_ERROR_TRANSLATION, VMIBUS_REASON_NO_ROOT, command->gva);
+        return answer_refuse(ack, VMIBUS_ERROR_TRANSLATION, VMIBUS_REASON_NO_ROOT,
+                             passage->shape.plain.gva);
     passage->root = memctx->root.root;
     if (command->cr3)
         passage->root.cr3 = command->cr3;
+    return 0;
+}
+
+/* The last gate: what is taken from the meter here was not refused for anything else at receipt. */
+static uint16_t check_bounds(struct authority_client *client, const struct vmibus_cmd_memwrite *command, uint64_t now,
+                             struct gate_passage *passage, struct vmibus_ack *ack) {
+    struct write_allowance *allowance = client_write_allowance(client, passage->endpoint);
+    uint32_t len = passage->shape.len;
+    uint64_t wait_us;
+    int r;
+
+    passage->allowance = allowance;
+    passage->metered = 0;
+    if (!allowance)
+        return 0;
+    if (allowance->size && len > allowance->size)
+        return answer_refuse(ack, VMIBUS_ERROR_DENIED, VMIBUS_REASON_WRITE_SIZE, allowance->size);
+    if (!allowance->rate || command->flags & VMIBUS_MEMWRITE_DRY_RUN)
+        return 0;
+    r = meter_take(&client->authority->meters, client->principal.uid, allowance->rate, len, now, &wait_us);
+    if (r == METER_WAIT)
+        return answer_refuse(ack, VMIBUS_ERROR_BUSY, VMIBUS_REASON_WRITE_RATE, wait_us);
+    if (r < 0)
+        return answer_refuse(ack, VMIBUS_ERROR_PRESSURE, VMIBUS_REASON_LIMIT_MEMORY, 0);
+    passage->metered = len;
     return 0;
 }
 
@@ -169,11 +163,11 @@ uint16_t gate_write(struct authority_client *client, const struct vmibus_frame *
     uint32_t all = needed(command->flags);
     uint16_t busy;
 
-    if (check_flags(frame, ack) || check_source(frame, tail, passage, ack) ||
-        check_address(command, ack))
+    if (shape_parse(frame, tail, &passage->shape, ack))
         return ack->error;
     if (gate_grant(client, frame, VMIBUS_CAP_MEM_WRITE, all, VMIBUS_CAP_MEM_WRITE,
                    &passage->endpoint, ack) ||
+        check_buffer(client, passage, ack) ||
         check_fence(client, command->token, now, passage, ack) ||
         gate_epoch(passage->endpoint, command->epoch, ack))
         return ack->error;
@@ -184,5 +178,7 @@ uint16_t gate_write(struct authority_client *client, const struct vmibus_frame *
     passage->deadline = deadline_of(&frame->header);
     if (deadline_has_passed(&frame->header, now))
         return answer_refuse(ack, VMIBUS_ERROR_EXPIRED, VMIBUS_REASON_NONE, 0);
-    return check_root(command, passage, ack);
+    if (check_root(command, passage, ack))
+        return ack->error;
+    return check_bounds(client, command, now, passage, ack);
 }

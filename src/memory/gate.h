@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * The gates at receipt, in their order: shape, capability, endpoint, fence, epoch, busy, deadline.
+ * The gates at receipt, in their order: shape, capability, endpoint, buffer, fence, epoch, busy, deadline.
  * Each either lets a command pass or writes its refusal into the ACK and returns the error.  What may
  * change between receipt and commit is asked again there (write.h).
  */
@@ -11,7 +11,10 @@
 
 #include <vmibus/protocol.h>
 
+#include "memory/shape.h"
 #include "memory/state.h"
+
+struct buffer;
 
 /** The endpoint that a command names, in the generation that it names. GONE. */
 uint16_t gate_endpoint(struct authority *authority, const struct vmibus_frame *frame,
@@ -38,8 +41,11 @@ struct gate_passage {
     struct fence *fence;
     struct vmibus_guest_root root;  /**< levels 0: physical */
     uint64_t deadline;              /**< see util/deadline.h */
-    const uint8_t *expect;          /**< NULL, or len octets; as borrowed as frame and tail */
-    const uint8_t *source;          /**< len octets */
+    struct write_allowance *allowance; /**< borrowed from the client; NULL: not bounded */
+    uint32_t metered;               /**< octets taken from the user's meter: given back if they are not written */
+    struct write_shape shape;       /**< as borrowed as frame and tail */
+    struct buffer *buffer;          /**< that expect and source are in; NULL: in frame or tail */
+    const uint8_t *octets;          /**< those to compare with, if any, then those to write; with a buffer for system calls only */
 };
 
 /**

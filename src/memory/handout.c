@@ -2,9 +2,14 @@
 #include "memory/handout.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <sys/stat.h>
 
 #include <vmibus/protocol.h>
+
+#ifndef F_SEAL_FUTURE_WRITE
+#define F_SEAL_FUTURE_WRITE 0x0010
+#endif
 
 int handout_tighten(const struct opener *opener, int fd) {
     struct stat st;
@@ -27,12 +32,19 @@ static uint16_t foreign_refusal(const struct stat *st) {
     return st->st_nlink == 0 ? VMIBUS_REASON_REOPENABLE : VMIBUS_REASON_NAMED_FILE;
 }
 
+/* Such a file nobody can change any more by what he opens, whatever its mode: also not cut it short. */
+static bool is_write_sealed(int fd) {
+    int seals = fcntl(fd, F_GET_SEALS);
+
+    return seals >= 0 && (seals & F_SEAL_SHRINK) && (seals & (F_SEAL_WRITE | F_SEAL_FUTURE_WRITE));
+}
+
 int handout_refusal_to_foreign(int fd, uint16_t *reason) {
     struct stat st;
 
     if (fstat(fd, &st) < 0)
         return -errno;
-    *reason = foreign_refusal(&st);
+    *reason = is_write_sealed(fd) ? VMIBUS_REASON_NONE : foreign_refusal(&st);
     return 0;
 }
 
@@ -42,7 +54,9 @@ int handout_refusal(int fd, const struct principal *receiver, uint32_t capabilit
 
     if (fstat(fd, &st) < 0)
         return -errno;
-    if (receiver->uid == 0 || receiver->uid == st.st_uid)
+    if (is_write_sealed(fd))
+        *reason = VMIBUS_REASON_NONE;
+    else if (receiver->is_privileged || principal_can_be(receiver, 0) || principal_can_be(receiver, st.st_uid))
         *reason = capabilities & VMIBUS_CAP_RAM_FD_OWNER ? VMIBUS_REASON_NONE
                                                          : VMIBUS_REASON_REOPENABLE;
     else

@@ -8,8 +8,12 @@
  * ours to tighten: whoever works with it has it open already.  A named one is not: its owner could not
  * open it again.
  *
- * The owner's uid can undo the mode and root need not heed it: these receive a descriptor only by the
- * policy's explicit word, VMIBUS_CAP_RAM_FD_OWNER.
+ * Some need not heed the mode: the owner's uid can undo it, root and whoever has capabilities over files goes past it.
+ * They receive a descriptor only by the policy's explicit word, VMIBUS_CAP_RAM_FD_OWNER.  Which uids a receiver can take
+ * on and which capabilities it can raise is known from when it connected (policy/principal.h).
+ *
+ * A file that is sealed against shrinking and writing (F_SEAL_WRITE, F_SEAL_FUTURE_WRITE) nobody can change: it goes to anybody.  A mount that is
+ * read-only proves nothing, because the same file system may be mounted elsewhere.
  */
 #ifndef MEMORY_HANDOUT_H
 #define MEMORY_HANDOUT_H

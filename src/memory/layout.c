@@ -8,9 +8,12 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "memory/answer.h"
 #include "memory/handout.h"
 #include "memory/maps.h"
+#include "memory/private.h"
 #include "util/fds.h"
+#include "util/refusal.h"
 
 #define GPA_MAX (UINT64_C(1) << 52) /* no processor has more physical address bits */
 #define IN_PROCESS UINT16_C(0xffff)
@@ -20,7 +23,7 @@
 struct proof {
     const struct opener *opener;
     const struct layout_proposal *proposal;
-    struct layout_refusal *refusal;
+    struct vmibus_ack *ack;
     struct memctx *memctx;
     struct maps maps;
     int memory_error;       /* why /proc/PID/mem could not be opened */
@@ -30,8 +33,7 @@ struct proof {
 
 static int refuse(struct proof *proof, enum vmibus_error error, enum vmibus_reason reason,
                   uint64_t value) {
-    *proof->refusal = (struct layout_refusal){.reason = (uint16_t)reason, .value = value};
-    return error;
+    return answer_refuse(proof->ack, error, reason, value);
 }
 
 static int refuse_unproven(struct proof *proof, uint64_t gpa) {
@@ -99,48 +101,21 @@ static int add_object(struct proof *proof, struct ram_object **objectp) {
     return 0;
 }
 
-static bool is_object_of(const struct ram_object *object, const struct maps_entry *entry) {
-    return object->is_file && object->file.inode == entry->inode &&
-           object->file.device_major == entry->device_major &&
-           object->file.device_minor == entry->device_minor;
+static bool is_file_named(const struct opener_file *file, const struct maps_entry *entry) {
+    return file->inode == entry->inode && file->device_major == entry->device_major &&
+           file->device_minor == entry->device_minor;
 }
 
-/* A private mapping shows its file where it was not written to, so the file must be memory too. */
-static int check_private_file(struct proof *proof, const struct maps_entry *entry) {
-    const struct opener_file file = {
-        .device_major = entry->device_major,
-        .device_minor = entry->device_minor,
-        .inode = entry->inode,
-    };
-    struct ram_object object;
-    int fd, r;
-
-    fd = proof->opener->open_file(proof->opener, &proof->proposal->process, &file, O_RDONLY);
-    if (fd < 0)
-        return refuse_errno(proof, fd);
-    ram_object_init(&object);
-    r = ram_object_consume_fd(&object, fd, &file);
-    ram_object_deinit(&object);
-    if (r == -ESTALE || r == -EMEDIUMTYPE)
-        return refuse_unproven(proof, 0);
-    return r < 0 ? refuse_errno(proof, r) : 0;
-}
-
-/* The object behind a mapping: its file if it is shared, else the process's private memory. */
+/* The object behind a mapping: its file if it is shared, else the process's private memory, apart by the file behind it. */
 static int find_object(struct proof *proof, const struct maps_entry *entry, uint16_t *index) {
     struct memctx *memctx = proof->memctx;
     bool is_file = entry->shared && entry->inode != 0;
     struct ram_object *object;
     int r;
 
-    if (!is_file && entry->inode != 0) {
-        r = check_private_file(proof, entry);
-        if (r)
-            return r;
-    }
     for (size_t i = 0; i < memctx->n_objects; i++) {
         object = &memctx->objects[i];
-        if (is_file ? is_object_of(object, entry) : !object->is_file) {
+        if (object->is_file == is_file && is_file_named(&object->file, entry)) {
             *index = (uint16_t)i;
             return 0;
         }
@@ -149,12 +124,11 @@ static int find_object(struct proof *proof, const struct maps_entry *entry, uint
     if (r)
         return r;
     object->is_file = is_file;
-    if (is_file)
-        object->file = (struct opener_file){
-            .device_major = entry->device_major,
-            .device_minor = entry->device_minor,
-            .inode = entry->inode,
-        };
+    object->file = (struct opener_file){
+        .device_major = entry->device_major,
+        .device_minor = entry->device_minor,
+        .inode = entry->inode,
+    };
     *index = (uint16_t)(memctx->n_objects - 1);
     return 0;
 }
@@ -232,9 +206,9 @@ static int resolve_in_mapping(struct proof *proof, const struct vmibus_layout_ra
     r = find_object(proof, entry, &piece.object);
     if (r)
         return r;
-    /* Of private memory the offset is the address here, and is made relative once all are known. */
+    /* Of private memory without a file the offset is the address here, and is made relative once all are known. */
     piece.offset = address;
-    if (proof->memctx->objects[piece.object].is_file &&
+    if (entry->inode != 0 &&
         __builtin_add_overflow(entry->offset, address - entry->start, &piece.offset))
         return refuse_unproven(proof, range->gpa + done);
     piece.flags = range->flags & VMIBUS_RANGE_READ_ONLY;
@@ -316,6 +290,8 @@ static int open_file(struct proof *proof, struct ram_object *object) {
     fd = opener->open_file(opener, process, &object->file, O_RDWR);
     if (fd == -EACCES || fd == -EPERM || fd == -EROFS)
         fd = opener->open_file(opener, process, &object->file, O_RDONLY);
+    if (fd == -EMEDIUMTYPE)
+        return refuse_unproven(proof, 0);
     if (fd < 0)
         return refuse_errno(proof, fd);
     r = ram_object_consume_fd(object, fd, &object->file);
@@ -324,18 +300,41 @@ static int open_file(struct proof *proof, struct ram_object *object) {
     return r < 0 ? refuse_errno(proof, r) : 0;
 }
 
+/* A private mapping shows its file where it was not written to, so the file must be memory too. */
+static int open_private_file(struct proof *proof, struct ram_object *object) {
+    const struct opener *opener = proof->opener;
+    int fd, r;
+
+    fd = opener->open_file(opener, &proof->proposal->process, &object->file, O_RDONLY);
+    if (fd == -EMEDIUMTYPE)
+        return refuse_unproven(proof, 0);
+    if (fd < 0)
+        return refuse_errno(proof, fd);
+    r = ram_object_consume_fd(object, fd, &object->file);
+    object->is_file = false;
+    object->sealed = false; /* what the process sees is another memory */
+    if (r == -ESTALE || r == -EMEDIUMTYPE)
+        return refuse_unproven(proof, 0);
+    return r < 0 ? refuse_errno(proof, r) : 0;
+}
+
+static bool is_anonymous(const struct ram_object *object) {
+    return !object->is_file && object->file.inode == 0;
+}
+
 static int open_files(struct proof *proof) {
     struct memctx *memctx = proof->memctx;
 
     for (size_t i = 0; i < memctx->n_objects; i++) {
         struct ram_object *object = &memctx->objects[i];
-        int r;
+        int r = 0;
 
-        if (object->is_file) {
+        if (object->is_file)
             r = open_file(proof, object);
-            if (r)
-                return r;
-        }
+        else if (!is_anonymous(object))
+            r = open_private_file(proof, object);
+        if (r)
+            return r;
         if (!object->is_file || object->huge || !object->writable)
             proof->needs_memory = true;
     }
@@ -382,11 +381,14 @@ static int settle_memory(struct proof *proof) {
         memctx->memory_fd = fd_close(memctx->memory_fd);
         return 0;
     }
-    if (memctx->memory_fd >= 0)
-        return 0;
-    for (size_t i = 0; i < memctx->n_objects; i++)
-        if (!memctx->objects[i].is_file)
-            return refuse_errno(proof, proof->memory_error);
+    for (size_t i = 0; i < memctx->n_objects; i++) {
+        int r;
+
+        if (memctx->objects[i].is_file)
+            continue;
+        r = memctx->memory_fd < 0 ? proof->memory_error : private_open(memctx, proof->opener);
+        return r < 0 ? refuse_errno(proof, r) : 0;
+    }
     return 0;
 }
 
@@ -396,11 +398,25 @@ static void settle_private_offsets(struct memctx *memctx) {
     for (size_t i = 0; i < memctx->n_ranges; i++) {
         struct ram_object *object = &memctx->objects[memctx->ranges[i].object];
 
-        if (!object->is_file && (object->base == 0 || memctx->ranges[i].offset < object->base))
+        if (is_anonymous(object) && (object->base == 0 || memctx->ranges[i].offset < object->base))
             object->base = memctx->ranges[i].offset;
     }
     for (size_t i = 0; i < memctx->n_ranges; i++)
-        memctx->ranges[i].offset -= memctx->objects[memctx->ranges[i].object].base;
+        memctx->ranges[i].offset -= memctx->objects[memctx->ranges[i].object].base; /* 0 of files */
+}
+
+static int settle_process_ranges(struct memctx *memctx) {
+    if (memctx->pagemap_fd < 0)
+        return 0;
+    memctx->process_ranges = reallocarray(NULL, memctx->n_ranges, sizeof(*memctx->ranges));
+    if (!memctx->process_ranges)
+        return -ENOMEM;
+    for (size_t i = 0; i < memctx->n_ranges; i++) {
+        memctx->process_ranges[i] = memctx->ranges[i];
+        if (!memctx->objects[memctx->ranges[i].object].is_file)
+            memctx->process_ranges[i].offset = memctx->addresses[i];
+    }
+    return 0;
 }
 
 static int check_sizes(struct proof *proof) {
@@ -496,7 +512,7 @@ static bool can_be_written(const struct memctx *memctx) {
 
 static int settle_access(struct proof *proof) {
     struct memctx *memctx = proof->memctx;
-    bool handed = memctx->n_objects <= VMIBUS_FDS_PER_FRAME, sealed = true;
+    bool handed = memctx->n_objects <= MEMCTX_OBJECTS_GIVEN, sealed = true;
     uint16_t reason;
     int r;
 
@@ -525,18 +541,15 @@ static int settle_access(struct proof *proof) {
 static int charge_descriptors(struct proof *proof) {
     struct memctx *memctx = proof->memctx;
     struct account *account = proof->proposal->account;
-    uint64_t n = (memctx->process_fd >= 0) + (uint64_t)(memctx->memory_fd >= 0);
+    uint64_t n = (memctx->process_fd >= 0) + (uint64_t)(memctx->memory_fd >= 0) +
+                 (uint64_t)(memctx->pagemap_fd >= 0) + (uint64_t)(memctx->maps_fd >= 0) + (uint64_t)(memctx->zeros_fd >= 0);
     int r;
 
     for (size_t i = 0; i < memctx->n_objects; i++)
         n += memctx->objects[i].fd >= 0;
     r = charge_take(&memctx->descriptors, account, RESOURCE_FDS, n);
-    if (r == CHARGE_QUOTA)
-        return refuse(proof, VMIBUS_ERROR_QUOTA, VMIBUS_REASON_LIMIT_FDS,
-                      account->limit[RESOURCE_FDS]);
-    if (r == CHARGE_PRESSURE)
-        return refuse(proof, VMIBUS_ERROR_PRESSURE, VMIBUS_REASON_LIMIT_FDS,
-                      account->ledger->limit[RESOURCE_FDS]);
+    if (r)
+        return refusal_of_charge(proof->ack, r, account, RESOURCE_FDS);
     memctx->account = account_ref(account);
     return 0;
 }
@@ -587,16 +600,17 @@ static int prove(struct proof *proof) {
     if (!r)
         r = settle_access(proof);
     if (!r)
+        r = settle_process_ranges(memctx);
+    if (!r)
         keep_what_is_used(memctx);
     return r;
 }
 
 int layout_prove(struct memctx **memctxp, const struct opener *opener,
-                 const struct layout_proposal *proposal, struct layout_refusal *refusal) {
-    struct proof proof = {.opener = opener, .proposal = proposal, .refusal = refusal};
+                 const struct layout_proposal *proposal, struct vmibus_ack *ack) {
+    struct proof proof = {.opener = opener, .proposal = proposal, .ack = ack};
     int r;
 
-    *refusal = (struct layout_refusal){};
     r = check_shape(&proof);
     if (r)
         return r;

@@ -28,20 +28,15 @@ struct layout_proposal {
     struct account *account;                    /**< pays for the descriptors */
 };
 
-/** Why a layout is refused. */
-struct layout_refusal {
-    uint16_t reason;    /**< enum vmibus_reason */
-    uint64_t value;     /**< guest-physical address of the range, a bound, or an errno */
-};
-
 /**
  * Proves a layout. It may block as long as the opener does.
  * @param memctxp receives the context, owned by the caller
- * @return 0; an enum vmibus_error with its refusal: VALIDATION (malformed), UNSUPPORTED with
+ * @param ack     a refusal is written into it; its value is the guest-physical address of the range, a bound, or an errno
+ * @return 0; the enum vmibus_error of the refusal: VALIDATION (malformed), UNSUPPORTED with
  *         LAYOUT_UNPROVEN (it does not agree, or lies in files that are not memory), QUOTA, PRESSURE,
  *         GONE (no such process), IO (what could not be opened); or -ENOMEM
  */
 int layout_prove(struct memctx **memctxp, const struct opener *opener,
-                 const struct layout_proposal *proposal, struct layout_refusal *refusal);
+                 const struct layout_proposal *proposal, struct vmibus_ack *ack);
 
 #endif

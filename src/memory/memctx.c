@@ -16,6 +16,10 @@ int memctx_new(struct memctx **memctxp) {
     memctx->refs = 1;
     memctx->process_fd = -1;
     memctx->memory_fd = -1;
+    memctx->pagemap_fd = -1;
+    memctx->maps_fd = -1;
+    memctx->zeros_fd = -1;
+    list_init(&memctx->retiring.link);
     *memctxp = memctx;
     return 0;
 }
@@ -29,15 +33,20 @@ struct memctx *memctx_unref(struct memctx *memctx) {
     if (!memctx || --memctx->refs > 0)
         return NULL;
     assert(memctx->attachments == 0);
+    retire_end(memctx);
     for (size_t i = 0; i < memctx->n_objects; i++)
         ram_object_deinit(&memctx->objects[i]);
     fd_close(memctx->process_fd);
     fd_close(memctx->memory_fd);
+    fd_close(memctx->pagemap_fd);
+    fd_close(memctx->maps_fd);
+    fd_close(memctx->zeros_fd);
     charge_release(&memctx->descriptors);
     account_unref(memctx->account);
     free(memctx->objects);
     free(memctx->ranges);
     free(memctx->addresses);
+    free(memctx->process_ranges);
     free(memctx);
     return NULL;
 }

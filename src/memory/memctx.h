@@ -3,6 +3,19 @@
  * A memory context: the proven RAM layout of one endpoint during one epoch, the objects that it lies
  * in, and, once proven, the kernel root with its canary.
  *
+ * It is also the record of what exactly its epoch means; the epoch is the name of that record on the wire.
+ *   endpoint       slot and generation.  When the occupant goes, its epoch ends.
+ *   process        pid and start time, held by a pidfd.  Its address space is held by memory_fd, which
+ *                  reaches that one and no other, also after an exec or when the pid is another's.
+ *   RAM objects    device and inode, held by a descriptor: another file of the same name is another object.
+ *                  Seals that keep it from shrinking; without them its size is looked at at commit.
+ *   mappings       offset and host-virtual address of each range, as proven against the process's maps.  Every
+ *                  proof that comes out otherwise begins another epoch, so the epoch is their generation too.
+ *   guest          the root and its canary, read again at commit, of private memory by way of its mapping: a
+ *                  process that puts other memory there has another guest, and is seen to.
+ * What is not seen at commit: a process that maps other memory in place of a part of its private RAM that holds
+ * neither canary nor tables, until its layout is proposed anew.  Such a write reaches that process and no other.
+ *
  * It lives until the endpoint, the last attachment and the last write under way have released it;
  * references are taken and given on the loop's thread.  Layout and objects do not change once it is
  * published.  The root is written once, before `ready`.  A worker may read all of that, and `ended`.
@@ -21,11 +34,13 @@
 #include "memory/canary.h"
 #include "memory/object.h"
 #include "memory/opener.h"
+#include "memory/retire.h"
 #include "util/ledger.h"
 
 #define MEMCTX_PAGE UINT64_C(4096)
 #define MEMCTX_RANGES_MAX 4096u
 #define MEMCTX_OBJECTS_MAX 256u
+#define MEMCTX_OBJECTS_GIVEN (VMIBUS_FDS_PER_FRAME - 1) /* that fit into an answer, beside the epoch page */
 
 /** A kernel root, and why it is believed. */
 struct memctx_root {
@@ -41,15 +56,21 @@ struct memctx_root {
 struct memctx {
     size_t refs;
     uint64_t epoch;
-    uint64_t generation;            /**< of the endpoint */
+    uint32_t slot;                  /**< of the endpoint */
+    uint64_t generation;
+    struct retiring retiring;
 
     struct opener_process process;  /**< pid 0: the objects were given */
     int process_fd;                 /**< pidfd, -1 if none */
     int memory_fd;                  /**< /proc/PID/mem, -1 unless something needs it */
+    int pagemap_fd;                 /**< /proc/PID/pagemap, -1 unless an object is private */
+    int maps_fd;                    /**< /proc/PID/maps, -1 where pagemap_fd is */
+    int zeros_fd;                   /**< a file of zeros, -1 where pagemap_fd is; see private.c */
     bool own_process;               /**< the process is this one, which cannot be recycled under us */
 
     struct vmibus_ram_range *ranges; /**< as published: ascending, disjoint */
     uint64_t *addresses;             /**< host-virtual address of each range; 0 with pid 0 */
+    struct vmibus_ram_range *process_ranges; /**< of private memory with addresses for offsets; NULL: all are of files */
     size_t n_ranges;
     struct ram_object *objects;
     size_t n_objects;

@@ -56,14 +56,18 @@ int ram_object_consume_fd(struct ram_object *object, int fd, const struct opener
     return 0;
 }
 
-int ram_object_is_whole(const struct ram_object *object) {
+int ram_object_reaches(const struct ram_object *object, uint64_t end) {
     struct stat st;
 
     if (!object->is_file || object->sealed)
         return 1;
     if (fstat(object->fd, &st) < 0)
         return -errno;
-    return st.st_size >= 0 && (uint64_t)st.st_size >= object->extent;
+    return st.st_size >= 0 && (uint64_t)st.st_size >= end;
+}
+
+int ram_object_is_whole(const struct ram_object *object) {
+    return ram_object_reaches(object, object->extent);
 }
 
 void ram_object_map(struct ram_object *object) {

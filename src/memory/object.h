@@ -16,13 +16,13 @@
 
 struct ram_object {
     bool is_file;               /**< false: private memory of the process, which has no descriptor */
-    struct opener_file file;
-    int fd;                     /**< owned; -1 if there is none */
+    struct opener_file file;    /**< of private memory: what shows where it was not written to; all zeros: nothing */
+    int fd;                     /**< owned; -1 if there is none; of private memory: the file, read-only */
     bool writable;              /**< fd may be written */
     bool huge;                  /**< hugetlbfs: can be read through fd, not written */
     bool sealed;                /**< can never shrink */
     uint64_t extent;            /**< the file must be at least so long */
-    uint64_t base;              /**< private memory: host-virtual address of offset 0 */
+    uint64_t base;              /**< private memory without a file: host-virtual address of offset 0 */
     struct view view;
 };
 
@@ -39,6 +39,9 @@ void ram_object_deinit(struct ram_object *object);
  * @return 0, -ESTALE (another file), -EMEDIUMTYPE (no memory file system), or what fstat(2) says
  */
 int ram_object_consume_fd(struct ram_object *object, int fd, const struct opener_file *file);
+
+/** Whether the file is at least so long; memory always is. 1 yes, 0 no, or a negative errno. Any thread. */
+int ram_object_reaches(const struct ram_object *object, uint64_t end);
 
 /** Whether the file is still as long as it has to be. 1 yes, 0 no, or a negative errno. */
 int ram_object_is_whole(const struct ram_object *object);

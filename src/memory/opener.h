@@ -32,9 +32,12 @@ struct opener {
     int (*open_process)(const struct opener *opener, const struct opener_process *process);
     /** /proc/PID/mem, read-write. */
     int (*open_memory)(const struct opener *opener, const struct opener_process *process);
+    /** /proc/PID/pagemap, read-only. -EOPNOTSUPP: the kernel has none. */
+    int (*open_pagemap)(const struct opener *opener, const struct opener_process *process);
     /**
      * A file that the process has open or mapped, opened anew with @a flags (O_RDONLY, O_RDWR).
-     * -ENOENT: the process has no such file any more.
+     * -ENOENT: the process has no such file any more. -EMEDIUMTYPE: it is not in memory; then it was not even
+     * opened, as that might wait for ever for whoever serves it.
      */
     int (*open_file)(const struct opener *opener, const struct opener_process *process, const struct opener_file *file, int flags);
     /** fchmod(2), for an inode that has no name. */

@@ -19,6 +19,7 @@
 #include <unistd.h>
 
 #include "memory/maps.h"
+#include "memory/mounts.h"
 #include "util/fds.h"
 
 #define STAT_MAX 4096
@@ -108,6 +109,20 @@ static int local_open_maps(const struct opener *opener, const struct opener_proc
 static int local_open_memory(const struct opener *opener, const struct opener_process *process) {
     (void)opener;
     return open_member(process, "mem", O_RDWR);
+}
+
+static int local_open_pagemap(const struct opener *opener, const struct opener_process *process) {
+    _cleanup_fd_ int directory = open_directory(process);
+    int fd, r;
+
+    (void)opener;
+    if (directory < 0)
+        return directory;
+    fd = open_in(directory, "pagemap", O_RDONLY);
+    if (fd != -ESRCH)
+        return confirm_consume_fd(directory, process, fd);
+    r = check_start_time(directory, process);
+    return r < 0 ? r : -EOPNOTSUPP;
 }
 
 static int local_open_process(const struct opener *opener, const struct opener_process *process) {
@@ -208,11 +223,14 @@ static int open_in_mappings(int directory, const struct opener_file *file, int f
 static int local_open_file(const struct opener *opener, const struct opener_process *process,
                            const struct opener_file *file, int flags) {
     _cleanup_fd_ int directory = open_directory(process);
-    int fd;
+    int fd, r;
 
     (void)opener;
     if (directory < 0)
         return directory;
+    r = mounts_are_memory(directory, file->device_major, file->device_minor);
+    if (r <= 0)
+        return r < 0 ? r : -EMEDIUMTYPE;
     fd = open_in_fds(directory, file, flags);
     if (fd == -ENOENT)
         fd = open_in_mappings(directory, file, flags);
@@ -229,6 +247,7 @@ const struct opener *opener_local(void) {
         .open_maps = local_open_maps,
         .open_process = local_open_process,
         .open_memory = local_open_memory,
+        .open_pagemap = local_open_pagemap,
         .open_file = local_open_file,
         .tighten = local_tighten,
     };

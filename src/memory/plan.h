@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* Translating a write: every page of it, before the first octet moves. */
+/* Translating a write: every page of every extent, before the first octet moves. */
 #ifndef MEMORY_PLAN_H
 #define MEMORY_PLAN_H
 
@@ -10,10 +10,11 @@
 #include "memory/write.h"
 
 /**
- * Fills the pieces of a write.
- * @return 0; or an enum vmibus_error with reason, level and value in @a ack: TRANSLATION,
- *         READ_ONLY_PAGE, VALIDATION (no such address), STALE_EPOCH (the backing is not what it was),
- *         IO
+ * Fills the pieces of a write, in order, and its results: where each extent begins, and what is wrong with it. All extents
+ * are looked at, also after one is wrong.
+ * @return 0; or the error of the first extent that is wrong, with its reason, level and value in @a ack:
+ *         TRANSLATION, READ_ONLY_PAGE, VALIDATION (no such address; it begins elsewhere), STALE_EPOCH (the
+ *         backing is not what it was), IO
  */
 uint16_t plan_make(struct write *write, const struct vmibus_guest_reader *reader,
                    struct vmibus_ack *ack);

@@ -27,8 +27,9 @@ struct memory_endpoint;
 /** Of one endpoint; embedded in it. */
 struct quiesce {
     uint64_t hold;          /**< names the hold asked for; 0: none */
+    uint64_t holds;         /**< asked for ever, also for earlier occupants: no name returns */
     struct list parked;     /**< jobs that wait for the guest to stand still */
-    size_t running;         /**< jobs that are on the worker under this hold */
+    size_t running;         /**< jobs that were parked, and are not finished */
     _Atomic bool still;     /**< the bus says that the guest stands still */
 };
 

@@ -4,32 +4,25 @@
 #include <errno.h>
 #include <unistd.h>
 
-/* Reads all of it. Octets that are not there: VMIBUS_GUEST_TRUNCATED. */
-static int read_whole(int fd, uint64_t offset, uint8_t *buffer, size_t len) {
+#include "memory/private.h"
+
+int reader_read_file(int fd, uint64_t offset, void *buffer, size_t len) {
+    uint8_t *at = buffer;
     ssize_t n;
 
     while (len > 0) {
-        n = pread(fd, buffer, len, (off_t)offset);
+        n = pread(fd, at, len, (off_t)offset);
         if (n < 0 && errno == EINTR)
             continue;
         if (n < 0)
             return -errno;
         if (n == 0)
             return VMIBUS_GUEST_TRUNCATED;
-        buffer += n;
+        at += n;
         offset += (uint64_t)n;
         len -= (size_t)n;
     }
     return 0;
-}
-
-/* /proc/PID/mem reads nothing once the address space is gone, and EIO where nothing is mapped. */
-static int read_process(const struct memctx *memctx, uint64_t address, void *buffer, size_t len) {
-    int r = read_whole(memctx->memory_fd, address, buffer, len);
-
-    if (r == VMIBUS_GUEST_TRUNCATED)
-        return -ESRCH;
-    return r == -EIO ? VMIBUS_GUEST_TRUNCATED : r;
 }
 
 int memory_read_range(const struct memctx *memctx, size_t range, uint64_t skip, void *buffer,
@@ -38,8 +31,8 @@ int memory_read_range(const struct memctx *memctx, size_t range, uint64_t skip, 
     const struct ram_object *object = &memctx->objects[where->object];
 
     if (object->is_file)
-        return read_whole(object->fd, where->offset + skip, buffer, len);
-    return read_process(memctx, memctx->addresses[range] + skip, buffer, len);
+        return reader_read_file(object->fd, where->offset + skip, buffer, len);
+    return private_read(memctx, range, skip, buffer, len);
 }
 
 static bool range_contains(const struct memctx *memctx, ptrdiff_t index, uint64_t gpa) {
@@ -75,9 +68,8 @@ static size_t read_some(struct memory_reader *reader, uint64_t gpa, void *buffer
         left = VIEW_PAGE - (range->offset + skip) % VIEW_PAGE;
         if (len > left)
             len = (size_t)left;
-        view_read(&object->view, object->fd, range->offset + skip, buffer, len, reader->now);
-        *result = 0;
-        return len;
+        *result = view_read(&object->view, object->fd, range->offset + skip, buffer, len, reader->now);
+        return *result ? 0 : len;
     }
     *result = memory_read_range(memctx, (size_t)reader->range, skip, buffer, len);
     return *result ? 0 : len;

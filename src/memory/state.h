@@ -9,8 +9,12 @@
 
 #include "memory/authority.h"
 #include "memory/endpoint.h"
+#include "memory/meter.h"
+#include "memory/retire.h"
 #include "memory/worker.h"
 #include "policy/principal.h"
+#include "util/region.h"
+#include "util/slot_table.h"
 #include "util/list.h"
 
 /** While somebody relies on a context, it is looked at so often: the bound on noticing kexec or loadvm. */
@@ -24,7 +28,9 @@ struct authority {
     struct memory_endpoint *endpoints;  /**< n_endpoints + 1, by slot */
     struct list clients;
     struct completions completions;
+    struct meters meters;
     struct loop_timer look;
+    struct retirement retirement;
     bool stopping;                      /**< being freed: workers are ended in order */
     struct authority_counters counters;
 };
@@ -34,6 +40,7 @@ struct client_grant {
     uint64_t policy_version;    /**< 0: not looked up */
     uint64_t generation;        /**< of the endpoint */
     uint32_t capabilities;
+    struct write_allowance *allowance;  /**< referenced; NULL: writing is not bounded */
 };
 
 struct authority_client {
@@ -44,11 +51,14 @@ struct authority_client {
     struct principal principal;
     struct account *account;            /**< referenced */
     enum vmibus_role role;
-    authority_reply_fn reply;
+    const struct authority_client_ops *ops;
     void *context;
     struct list attachments;
-    struct list jobs;                   /**< writes of its on workers */
-    struct client_grant *grants;        /**< n_endpoints + 1, by slot */
+    struct list jobs;                   /**< commands of its on workers */
+    struct list buffers;                /**< ascending by number */
+    struct region *region;              /**< borrowed */
+    struct slot_table grants;           /**< of struct client_grant */
+    struct client_grant unkept;         /**< where there is no room for one: looked up each time */
 };
 
 /** The endpoint of a slot, or NULL if there is no such slot. */
@@ -61,6 +71,9 @@ static inline struct memory_endpoint *authority_slot(struct authority *authority
 /** What a client may do on an occupied endpoint: VMIBUS_CAP_ bits. */
 uint32_t client_capabilities(struct authority_client *client,
                              const struct memory_endpoint *endpoint);
+
+/** How what it may write there is bounded; NULL: not at all. Valid until the client is looked up again. */
+struct write_allowance *client_write_allowance(struct authority_client *client, const struct memory_endpoint *endpoint);
 
 /** Sees to it that contexts which somebody relies on are looked at from time to time. */
 void authority_rely(struct authority *authority);

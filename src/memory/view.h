@@ -3,9 +3,11 @@
  * Reading a sealed RAM file by plain loads, without a system call.
  *
  * A load from a hole of a mapping allocates the page and so grows the host; pread(2) does not.  A view
- * therefore loads only from pages that the file is known to hold (lseek(2), SEEK_DATA), and remembers
- * each page's answer for a short while only: a guest's balloon may give the page back.  A load beyond
- * the end of a file raises SIGBUS, so there is no view of a file that is not sealed against shrinking.
+ * therefore loads only from pages that the file is known to hold, because pread(2) brought something else
+ * than zeros from them, and remembers each for a short while only: a guest's balloon may give the page
+ * back.  lseek(2) is not asked: it takes the inode's lock, which another user of the file can hold for as
+ * long as it likes, by a write(2) whose source blocks.  A load beyond the end of a file raises SIGBUS, so
+ * there is no view of a file that is not sealed against shrinking.
  *
  * The loop's thread only.
  */
@@ -45,9 +47,11 @@ void view_deinit(struct view *view);
 /**
  * Reads octets that lie in one page; a hole reads as zeros. Eight aligned octets are one load.
  * @param fd  the file of the view, whose file position nobody uses
+ * @param len at least 1
  * @param now CLOCK_MONOTONIC nanoseconds
+ * @return 0 or a negative errno
  */
-void view_read(struct view *view, int fd, uint64_t offset, void *buffer, size_t len, uint64_t now);
+int view_read(struct view *view, int fd, uint64_t offset, void *buffer, size_t len, uint64_t now);
 
 static inline bool view_is_there(const struct view *view) {
     return view->map != NULL;

@@ -3,13 +3,14 @@
 
 #include <assert.h>
 #include <errno.h>
-#include <signal.h>
 #include <stdlib.h>
 #include <sys/eventfd.h>
 #include <unistd.h>
 
+#include "memory/copier.h"
 #include "util/clock.h"
 #include "util/fds.h"
+#include "util/thread.h"
 
 struct worker {
     struct completions *completions;
@@ -19,6 +20,7 @@ struct worker {
     pthread_cond_t wanted;
     struct list queue;          /* under mutex */
     bool stopping;              /* under mutex */
+    struct copier *copier;      /* the thread's; NULL until it is needed */
 };
 
 /* --- completions ------------------------------------------------------------------------------- */
@@ -42,7 +44,7 @@ void completions_collect(struct completions *completions) {
 
         list_unlink(&job->link);
         worker_retire(job->worker);
-        completions->done(job);
+        job->done(job);
     }
 }
 
@@ -56,10 +58,10 @@ static void completions_ready(struct loop_source *source, uint32_t events) {
     completions_collect(completions);
 }
 
-int completions_init(struct completions *completions, struct loop *loop, job_done_fn done) {
+int completions_init(struct completions *completions, struct loop *loop) {
     int fd, r;
 
-    *completions = (struct completions){.done = done};
+    *completions = (struct completions){};
     list_init(&completions->finished);
     fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
     if (fd < 0)
@@ -113,23 +115,11 @@ static void *work(void *data) {
 
     while ((job = take_job(worker))) {
         job->answer.ack.started = clock_now();
-        write_execute(&job->write, &job->answer.ack);
+        job->execute(job);
         job->answer.ack.finished = clock_now();
         completions_add(worker->completions, job);
     }
     return NULL;
-}
-
-/* Signals are for the threads of whoever embeds the authority. */
-static int start(struct worker *worker) {
-    sigset_t all, before;
-    int r;
-
-    sigfillset(&all);
-    pthread_sigmask(SIG_SETMASK, &all, &before);
-    r = pthread_create(&worker->thread, NULL, work, worker);
-    pthread_sigmask(SIG_SETMASK, &before, NULL);
-    return -r;
 }
 
 int worker_new(struct worker **workerp, struct completions *completions) {
@@ -142,7 +132,7 @@ int worker_new(struct worker **workerp, struct completions *completions) {
     list_init(&worker->queue);
     pthread_mutex_init(&worker->mutex, NULL);
     pthread_cond_init(&worker->wanted, NULL);
-    r = start(worker);
+    r = thread_start(&worker->thread, work, worker);
     if (r < 0) {
         pthread_cond_destroy(&worker->wanted);
         pthread_mutex_destroy(&worker->mutex);
@@ -163,6 +153,7 @@ static void worker_end(struct worker *worker) {
 
 static void worker_release(struct worker *worker) {
     assert(list_is_empty(&worker->queue));
+    copier_free(worker->copier);
     pthread_cond_destroy(&worker->wanted);
     pthread_mutex_destroy(&worker->mutex);
     free(worker);
@@ -184,6 +175,13 @@ struct worker *worker_free_if_idle(struct worker *worker) {
     worker_end(worker);
     worker_release(worker);
     return NULL;
+}
+
+int worker_get_copier(struct worker *worker, struct copier **copierp) {
+    int r = worker->copier ? 0 : copier_new(&worker->copier);
+
+    *copierp = worker->copier;
+    return r;
 }
 
 size_t worker_jobs(const struct worker *worker) {

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * A thread per endpoint for the writes that are long or could block, so that neither the loop nor the
+ * A thread per endpoint for the commands that are long or could block, so that neither the loop nor the
  * other endpoints wait for them.  It starts with the first job and executes jobs in order.  Finished
  * jobs of all workers come back to the loop through one descriptor.
  */
@@ -14,34 +14,31 @@
 
 #include <vmibus/protocol.h>
 
-#include "memory/write.h"
-#include "util/ledger.h"
 #include "util/list.h"
 #include "util/loop.h"
 
 struct authority_client;
+struct copier;
 struct job;
+struct memctx;
 struct memory_endpoint;
 struct worker;
 
-typedef void (*job_done_fn)(struct job *job);
+typedef void (*job_fn)(struct job *job);
 
-/** A write on its way through a worker. Between queueing and completion the worker owns `write` and `answer`. */
+/** A command on its way through a worker, embedded in what it is. Between queueing and completion the worker owns `answer`. */
 struct job {
     struct list link;                   /**< in a queue */
     struct list client_link;            /**< among the client's */
+    job_fn execute;                     /**< on the worker: fills answer.ack, but for its stamps */
+    job_fn done;                        /**< afterwards on the loop's thread, and owns the job */
     struct worker *worker;
     struct memory_endpoint *endpoint;   /**< borrowed */
     struct authority_client *client;    /**< NULL once it is gone */
     struct memctx *memctx;              /**< referenced */
-    struct fence *fence;                /**< entered */
-    struct account *account;            /**< referenced */
-    struct charge octets;
     uint64_t audit_sequence;
     uint32_t command_flags;
-    struct write write;
     struct vmibus_frame answer;
-    void *memory;                       /**< source, copy and pieces */
 };
 
 /** Where finished jobs of all workers wait for the loop. */
@@ -49,11 +46,10 @@ struct completions {
     pthread_mutex_t mutex;
     struct list finished;
     struct loop_source source;          /**< an eventfd, owned */
-    job_done_fn done;
 };
 
-/** Prepares it. @a done is called on the loop's thread for each finished job, and owns it. 0 or a negative errno. */
-int completions_init(struct completions *completions, struct loop *loop, job_done_fn done);
+/** Prepares it: `done` of each finished job is called on the loop's thread. 0 or a negative errno. */
+int completions_init(struct completions *completions, struct loop *loop);
 
 /** Hands finished jobs over that nobody has seen yet. */
 void completions_collect(struct completions *completions);
@@ -75,6 +71,9 @@ size_t worker_jobs(const struct worker *worker);
 
 /** Queues a job. */
 void worker_queue(struct worker *worker, struct job *job);
+
+/** The worker's copier, made when it is first asked for. On the worker's thread. 0 or a negative errno. */
+int worker_get_copier(struct worker *worker, struct copier **copierp);
 
 /** The loop has seen a job finished. */
 void worker_retire(struct worker *worker);

@@ -5,6 +5,8 @@
 #include <string.h>
 
 #include "memory/answer.h"
+#include "memory/buffer.h"
+#include "memory/copier.h"
 #include "memory/plan.h"
 #include "memory/reader.h"
 #include "memory/writer.h"
@@ -14,9 +16,8 @@ size_t write_pieces(uint64_t gva, uint32_t len) {
     return (size_t)((gva % MEMCTX_PAGE + len + MEMCTX_PAGE - 1) / MEMCTX_PAGE);
 }
 
-bool write_needs_copy(uint64_t gva, uint32_t len, bool expects) {
-    /* Within one page the host's kernel writes all or nothing. */
-    return expects || write_pieces(gva, len) > 1;
+bool write_needs_copy(size_t n_pieces, bool expects, bool shared) {
+    return expects || shared || n_pieces > 1;
 }
 
 uint16_t write_refuse_errno(struct write *write, struct vmibus_ack *ack, int r) {
@@ -80,78 +81,221 @@ static uint16_t check_word(struct write *write, struct vmibus_ack *ack) {
         return answer_refuse(ack, VMIBUS_ERROR_BUSY, reason, 0);
     if (now > write->deadline)
         return answer_refuse(ack, VMIBUS_ERROR_EXPIRED, VMIBUS_REASON_NONE, 0);
+    if (write->still && !atomic_load_explicit(write->still, memory_order_acquire))
+        return answer_refuse(ack, VMIBUS_ERROR_BUSY, VMIBUS_REASON_QUIESCE_FAILED, 0);
     return 0;
 }
 
-/* --- the octets -------------------------------------------------------------------------------- */
+/* --- what is there ----------------------------------------------------------------------------- */
 
-static uint16_t take_copy(struct write *write, struct vmibus_ack *ack) {
-    uint8_t *at = write->copy;
-
-    for (size_t i = 0; i < write->n_pieces; i++) {
-        const struct write_piece *piece = &write->pieces[i];
-        int r = memory_read_range(write->memctx, piece->range, piece->skip, at, piece->len);
-
-        if (r == VMIBUS_GUEST_TRUNCATED)
-            return refuse_stale(write, ack, VMIBUS_REASON_BACKING_CHANGED);
-        if (r < 0)
-            return write_refuse_errno(write, ack, r);
-        at += piece->len;
-    }
-    return 0;
-}
-
-static uint16_t compare(const struct write *write, struct vmibus_ack *ack) {
-    uint64_t i = 0;
-
-    if (memcmp(write->copy, write->expect, write->len) == 0)
-        return 0;
-    while (write->copy[i] == write->expect[i])
-        i++;
-    return answer_refuse(ack, VMIBUS_ERROR_VALIDATION, VMIBUS_REASON_TARGET_CHANGED, i);
-}
-
-/* Puts back what was there in the first `written` octets. Returns how many octets could not be put back. */
-static uint64_t undo(const struct write *write, uint64_t written) {
-    uint64_t at = 0, lost = 0;
-
-    for (size_t i = 0; i < write->n_pieces && at < written; i++) {
-        const struct write_piece *piece = &write->pieces[i];
-        uint64_t len = piece->len < written - at ? piece->len : written - at;
-        size_t done = 0;
-
-        if (!write->copy || writer_write(write->memctx, piece->range, piece->skip, write->copy + at,
-                                         (size_t)len, &done) < 0)
-            lost += len - done;
-        at += len;
-    }
-    return lost;
-}
-
-static uint16_t undo_and_refuse(struct write *write, struct vmibus_ack *ack, int r,
-                                uint64_t written) {
-    if (r != -ESRCH)
-        ack->count = undo(write, written);
-    if (ack->count)
-        return answer_refuse(ack, VMIBUS_ERROR_IO, VMIBUS_REASON_PARTIAL, (uint64_t)-r);
+static uint16_t refuse_read(struct write *write, struct vmibus_ack *ack, int r) {
+    if (r == VMIBUS_GUEST_TRUNCATED)
+        return refuse_stale(write, ack, VMIBUS_REASON_BACKING_CHANGED);
     return write_refuse_errno(write, ack, r);
 }
 
-static uint16_t move(struct write *write, struct vmibus_ack *ack) {
-    uint64_t written = 0;
+static uint16_t take_copies(struct write *write, struct vmibus_ack *ack) {
+    for (size_t i = 0; i < write->n_pieces; i++) {
+        const struct write_piece *piece = &write->pieces[i];
+        int r = memory_read_range(write->memctx, piece->range, piece->skip, write->copy + piece->at,
+                                  piece->len);
+
+        if (r)
+            return refuse_read(write, ack, r);
+    }
+    return 0;
+}
+
+/* Some octets to expect, in @a portion: what is compared is what is told, though the client may be changing it. */
+static int get_expected(const struct write *write, uint32_t at, uint8_t *portion, uint32_t len) {
+    if (write->buffer)
+        return buffer_copy(write->buffer, write->expect_offset + at, portion, len);
+    memcpy(portion, write->expect + at, len);
+    return 0;
+}
+
+/* Offset of the first octet of an extent that differs, or its length. */
+static int find_difference(const struct write *write, uint32_t at, uint32_t len, uint32_t *skip) {
+    uint8_t portion[1024];
+    int r;
+
+    for (*skip = 0; *skip < len;) {
+        uint32_t n = len - *skip < sizeof(portion) ? len - *skip : (uint32_t)sizeof(portion);
+
+        r = get_expected(write, at + *skip, portion, n);
+        if (r < 0)
+            return r;
+        if (memcmp(write->copy + at + *skip, portion, n) != 0) {
+            for (uint32_t i = 0; i < n && write->copy[at + *skip] == portion[i]; i++)
+                ++*skip;
+            return 0;
+        }
+        *skip += n;
+    }
+    return 0;
+}
+
+static uint16_t compare(struct write *write, struct vmibus_ack *ack) {
+    uint32_t at = 0, skip;
+
+    for (uint32_t i = 0; i < write->n_extents; at += write->extents[i].len, i++) {
+        int r = find_difference(write, at, write->extents[i].len, &skip);
+
+        if (r < 0)
+            return write_refuse_errno(write, ack, r);
+        if (skip == write->extents[i].len)
+            continue;
+        write->results[i].error = VMIBUS_ERROR_VALIDATION;
+        write->results[i].reason = VMIBUS_REASON_TARGET_CHANGED;
+        write->results[i].value = skip;
+        if (!ack->error)
+            answer_refuse(ack, VMIBUS_ERROR_VALIDATION, VMIBUS_REASON_TARGET_CHANGED, skip);
+    }
+    return ack->error;
+}
+
+/* --- what policy protects ------------------------------------------------------------------------ */
+
+static int find_protected(const struct write *write, const struct vmibus_guest_reader *reader, uint64_t *gpa) {
+    const struct memctx *memctx = write->memctx;
+    const struct vmibus_guest_root *kernel = &memctx->root.root;
 
     for (size_t i = 0; i < write->n_pieces; i++) {
         const struct write_piece *piece = &write->pieces[i];
-        size_t done;
-        int r = writer_write(write->memctx, piece->range, piece->skip, write->source + written,
-                             piece->len, &done);
 
-        written += done;
-        if (r < 0)
-            return undo_and_refuse(write, ack, r, written);
+        write->spans[i] = (struct protect_span){memctx->ranges[piece->range].gpa + piece->skip, piece->len};
     }
-    ack->count = written;
-    return 0;
+    return protect_check(reader, kernel, write->root.levels ? &write->root : kernel, write->protect, write->spans,
+                         write->n_pieces, gpa);
+}
+
+/* Without a root nobody can tell where the kernel's text and tables are. */
+static uint16_t check_protected(struct write *write, const struct vmibus_guest_reader *reader, struct vmibus_ack *ack) {
+    uint64_t gpa;
+    int r;
+
+    if (!write->protect)
+        return 0;
+    if (!memctx_is_ready(write->memctx))
+        return answer_refuse(ack, VMIBUS_ERROR_DENIED, VMIBUS_REASON_PROTECTED, write->extents[0].gva);
+    r = find_protected(write, reader, &gpa);
+    if (r == PROTECT_HIT)
+        return answer_refuse(ack, VMIBUS_ERROR_DENIED, VMIBUS_REASON_PROTECTED, gpa);
+    return r ? refuse_read(write, ack, r) : 0;
+}
+
+/* --- moving ------------------------------------------------------------------------------------ */
+
+static const struct ram_object *object_of(const struct write *write, const struct write_piece *piece) {
+    return &write->memctx->objects[write->memctx->ranges[piece->range].object];
+}
+
+/* A file that was cut off meanwhile would grow again; what was there went with its end. */
+static bool can_undo(const struct write *write, const struct write_piece *piece) {
+    uint64_t end = write->memctx->ranges[piece->range].offset + piece->skip + piece->len;
+
+    return write->copy && ram_object_reaches(object_of(write, piece), end) == 1;
+}
+
+/* Puts back what was there before n_pieces pieces, the last of which was written up to @a done. */
+static void undo(struct write *write, size_t n_pieces, size_t done, struct vmibus_ack *ack) {
+    for (size_t i = n_pieces; i-- > 0;) {
+        const struct write_piece *piece = &write->pieces[i];
+        size_t len = i + 1 == n_pieces ? done : piece->len, back = 0;
+
+        if (len && can_undo(write, piece))
+            (void)writer_write(write->memctx, piece->range, piece->skip, write->copy + piece->at, len, &back);
+        write->results[piece->extent].written += (uint32_t)(len - back);
+        ack->count += len - back;
+    }
+}
+
+static uint16_t refuse_write(struct write *write, struct vmibus_ack *ack, int r) {
+    uint16_t error = refuse_read(write, ack, r);
+
+    return ack->count ? answer_refuse(ack, VMIBUS_ERROR_IO, VMIBUS_REASON_PARTIAL, r < 0 ? (uint64_t)-r : EIO) : error;
+}
+
+/* The results tell who failed, and what stays written. */
+static void undo_and_refuse(struct write *write, struct vmibus_ack *ack, int r, size_t n_pieces, size_t done) {
+    const struct write_piece *failed = &write->pieces[n_pieces - 1];
+
+    if (r != -ESRCH) /* there is no memory any more */
+        undo(write, n_pieces, done, ack);
+    refuse_write(write, ack, r);
+    for (uint32_t i = 0; i < write->n_extents; i++) {
+        struct vmibus_extent_result *result = &write->results[i];
+
+        if (i != failed->extent && !result->written)
+            continue;
+        result->error = ack->error;
+        result->reason = ack->reason == VMIBUS_REASON_PARTIAL && !result->written ? VMIBUS_REASON_NONE : ack->reason;
+        result->value = ack->value;
+    }
+}
+
+/* A file that is cut off while a long write is under way would be made longer by the rest of it. */
+static int move_piece(struct write *write, size_t index, size_t *done) {
+    const struct write_piece *piece = &write->pieces[index];
+    int r = index > 0 ? ram_object_is_whole(object_of(write, piece)) : 1;
+
+    *done = 0;
+    if (r <= 0)
+        return r < 0 ? r : VMIBUS_GUEST_TRUNCATED;
+    r = write->copier ? copier_wait(write->copier, index) : 0;
+    return r ? r : writer_write(write->memctx, piece->range, piece->skip, write->source + piece->at, piece->len, done);
+}
+
+static void move(struct write *write, struct vmibus_ack *ack) {
+    size_t done;
+
+    for (size_t i = 0; i < write->n_pieces; i++) {
+        int r = move_piece(write, i, &done);
+
+        if (r) {
+            undo_and_refuse(write, ack, r, i + 1, done);
+            return;
+        }
+    }
+    for (uint32_t i = 0; i < write->n_extents; i++)
+        write->results[i].written = write->extents[i].len;
+    ack->count = write->len;
+}
+
+/*
+ * A long write takes its time: what began meanwhile may have copied, or replaced, some of the memory
+ * before and some after.  And a file that was cut off before the first octet moved has grown again by
+ * it.  The octets stay, as ack->count tells, but nobody can promise them.
+ */
+static void check_overtaken(struct write *write, struct vmibus_ack *ack) {
+    uint16_t busy = atomic_load_explicit(write->busy, memory_order_acquire);
+    uint16_t ended = memctx_ended(write->memctx);
+
+    if (check_backing(write, ack))
+        return;
+    if (ended)
+        answer_refuse(ack, VMIBUS_ERROR_STALE_EPOCH, ended, 0);
+    else if (busy)
+        answer_refuse(ack, VMIBUS_ERROR_BUSY, busy, 0);
+}
+
+/* What to expect is compared whole before anything moves; without, a long write is copied while it moves. */
+static void commit(struct write *write, struct vmibus_ack *ack) {
+    if (write->expects || write->dry_run)
+        write->copier = NULL;
+    if (write->copy && !write->copier && take_copies(write, ack))
+        return;
+    if (check_word(write, ack) || (write->expects && (compare(write, ack) || check_word(write, ack))))
+        return;
+    if (write->dry_run)
+        return;
+    if (write->copier)
+        copier_begin(write->copier, write);
+    move(write, ack);
+    if (write->copier)
+        copier_end(write->copier);
+    if (!ack->error)
+        check_overtaken(write, ack);
 }
 
 void write_execute(struct write *write, struct vmibus_ack *ack) {
@@ -159,14 +303,25 @@ void write_execute(struct write *write, struct vmibus_ack *ack) {
     struct vmibus_guest_reader reader =
         memory_reader_init(&context, write->memctx, write->loads, ack->received);
 
-    if (plan_make(write, &reader, ack))
-        return;
-    if (write->copy && take_copy(write, ack))
-        return;
-    if (check_backing(write, ack) || check_canary(write, &reader, ack) || check_word(write, ack))
-        return;
-    if (write->expect && compare(write, ack))
-        return;
-    if (!write->dry_run)
-        move(write, ack);
+    if (plan_make(write, &reader, ack) == 0 && check_protected(write, &reader, ack) == 0 &&
+        check_backing(write, ack) == 0 && check_canary(write, &reader, ack) == 0)
+        commit(write, ack);
+    if (ack->error)
+        write_refuse_results(write, ack);
+}
+
+void write_refuse_results(struct write *write, const struct vmibus_ack *ack) {
+    bool told = false;
+
+    for (uint32_t i = 0; i < write->n_extents; i++)
+        told = told || write->results[i].error;
+    for (uint32_t i = 0; i < write->n_extents; i++) {
+        struct vmibus_extent_result *result = &write->results[i];
+
+        if (result->error)
+            continue;
+        result->error = told ? 0 : ack->error;
+        result->reason = told ? VMIBUS_REASON_OTHER_EXTENT : ack->reason;
+        result->value = told ? 0 : ack->value;
+    }
 }

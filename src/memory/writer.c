@@ -6,6 +6,7 @@
 #include <unistd.h>
 
 #include "memory/write.h"
+#include "util/fault.h"
 
 static int write_fd(int fd, uint64_t offset, const uint8_t *source, size_t len, size_t *done) {
     ssize_t n;
@@ -44,8 +45,11 @@ int writer_write(const struct memctx *memctx, size_t range, uint64_t skip, const
     const struct vmibus_ram_range *where = &memctx->ranges[range];
     const struct ram_object *object = &memctx->objects[where->object];
     uint64_t address = memctx->addresses[range] + skip;
+    int injected = fault_hit(FAULT_WRITE);
 
     *done = 0;
+    if (injected < 0)
+        return injected;
     if (where->flags & VMIBUS_RANGE_READ_ONLY)
         return -EACCES;
     if (object->is_file && object->writable && !object->huge)

@@ -12,8 +12,6 @@
 
 #define MIB (UINT64_C(1) << 20)
 
-#define LEASE_CAPABILITIES (VMIBUS_CAP_INPUT | VMIBUS_CAP_POWER | VMIBUS_CAP_PAUSE | VMIBUS_CAP_MEM_WRITE)
-
 static const uint64_t default_limits[N_RESOURCES] = {
     [RESOURCE_CONNECTIONS] = 128,
     [RESOURCE_COMMANDS] = 1024,
@@ -25,7 +23,9 @@ static const uint64_t default_limits[N_RESOURCES] = {
     [RESOURCE_SUBSCRIPTIONS] = 256,
     [RESOURCE_TAILS] = 4,
     [RESOURCE_ATTACHMENTS] = 256,
+    [RESOURCE_BUFFERS] = 64,
     [RESOURCE_ENDPOINTS] = 256,
+    [RESOURCE_HOLDS] = 64,
 };
 
 static const uint64_t default_limits_total[N_RESOURCES] = {
@@ -39,7 +39,9 @@ static const uint64_t default_limits_total[N_RESOURCES] = {
     [RESOURCE_SUBSCRIPTIONS] = 4096,
     [RESOURCE_TAILS] = 16,
     [RESOURCE_ATTACHMENTS] = 2048,
+    [RESOURCE_BUFFERS] = 512,
     [RESOURCE_ENDPOINTS] = 256,
+    [RESOURCE_HOLDS] = 256,
 };
 
 int policy_new(struct policy **policyp) {
@@ -128,19 +130,40 @@ static bool rule_names(const struct policy_rule *rule, const struct principal *p
     return false;
 }
 
-static void grant_add(struct grant *grant, const struct policy_rule *rule) {
-    bool first = !(grant->capabilities & LEASE_CAPABILITIES);
+uint32_t lease_capabilities(enum vmibus_lease_class lease_class) {
+    switch (lease_class) {
+    case VMIBUS_LEASE_CLASS_INPUT:
+        return VMIBUS_CAP_INPUT;
+    case VMIBUS_LEASE_CLASS_POWER:
+        return VMIBUS_CAP_POWER | VMIBUS_CAP_PAUSE;
+    case VMIBUS_LEASE_CLASS_MEMWRITE:
+        return VMIBUS_CAP_MEM_WRITE;
+    }
+    return 0;
+}
 
+/*
+ * Rules only add, so of the rules that allow a lease of a class the longest bound holds, and no bound is the longest.  A rule
+ * that does not allow the class bounds nothing of it.
+ */
+static void grant_add_ttl(struct grant *grant, const struct policy_rule *rule, enum vmibus_lease_class lease_class) {
+    uint32_t needed = lease_capabilities(lease_class), *bound = &grant->lease_ttl_ms[lease_class - 1];
+
+    if (!(rule->capabilities & needed))
+        return;
+    if (!(grant->capabilities & needed) || rule->lease_ttl_ms == 0)
+        *bound = rule->lease_ttl_ms;
+    else if (*bound != 0 && rule->lease_ttl_ms > *bound)
+        *bound = rule->lease_ttl_ms;
+}
+
+static void grant_add(struct grant *grant, const struct policy_rule *rule) {
+    grant_add_ttl(grant, rule, VMIBUS_LEASE_CLASS_INPUT);
+    grant_add_ttl(grant, rule, VMIBUS_LEASE_CLASS_POWER);
+    grant_add_ttl(grant, rule, VMIBUS_LEASE_CLASS_MEMWRITE);
     grant->capabilities |= rule->capabilities;
     if (rule->rank > grant->rank)
         grant->rank = rule->rank;
-    /* Rules only add, so the longest of the bounds holds, and no bound is the longest; one that allows no lease bounds none. */
-    if (!(rule->capabilities & LEASE_CAPABILITIES))
-        return;
-    if (first || rule->lease_ttl_ms == 0)
-        grant->lease_ttl_ms = rule->lease_ttl_ms;
-    else if (grant->lease_ttl_ms != 0 && rule->lease_ttl_ms > grant->lease_ttl_ms)
-        grant->lease_ttl_ms = rule->lease_ttl_ms;
 }
 
 static bool is_owner(const struct policy *policy, const struct principal *principal) {
@@ -158,6 +181,38 @@ struct grant policy_evaluate(const struct policy *policy, const struct principal
         if (rule_names(rule, principal) && policy_pattern_matches(rule->endpoints, name, uuid))
             grant_add(&grant, rule);
     return grant;
+}
+
+static bool rule_lets_write(const struct policy_rule *rule, const struct principal *principal, const char *name,
+                            const uint8_t *uuid) {
+    return rule->capabilities & VMIBUS_CAP_MEM_WRITE && rule_names(rule, principal) &&
+           policy_pattern_matches(rule->endpoints, name, uuid);
+}
+
+int policy_write_allowance(const struct policy *policy, const struct principal *principal, const char *name,
+                           const uint8_t *uuid, struct write_allowance **allowancep) {
+    const struct write_bounds **bounds;
+    const struct policy_rule *rule;
+    size_t n = 0;
+    int r;
+
+    *allowancep = NULL;
+    if (is_owner(policy, principal))
+        return 0;
+    list_for_each(rule, &policy->rules, link)
+        n += rule_lets_write(rule, principal, name, uuid);
+    if (n == 0)
+        return 0;
+    bounds = calloc(n, sizeof(*bounds));
+    if (!bounds)
+        return -ENOMEM;
+    n = 0;
+    list_for_each(rule, &policy->rules, link)
+        if (rule_lets_write(rule, principal, name, uuid))
+            bounds[n++] = &rule->write;
+    r = write_allowance_new(allowancep, bounds, n);
+    free(bounds);
+    return r;
 }
 
 struct grant policy_evaluate_any(const struct policy *policy, const struct principal *principal) {

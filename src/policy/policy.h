@@ -18,11 +18,14 @@
 #include <vmibus/protocol.h>
 
 #include "policy/principal.h"
+#include "policy/write_bounds.h"
 #include "util/ledger.h"
 #include "util/list.h"
 
 /** Every capability there is (bits of VMIBUS_CAP_…). */
 #define CAPABILITIES_ALL ((uint32_t)VMIBUS_CAP_ALL)
+
+#define POLICY_LEASE_CLASSES 3
 
 /** Whom a rule names. */
 enum policy_subject {
@@ -40,6 +43,7 @@ struct policy_rule {
     uint32_t capabilities;          /**< VMIBUS_CAP_ bits */
     uint32_t rank;
     uint32_t lease_ttl_ms;          /**< longest lease; 0: no bound */
+    struct write_bounds write;      /**< bounds of writing */
 };
 
 struct policy {
@@ -52,8 +56,11 @@ struct policy {
 struct grant {
     uint32_t capabilities;
     uint32_t rank;
-    uint32_t lease_ttl_ms; /**< longest lease; 0: no bound */
+    uint32_t lease_ttl_ms[POLICY_LEASE_CLASSES]; /**< longest lease of each class (enum vmibus_lease_class, from 1); 0: no bound */
 };
+
+/** The capabilities (VMIBUS_CAP_ bits) of which one is needed to hold a lease of a class. */
+uint32_t lease_capabilities(enum vmibus_lease_class lease_class);
 
 /** Makes a policy with no rules and default limits. 0 or -ENOMEM. */
 int policy_new(struct policy **policyp);
@@ -69,6 +76,14 @@ struct grant policy_evaluate(const struct policy *policy, const struct principal
 
 /** What @a principal may do on any endpoint at all, and on the bus itself. */
 struct grant policy_evaluate_any(const struct policy *policy, const struct principal *principal);
+
+/**
+ * How what @a principal may write on an endpoint is bounded; what it may write at all, policy_evaluate() tells.
+ * @param allowancep receives one reference; NULL if nothing is bounded
+ * @return 0 or -ENOMEM
+ */
+int policy_write_allowance(const struct policy *policy, const struct principal *principal, const char *name,
+                           const uint8_t *uuid, struct write_allowance **allowancep);
 
 /** Whether a pattern names an endpoint: fnmatch(3) on the name, or uuid: and 32 hex digits with or without hyphens. */
 bool policy_pattern_matches(const char *pattern, const char *name, const uint8_t *uuid);

@@ -2,6 +2,7 @@
 #include "transport/frame_check.h"
 
 #include <stdbool.h>
+#include <string.h>
 
 #include <vmibus/names.h>
 
@@ -19,10 +20,28 @@ enum frame_verdict frame_check_framing(const struct vmibus_frame *frame, uint32_
         return fail(fault, FRAME_VIOLATION, VMIBUS_REASON_BAD_VERSION, header->version, VMIBUS_PROTOCOL_VERSION);
     if (header->tail_length > tail_bound)
         return fail(fault, FRAME_VIOLATION, VMIBUS_REASON_BAD_LENGTH, header->tail_length, tail_bound);
-    /* A payload was announced and none can follow: whatever comes next cannot be told from it. */
-    if (header->kind == VMIBUS_KIND_CMD_MEMWRITE && frame->cmd_memwrite.flags & VMIBUS_MEMWRITE_SRC_PAYLOAD &&
+    /* A payload or a table was announced and none can follow: whatever comes next cannot be told from it. */
+    if (header->kind == VMIBUS_KIND_CMD_MEMWRITE &&
+        frame->cmd_memwrite.flags & (VMIBUS_MEMWRITE_SRC_PAYLOAD | VMIBUS_MEMWRITE_TABLE) &&
         (header->tail_length == 0 || (frame->cmd_memwrite.len == 0 && !(frame->cmd_memwrite.flags & VMIBUS_MEMWRITE_TABLE))))
         return fail(fault, FRAME_VIOLATION, VMIBUS_REASON_BAD_LENGTH, 0, tail_bound);
+    return FRAME_OK;
+}
+
+/* A table is all in the tail; a source in a buffer leaves nothing else for the tail. */
+static enum frame_verdict check_memwrite(const struct vmibus_frame *frame, struct frame_fault *fault) {
+    const struct vmibus_cmd_memwrite *command = &frame->cmd_memwrite;
+    uint32_t length = frame->header.tail_length, table = 0;
+    struct vmibus_memwrite_source source;
+
+    memcpy(&source, command->data, sizeof(source));
+    if (command->flags & VMIBUS_MEMWRITE_TABLE) {
+        if (source.extents == 0 || source.extents > VMIBUS_EXTENTS_BOUND)
+            return fail(fault, FRAME_REFUSED, VMIBUS_REASON_BAD_LENGTH, source.extents, VMIBUS_EXTENTS_BOUND);
+        table = source.extents * (uint32_t)sizeof(struct vmibus_write_extent);
+    }
+    if (length < table || (command->flags & VMIBUS_MEMWRITE_SRC_BUFFER && length != table))
+        return fail(fault, FRAME_REFUSED, VMIBUS_REASON_BAD_LENGTH, length, table);
     return FRAME_OK;
 }
 
@@ -37,6 +56,8 @@ static enum frame_verdict check_fields(const struct vmibus_frame *frame, struct 
     bool good = true;
 
     switch (frame->header.kind) {
+    case VMIBUS_KIND_CMD_MEMWRITE:
+        return check_memwrite(frame, fault);
     case VMIBUS_KIND_CMD_LEASE:
         good = is_within(value = lease->operation, VMIBUS_LEASE_OPERATION_ACQUIRE, VMIBUS_LEASE_OPERATION_RELEASE) &&
                is_within(value = lease->lease_class, VMIBUS_LEASE_CLASS_INPUT, VMIBUS_LEASE_CLASS_MEMWRITE) &&
@@ -47,7 +68,7 @@ static enum frame_verdict check_fields(const struct vmibus_frame *frame, struct 
         good = is_within(value = frame->cmd_power.operation, VMIBUS_POWER_OPERATION_RESET, VMIBUS_POWER_OPERATION_WAKEUP);
         break;
     case VMIBUS_KIND_CMD_VM:
-        good = is_within(value = frame->cmd_vm.operation, VMIBUS_VM_OPERATION_PAUSE, VMIBUS_VM_OPERATION_RESUME);
+        good = is_within(value = frame->cmd_vm.operation, VMIBUS_VM_OPERATION_PAUSE, VMIBUS_VM_OPERATION_LET_GO);
         break;
     default:
         break;

@@ -9,13 +9,14 @@
 #include <sys/un.h>
 #include <unistd.h>
 
+#include "bus/bus.h"
 #include "transport/peer.h"
 #include "transport/sender.h"
 #include "util/clock.h"
 #include "util/fds.h"
 
 #define BACKLOG 128
-#define ACCEPT_BATCH 16      /* others get their turn in a storm of connections */
+#define ACCEPT_BATCH 16      /* while there is nobody else to serve */
 #define RETRY_MS 100         /* after running out of descriptors */
 #define SMALL_TAILS_PER_PEER 1
 
@@ -35,12 +36,13 @@ static void resume_accepting(struct loop_timer *timer) {
     (void)loop_source_modify(&listener->source, EPOLLIN);
 }
 
-static void accept_some(struct loop_source *source, uint32_t events) {
-    struct listener *listener = container_of(source, struct listener, source);
+static void accept_some(struct turn *turn) {
+    struct listener *listener = container_of(turn, struct listener, turn);
 
-    (void)events;
-    for (int i = 0; i < ACCEPT_BATCH; i++) {
-        int fd = accept4(source->fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
+    if (!loop_timer_is_armed(&listener->retry))
+        (void)loop_source_modify(&listener->source, EPOLLIN);
+    for (int i = 0; i == 0 || (i < ACCEPT_BATCH && turn_is_alone(turn)); i++) {
+        int fd = accept4(listener->fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
 
         if (fd >= 0) {
             peer_new_consume_fd(listener, fd);
@@ -50,6 +52,19 @@ static void accept_some(struct loop_source *source, uint32_t events) {
             return;
         }
     }
+}
+
+size_t listener_memory_needed(uint32_t tail_bound, uint32_t n_connections, size_t n_large_tails) {
+    return receiver_pool_cost(tail_bound, n_connections * SMALL_TAILS_PER_PEER, n_large_tails) +
+           arena_cost(SENDER_BUFFER, n_connections) + arena_cost(peer_size(), n_connections + 1);
+}
+
+static void connections_wait(struct loop_source *source, uint32_t events) {
+    struct listener *listener = container_of(source, struct listener, source);
+
+    (void)events;
+    if (turn_want(&listener->turn))
+        (void)loop_source_modify(source, 0);
 }
 
 int listener_new_consume_fd(struct listener **listenerp, struct loop *loop, int fd, const struct listener_options *options) {
@@ -64,13 +79,20 @@ int listener_new_consume_fd(struct listener **listenerp, struct loop *loop, int 
     listener->loop = loop;
     listener->fd = fd;
     list_init(&listener->peers);
+    turns_init(&listener->turns, loop);
+    ledger_bound(options->home.bus->ledger, RESOURCE_CONNECTIONS, options->n_connections);
+    ledger_bound(options->home.bus->ledger, RESOURCE_TAILS, options->n_large_tails);
     loop_timer_init(&listener->retry, loop, resume_accepting);
-    r = receiver_pool_init(&listener->receivers, options->home.tail_bound, options->n_connections * SMALL_TAILS_PER_PEER,
-                           options->n_large_tails);
+    r = receiver_pool_init(&listener->receivers, options->arena, options->home.tail_bound,
+                           options->n_connections * SMALL_TAILS_PER_PEER, options->n_large_tails);
     if (r == 0)
-        r = pool_init(&listener->senders, SENDER_BUFFER, options->n_connections);
+        r = pool_init(&listener->senders, options->arena, SENDER_BUFFER, options->n_connections);
     if (r == 0)
-        r = loop_source_init(&listener->source, loop, fd, EPOLLIN, accept_some);
+        r = pool_init(&listener->peer_blocks, options->arena, peer_size(), options->n_connections + 1);
+    if (r == 0)
+        r = turn_init(&listener->turn, &listener->turns, TURN_NOBODY, accept_some);
+    if (r == 0)
+        r = loop_source_init(&listener->source, loop, fd, EPOLLIN, connections_wait);
     if (r < 0) {
         listener_free(listener);
         return r;
@@ -83,10 +105,13 @@ struct listener *listener_free(struct listener *listener) {
     if (!listener)
         return NULL;
     peer_free_all(listener);
+    turn_deinit(&listener->turn);
+    turns_deinit(&listener->turns);
     loop_timer_cancel(&listener->retry);
     loop_source_deinit(&listener->source);
     receiver_pool_deinit(&listener->receivers);
     pool_deinit(&listener->senders);
+    pool_deinit(&listener->peer_blocks);
     fd_close(listener->fd);
     free(listener);
     return NULL;

@@ -3,7 +3,7 @@
  * The listening socket and the peers that came through it.
  *
  * A connection is charged to its uid before a single octet of it is read, and refused with the limit
- * named when it is one too many.  When the process runs out of descriptors the listener stops
+ * named when it is one too many.  Accepting takes turns with the peers (turns.h).  When the process runs out of descriptors the listener stops
  * accepting until one is free again: it must neither spin nor take the bus down.
  */
 #ifndef TRANSPORT_LISTENER_H
@@ -13,6 +13,7 @@
 
 #include "transport/receiver.h"
 #include "transport/session.h"
+#include "transport/turns.h"
 #include "util/list.h"
 #include "util/loop.h"
 #include "util/pool.h"
@@ -23,6 +24,7 @@ struct listener_options {
     uint32_t hello_ms;          /**< how long HELLO may take */
     uint32_t half_frame_ms;     /**< how long the rest of a frame may take */
     size_t n_large_tails;       /**< tails being gathered at once */
+    struct arena *arena;        /**< borrowed: listener_memory_needed() octets are carved from it */
 };
 
 struct listener {
@@ -32,10 +34,16 @@ struct listener {
     struct loop_timer retry;        /**< after running out of descriptors */
     struct list peers;
     uint32_t n_peers;
+    struct turns turns;
+    struct turn turn;               /**< of accepting */
     struct receiver_pool receivers;
     struct pool senders;
+    struct pool peer_blocks;    /**< one more than peers: whom to refuse */
     int fd;
 };
+
+/** What a listener carves from its arena, octets. */
+size_t listener_memory_needed(uint32_t tail_bound, uint32_t n_connections, size_t n_large_tails);
 
 /** Listens on a socket, which is taken whatever the outcome. 0 or a negative errno. */
 int listener_new_consume_fd(struct listener **listenerp, struct loop *loop, int fd, const struct listener_options *options);

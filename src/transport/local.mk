@@ -9,4 +9,5 @@ libvmibus_transport_la_SOURCES = \
 	src/transport/peer.c src/transport/peer.h \
 	src/transport/receiver.c src/transport/receiver.h \
 	src/transport/sender.c src/transport/sender.h \
-	src/transport/session.c src/transport/session.h
+	src/transport/session.c src/transport/session.h \
+	src/transport/turns.c src/transport/turns.h

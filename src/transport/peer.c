@@ -2,7 +2,6 @@
 #include "transport/peer.h"
 
 #include <errno.h>
-#include <stdlib.h>
 #include <sys/socket.h>
 
 #include "bus/bus.h"
@@ -13,9 +12,14 @@
 #include "transport/session.h"
 #include "util/clock.h"
 #include "util/fds.h"
+#include "util/refusal.h"
 
 /* How long a peer that was told to go may take to read why. */
 #define FAREWELL_MS 1000
+
+/* Frames read at once while others wait: as many as fit a turn, which is learnt. */
+#define PACE_FIRST 4
+#define PACE_MAXIMUM 64
 
 enum peer_state {
     PEER_HELLO,   /**< nothing but HELLO is read */
@@ -35,7 +39,11 @@ struct peer {
     struct receiver receiver;
     struct sender sender;
     struct loop_source source;
-    struct loop_deferred flush;
+    struct loop_deferred flush; /**< there is something to send */
+    struct turn turn;
+    uint32_t ready;             /**< EPOLL bits that its turn is for */
+    uint32_t pace;              /**< frames to read at once while there are other users */
+    bool writable;              /**< it waits until the socket is */
     struct loop_timer deadline; /**< for HELLO, for half a frame, for the farewell */
     uint64_t halfway;           /**< number of the frame that the deadline is for */
     int fd;
@@ -46,20 +54,23 @@ static struct peer *peer_of(struct control *control) {
 }
 
 static struct peer *peer_free(struct peer *peer) {
+    struct listener *listener = peer->listener;
+
     /* First, because what ends with it may still wake the peer. */
     if (peer->has_session)
         session_deinit(&peer->session);
     loop_deferred_cancel(&peer->flush);
+    turn_deinit(&peer->turn);
     loop_timer_cancel(&peer->deadline);
     loop_source_deinit(&peer->source);
     receiver_deinit(&peer->receiver);
     sender_deinit(&peer->sender);
     list_unlink(&peer->link);
-    peer->listener->n_peers--;
+    listener->n_peers--;
     charge_release(&peer->charge);
     account_unref(peer->account);
     fd_close(peer->fd);
-    free(peer);
+    pool_give(&listener->peer_blocks, peer);
     return NULL;
 }
 
@@ -78,6 +89,7 @@ static void wait_for(struct peer *peer, bool writable) {
     /* EPOLLHUP and EPOLLERR are always told. EPOLLRDHUP ends a peer that is not being read. */
     uint32_t events = (may_read(peer) ? EPOLLIN : 0) | EPOLLRDHUP | (writable ? EPOLLOUT : 0);
 
+    peer->writable = writable;
     (void)loop_source_modify(&peer->source, events);
 }
 
@@ -88,16 +100,31 @@ static void set_deadline(struct peer *peer, uint32_t ms) {
 
 /* --- sending ----------------------------------------------------------------------------------- */
 
+/* False: the peer is gone. */
+static bool peer_send(struct peer *peer) {
+    int r;
+
+    loop_deferred_cancel(&peer->flush);
+    r = sender_flush(&peer->sender, &peer->session.control);
+    if (r == SENDER_MORE) {
+        turn_exhaust(&peer->turn);
+        loop_defer(&peer->flush);
+    } else if (r == -EAGAIN) {
+        wait_for(peer, true);
+    } else if (r < 0 || peer->state == PEER_CLOSING) {
+        peer_free(peer);
+        return false;
+    } else {
+        wait_for(peer, false);
+    }
+    return true;
+}
+
 static void peer_flush(struct loop_deferred *deferred) {
     struct peer *peer = container_of(deferred, struct peer, flush);
-    int r = sender_flush(&peer->sender, &peer->session.control);
 
-    if (r == -EAGAIN)
-        wait_for(peer, true);
-    else if (r < 0 || peer->state == PEER_CLOSING)
-        peer_free(peer);
-    else
-        wait_for(peer, false);
+    peer->ready |= EPOLLOUT;
+    (void)turn_want(&peer->turn);
 }
 
 static void session_wake(struct control *control) {
@@ -155,6 +182,7 @@ static void peer_violation(void *context, const struct vmibus_frame *frame, cons
 }
 
 static bool peer_open(struct peer *peer, const struct vmibus_frame *hello) {
+    struct vmibus_ack refusal = {};
     struct frame_fault fault;
     int r;
 
@@ -162,10 +190,12 @@ static bool peer_open(struct peer *peer, const struct vmibus_frame *hello) {
         peer_violation(peer, hello, &fault);
         return false;
     }
-    r = session_init(&peer->session, &peer->listener->options.home, &peer->principal, &session_ops);
+    r = session_init(&peer->session, &peer->listener->options.home, &peer->principal, &session_ops, &refusal);
     if (r) {
         fault = (struct frame_fault){.error = r > 0 ? (enum vmibus_error)r : VMIBUS_ERROR_PRESSURE,
-                                     .reason = VMIBUS_REASON_LIMIT_CONNECTIONS};
+                                     .reason = r > 0 ? (enum vmibus_reason)refusal.reason : VMIBUS_REASON_NONE,
+                                     .value = refusal.count,
+                                     .bound = refusal.value};
         peer_violation(peer, hello, &fault);
         return false;
     }
@@ -186,12 +216,12 @@ static bool peer_frame(void *context, const struct vmibus_frame *frame, const vo
 
 static bool peer_skipped(void *context, const struct vmibus_frame *frame, int refusal, uint64_t received) {
     struct peer *peer = context;
-    const uint64_t *limits = refusal == CHARGE_QUOTA ? peer->account->limit : peer->account->ledger->limit;
+    struct vmibus_ack ack = {};
 
     if (peer->state == PEER_HELLO)
         return peer_open(peer, frame); /* HELLO has no tail, and nothing else comes first: it tells which */
-    session_refuse(&peer->session, frame, received, refusal == CHARGE_QUOTA ? VMIBUS_ERROR_QUOTA : VMIBUS_ERROR_PRESSURE,
-                   VMIBUS_REASON_LIMIT_TAILS, limits[RESOURCE_TAILS]);
+    (void)refusal_of_charge(&ack, refusal, peer->account, RESOURCE_TAILS);
+    session_refuse_with(&peer->session, frame, received, &ack);
     return peer->state == PEER_OPEN;
 }
 
@@ -212,7 +242,24 @@ static const struct receiver_events receiver_events = {
 static size_t frames_allowed(const struct peer *peer) {
     const struct control *control = &peer->session.control;
 
-    return peer->state == PEER_HELLO ? 1 : control->bus->options.commands - control->outbox.n_answers;
+    size_t n = peer->state == PEER_HELLO ? 1 : control->bus->options.commands - control->outbox.n_answers;
+
+    return n > peer->pace && !turn_is_alone(&peer->turn) ? peer->pace : n;
+}
+
+/* A turn is short, whatever a frame of this peer costs. */
+static void adapt_pace(struct peer *peer, uint64_t n_frames) {
+    uint64_t elapsed;
+
+    /* Less came than would have been read: nothing is left, and nothing is learnt. */
+    if (n_frames < peer->pace || turn_is_alone(&peer->turn))
+        return;
+    elapsed = turn_elapsed(&peer->turn);
+    turn_exhaust(&peer->turn);
+    if (elapsed > TURN_NS / 2 && peer->pace > 1)
+        peer->pace /= 2;
+    else if (elapsed < TURN_NS / 4 && peer->pace < PACE_MAXIMUM)
+        peer->pace *= 2;
 }
 
 /* Each frame has a deadline of its own: a busy stream may well be amidst one whenever it is read. */
@@ -227,36 +274,56 @@ static void watch_half_frame(struct peer *peer) {
     }
 }
 
-static void peer_read(struct peer *peer) {
+/* False: the peer is gone. */
+static bool peer_read(struct peer *peer) {
+    uint64_t n_before = peer->receiver.n_whole;
     int r = receiver_read(&peer->receiver, frames_allowed(peer), &receiver_events, peer);
 
     if (r == -EAGAIN)
-        return;
+        return true;
     /* Told to go: a session sends why first, a peer without one has been told. */
     if (r == -ECANCELED && peer->state == PEER_CLOSING)
-        return;
+        return true;
     if (r < 0) {
+        peer_free(peer);
+        return false;
+    }
+    watch_half_frame(peer);
+    adapt_pace(peer, peer->receiver.n_whole - n_before);
+    if (!may_read(peer))
+        wait_for(peer, peer->source.events & EPOLLOUT);
+    return true;
+}
+
+/* What is answered at once is sent at once; of whoever asks for much, what is to be sent has a turn of its own. */
+static void peer_work(struct turn *turn) {
+    struct peer *peer = container_of(turn, struct peer, turn);
+    uint32_t ready = peer->ready;
+
+    peer->ready = 0;
+    if (peer->source.events == 0)
+        wait_for(peer, peer->writable);
+    if (ready & EPOLLOUT && (!peer_send(peer) || turn_is_over(&peer->turn)))
+        return; /* what is to be read is told of again */
+    /* What was sent before the end is still taken: reading then tells of the end. */
+    if (ready & EPOLLIN && may_read(peer)) {
+        if (!peer_read(peer))
+            return;
+    } else if (ready & (EPOLLHUP | EPOLLERR | EPOLLRDHUP)) {
         peer_free(peer);
         return;
     }
-    watch_half_frame(peer);
-    if (!may_read(peer))
-        wait_for(peer, peer->source.events & EPOLLOUT);
+    if (list_is_linked(&peer->flush.link) && !turn_is_over(&peer->turn))
+        (void)peer_send(peer);
 }
 
 static void peer_ready(struct loop_source *source, uint32_t events) {
     struct peer *peer = container_of(source, struct peer, source);
 
-    /* What was sent before the end is still taken: reading then tells of the end. */
-    if (events & EPOLLIN && may_read(peer)) {
-        if (events & EPOLLOUT)
-            loop_defer(&peer->flush);
-        peer_read(peer);
-    } else if (events & (EPOLLHUP | EPOLLERR | EPOLLRDHUP)) {
-        peer_free(peer);
-    } else if (events & EPOLLOUT) {
-        loop_defer(&peer->flush);
-    }
+    peer->ready |= events;
+    /* Once it is in line there is nothing more to be told of it. */
+    if (turn_want(&peer->turn))
+        (void)loop_source_modify(source, 0);
 }
 
 static void peer_deadline(struct loop_timer *timer) {
@@ -287,7 +354,7 @@ static void peer_deadline(struct loop_timer *timer) {
 static bool admit(struct peer *peer, struct frame_fault *fault) {
     const struct listener_options *options = &peer->listener->options;
     struct bus *bus = options->home.bus;
-    uint64_t bound = options->n_connections;
+    struct vmibus_ack refusal = {};
     int r;
 
     if (!policy_evaluate_any(bus->policy, &peer->principal).capabilities) {
@@ -295,30 +362,37 @@ static bool admit(struct peer *peer, struct frame_fault *fault) {
         return false;
     }
     r = ledger_ref_account(bus->ledger, peer->principal.uid, bus->policy->limits, &peer->account);
-    if (r == 0 && peer->listener->n_peers < options->n_connections) {
+    if (r == 0)
         r = charge_take(&peer->charge, peer->account, RESOURCE_CONNECTIONS, 1);
-        bound = (r == CHARGE_QUOTA ? peer->account->limit : bus->ledger->limit)[RESOURCE_CONNECTIONS];
-    } else {
-        r = CHARGE_PRESSURE;
-    }
+    if (r > 0)
+        (void)refusal_of_charge(&refusal, r, peer->account, RESOURCE_CONNECTIONS);
+    else if (r < 0 || peer->listener->n_peers >= options->n_connections)
+        (void)refusal_of_bound(&refusal, VMIBUS_ERROR_PRESSURE, VMIBUS_REASON_LIMIT_CONNECTIONS, options->n_connections,
+                               peer->listener->n_peers, peer->principal.uid);
     *fault = (struct frame_fault){
-        .error = r == CHARGE_QUOTA ? VMIBUS_ERROR_QUOTA : VMIBUS_ERROR_PRESSURE,
-        .reason = VMIBUS_REASON_LIMIT_CONNECTIONS,
-        .bound = bound,
+        .error = (enum vmibus_error)refusal.error,
+        .reason = (enum vmibus_reason)refusal.reason,
+        .value = refusal.count,
+        .bound = refusal.value,
     };
-    return r == 0;
+    return !refusal.error;
 }
 
 static void refuse(struct peer *peer, const struct frame_fault *fault) {
     peer->listener->options.home.bus->counters.connections_refused++;
     send_error(peer->fd, fault, 0);
+    charge_release(&peer->charge);
     account_unref(peer->account);
     fd_close(peer->fd);
-    free(peer);
+    pool_give(&peer->listener->peer_blocks, peer);
+}
+
+size_t peer_size(void) {
+    return sizeof(struct peer);
 }
 
 void peer_new_consume_fd(struct listener *listener, int fd) {
-    struct peer *peer = calloc(1, sizeof(*peer));
+    struct peer *peer = pool_take(&listener->peer_blocks);
     struct frame_fault fault;
     int r;
 
@@ -326,12 +400,11 @@ void peer_new_consume_fd(struct listener *listener, int fd) {
         fd_close(fd);
         return;
     }
-    peer->listener = listener;
-    peer->fd = fd;
+    *peer = (struct peer){.listener = listener, .fd = fd};
     r = principal_from_socket(&peer->principal, fd);
     if (r < 0) {
         fd_close(fd);
-        free(peer);
+        pool_give(&listener->peer_blocks, peer);
         return;
     }
     if (!admit(peer, &fault)) {
@@ -343,9 +416,11 @@ void peer_new_consume_fd(struct listener *listener, int fd) {
     loop_deferred_init(&peer->flush, listener->loop, peer_flush);
     loop_timer_init(&peer->deadline, listener->loop, peer_deadline);
     receiver_init(&peer->receiver, &listener->receivers, fd);
-    r = sender_init(&peer->sender, &listener->senders, fd, peer->account);
+    peer->pace = PACE_FIRST;
+    r = turn_init(&peer->turn, &listener->turns, peer->principal.uid, peer_work);
     if (r == 0)
-        r = loop_source_init(&peer->source, listener->loop, fd, EPOLLIN | EPOLLRDHUP, peer_ready);
+        sender_init(&peer->sender, &listener->senders, fd, peer->account);
+    r = loop_source_init(&peer->source, listener->loop, fd, EPOLLIN | EPOLLRDHUP, peer_ready);
     if (r) {
         peer_free(peer);
         return;

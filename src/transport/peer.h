@@ -3,6 +3,8 @@
 #ifndef TRANSPORT_PEER_H
 #define TRANSPORT_PEER_H
 
+#include <stddef.h>
+
 struct listener;
 
 /**
@@ -10,6 +12,9 @@ struct listener;
  * @param fd taken whatever the outcome
  */
 void peer_new_consume_fd(struct listener *listener, int fd);
+
+/** Octets that a peer takes, for the pool that they come from. */
+size_t peer_size(void);
 
 /** Closes all connections of a listener. */
 void peer_free_all(struct listener *listener);

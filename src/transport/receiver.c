@@ -2,31 +2,42 @@
 #include "transport/receiver.h"
 
 #include <errno.h>
-#include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
 
 #include "util/clock.h"
+#include "util/fault.h"
 
-int receiver_pool_init(struct receiver_pool *pool, uint32_t tail_bound, size_t n_small, size_t n_large) {
+/* What a read yields that is to be cut short: less than a frame. */
+#define CUT_READ 60u
+
+int receiver_pool_init(struct receiver_pool *pool, struct arena *arena, uint32_t tail_bound, size_t n_small, size_t n_large) {
     int r;
 
-    *pool = (struct receiver_pool){.tail_bound = tail_bound, .area = malloc(RECEIVER_AREA)};
-    if (!pool->area)
-        return -ENOMEM;
-    r = pool_init(&pool->small, RECEIVER_SMALL_TAIL, n_small);
+    *pool = (struct receiver_pool){.tail_bound = tail_bound};
+    r = pool_init(&pool->areas, arena, RECEIVER_AREA, 1);
     if (r == 0)
-        r = pool_init(&pool->large, tail_bound, n_large);
+        r = pool_init(&pool->small, arena, RECEIVER_SMALL_TAIL, n_small);
+    if (r == 0)
+        r = pool_init(&pool->large, arena, tail_bound, n_large);
     if (r < 0)
         receiver_pool_deinit(pool);
+    else
+        pool->area = pool_take(&pool->areas);
     return r;
+}
+
+size_t receiver_pool_cost(uint32_t tail_bound, size_t n_small, size_t n_large) {
+    return arena_cost(RECEIVER_AREA, 1) + arena_cost(RECEIVER_SMALL_TAIL, n_small) + arena_cost(tail_bound, n_large);
 }
 
 void receiver_pool_deinit(struct receiver_pool *pool) {
     pool_deinit(&pool->small);
     pool_deinit(&pool->large);
-    free(pool->area);
+    if (pool->area)
+        pool_give(&pool->areas, pool->area);
     pool->area = NULL;
+    pool_deinit(&pool->areas);
 }
 
 void receiver_init(struct receiver *receiver, struct receiver_pool *pool, int fd) {
@@ -62,7 +73,8 @@ static void tail_take(struct receiver *receiver, struct account *account) {
         receiver->refusal = charge_take(&receiver->charge, account, RESOURCE_TAILS, 1);
     if (receiver->refusal)
         return;
-    receiver->tail = pool_take(receiver->tail_is_large ? &pool->large : &pool->small);
+    if (fault_hit(FAULT_ALLOCATION) == 0)
+        receiver->tail = pool_take(receiver->tail_is_large ? &pool->large : &pool->small);
     if (!receiver->tail) {
         receiver->refusal = CHARGE_PRESSURE;
         charge_release(&receiver->charge);
@@ -159,6 +171,7 @@ static int feed(struct receiver *receiver, const uint8_t *data, size_t length, u
 
 int receiver_read(struct receiver *receiver, size_t n_frames, const struct receiver_events *events, void *context) {
     size_t room = n_frames * VMIBUS_FRAME_SIZE < RECEIVER_AREA ? n_frames * VMIBUS_FRAME_SIZE : RECEIVER_AREA;
+    int injected = fault_hit(FAULT_SOCKET_RECEIVE);
     bool gathering = receiver->in_tail && receiver->tail;
     size_t missing = receiver->in_tail ? receiver->frame.header.tail_length - receiver->n_tail : 0;
     struct iovec pieces[2] = {
@@ -169,10 +182,18 @@ int receiver_read(struct receiver *receiver, size_t n_frames, const struct recei
         .msg_iov = gathering ? pieces : pieces + 1,
         .msg_iovlen = gathering ? 2 : 1,
     };
-    ssize_t n = recvmsg(receiver->fd, &message, MSG_DONTWAIT | MSG_CMSG_CLOEXEC);
     uint64_t received;
     size_t in_place;
+    ssize_t n;
 
+    if (injected < 0 && injected != -EAGAIN)
+        return injected;
+    if (injected == -EAGAIN) {
+        message.msg_iovlen = 1;
+        if (message.msg_iov->iov_len > CUT_READ)
+            message.msg_iov->iov_len = CUT_READ;
+    }
+    n = recvmsg(receiver->fd, &message, MSG_DONTWAIT | MSG_CMSG_CLOEXEC);
     if (n < 0)
         return -errno;
     if (n == 0)

@@ -31,6 +31,7 @@
 struct receiver_pool {
     struct pool small;  /**< tails up to RECEIVER_SMALL_TAIL */
     struct pool large;  /**< tails up to the bound */
+    struct pool areas;  /**< of the one area */
     uint32_t tail_bound;
     uint8_t *area;
 };
@@ -61,8 +62,11 @@ struct receiver_events {
     struct account *(*account)(void *context);
 };
 
-/** Reserves what receivers share: room for @a n_small and @a n_large tails. 0 or a negative errno. */
-int receiver_pool_init(struct receiver_pool *pool, uint32_t tail_bound, size_t n_small, size_t n_large);
+/** Carves what receivers share from an arena: room for @a n_small and @a n_large tails. 0 or a negative errno. */
+int receiver_pool_init(struct receiver_pool *pool, struct arena *arena, uint32_t tail_bound, size_t n_small, size_t n_large);
+
+/** What receiver_pool_init() carves, octets. */
+size_t receiver_pool_cost(uint32_t tail_bound, size_t n_small, size_t n_large);
 
 /** Releases it; every receiver must be gone. Harmless on zeros. */
 void receiver_pool_deinit(struct receiver_pool *pool);

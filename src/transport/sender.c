@@ -7,9 +7,12 @@
 #include <sys/ioctl.h>
 #include <sys/socket.h>
 
-int sender_init(struct sender *sender, struct pool *buffers, int fd, struct account *account) {
+#include "util/fault.h"
+
+void sender_init(struct sender *sender, struct pool *buffers, int fd, struct account *account) {
     *sender = (struct sender){.buffers = buffers, .fd = fd};
-    return charge_take(&sender->in_flight, account, RESOURCE_FDS, 0);
+    (void)charge_take(&sender->in_flight, account, RESOURCE_FDS, 0); /* nothing is always had */
+    charge_set_away(&sender->in_flight);
 }
 
 /* The buffer goes to whoever sends next, while it is still in the cache. */
@@ -106,6 +109,7 @@ static void fds_sent(struct sender *sender) {
 static void advance(struct sender *sender, size_t sent) {
     size_t of_buffer = sender->end - sender->begin < sent ? sender->end - sender->begin : sent;
 
+    sender->n_sent += sent;
     sender->begin += of_buffer;
     if (!sender->item_is_framed)
         return;
@@ -116,6 +120,16 @@ static void advance(struct sender *sender, size_t sent) {
     }
 }
 
+/* What a full socket would take: the first half of what is to be sent. */
+static void cut(struct msghdr *message) {
+    struct iovec *first = message->msg_iov;
+
+    if (first->iov_len == 0 && message->msg_iovlen > 1)
+        first = ++message->msg_iov;
+    first->iov_len = (first->iov_len + 1) / 2;
+    message->msg_iovlen = 1;
+}
+
 static int send_once(struct sender *sender) {
     struct iovec pieces[2] = {{.iov_base = sender->buffer + sender->begin, .iov_len = sender->end - sender->begin}};
     struct msghdr message = {.msg_iov = pieces, .msg_iovlen = 1};
@@ -123,25 +137,35 @@ static int send_once(struct sender *sender) {
         struct cmsghdr align;
         uint8_t space[CMSG_SPACE(VMIBUS_FDS_PER_FRAME * sizeof(int))];
     } control;
+    int injected = fault_hit(FAULT_SOCKET_SEND);
     ssize_t n;
 
+    if (injected < 0 && injected != -EAGAIN)
+        return injected;
     if (sender->item_is_framed && sender->item.tail) {
         pieces[1] = (struct iovec){.iov_base = sender->item.tail->data + sender->tail_sent,
                                    .iov_len = sender->item.tail->length - sender->tail_sent};
         message.msg_iovlen = 2;
     }
-    if (sender->item_is_framed && sender->item.fds)
+    if (injected == -EAGAIN)
+        cut(&message);
+    if (sender->item_is_framed && sender->item.fds) {
+        if (fault_hit(FAULT_FD_PASSING) < 0)
+            return -ETOOMANYREFS;
         attach_fds(sender->item.fds, &message, &control, sizeof(control));
+    }
     n = sendmsg(sender->fd, &message, MSG_DONTWAIT | MSG_NOSIGNAL);
     if (n < 0)
         return -errno;
     if (sender->item_is_framed && sender->item.fds)
         fds_sent(sender);
     advance(sender, (size_t)n);
-    return 0;
+    return injected;
 }
 
 int sender_flush(struct sender *sender, struct control *control) {
+    uint64_t enough = sender->n_sent + SENDER_BUFFER;
+
     if (!sender->buffer)
         sender->buffer = pool_take(sender->buffers);
     if (!sender->buffer)
@@ -157,5 +181,7 @@ int sender_flush(struct sender *sender, struct control *control) {
         r = send_once(sender);
         if (r < 0)
             return r;
+        if (sender->n_sent >= enough)
+            return SENDER_MORE;
     }
 }

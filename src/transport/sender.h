@@ -17,6 +17,7 @@
 #include "util/pool.h"
 
 #define SENDER_BUFFER 65536
+#define SENDER_MORE 1 /**< enough for once; call again */
 
 struct sender {
     struct pool *buffers;       /**< borrowed */
@@ -27,18 +28,19 @@ struct sender {
     bool has_item;
     bool item_is_framed;        /**< its frame is in the buffer; the tail is still to be sent */
     size_t tail_sent;
+    uint64_t n_sent;            /**< octets, ever */
     struct charge in_flight;    /**< descriptors sent and perhaps not read */
 };
 
-/** Prepares a sender on a non-blocking stream socket, borrowed. @a buffers: one for each sender there may be. 0 or a charge_result. */
-int sender_init(struct sender *sender, struct pool *buffers, int fd, struct account *account);
+/** Prepares a sender on a non-blocking stream socket, borrowed. @a buffers: one for each sender there may be. */
+void sender_init(struct sender *sender, struct pool *buffers, int fd, struct account *account);
 
 /** Drops what was not sent. */
 void sender_deinit(struct sender *sender);
 
 /**
- * Takes and sends as much as the socket takes.
- * @return 0 everything is sent, -EAGAIN wait until the socket is writable, or another negative errno (-ENOBUFS: there are fewer
+ * Takes and sends as much as the socket takes, about SENDER_BUFFER octets at most.
+ * @return 0 everything is sent, SENDER_MORE, -EAGAIN wait until the socket is writable, or another negative errno (-ENOBUFS: there are fewer
  *         buffers than senders): the peer is lost
  */
 int sender_flush(struct sender *sender, struct control *control);

@@ -11,6 +11,12 @@
 #include "memory/authority.h"
 #include "transport/frame_check.h"
 #include "util/clock.h"
+#include "util/refusal.h"
+
+/* What there is where there is a memory authority. */
+#define OF_MEMORY                                                                                               \
+    (VMIBUS_FEATURE_MEMORY | VMIBUS_FEATURE_MEM_READ | VMIBUS_FEATURE_BUFFERS | VMIBUS_FEATURE_TABLES |         \
+     VMIBUS_FEATURE_EPOCH_PAGE)
 
 static void memory_replied(void *context, const struct vmibus_frame *frame, const void *tail, const int *fds) {
     struct session *session = context;
@@ -18,24 +24,37 @@ static void memory_replied(void *context, const struct vmibus_frame *frame, cons
 
     session->n_memory--;
     command.kind = frame->ack.command;
-    control_answer(&session->control, &command, &frame->ack, tail, frame->header.tail_length, fds, frame->header.fd_count);
+    if (!control_answer(&session->control, &command, &frame->ack, tail, frame->header.tail_length, fds, frame->header.fd_count) &&
+        command.kind == VMIBUS_KIND_MEM_ATTACH)
+        authority_client_undo_attach(session->memory, frame->ack.epoch);
 }
 
+/* Its owner takes it away once the ERROR has been taken. */
+static void memory_disconnects(void *context, enum vmibus_reason reason, uint64_t value, uint64_t bound) {
+    struct session *session = context;
+
+    control_fail_with(&session->control, VMIBUS_ERROR_EXPIRED, reason, VMIBUS_KIND_MEM_ATTACH, value, bound);
+}
+
+static const struct authority_client_ops memory_ops = {.reply = memory_replied, .disconnect = memory_disconnects};
+
 int session_init(struct session *session, struct session_home *home, const struct principal *principal,
-                 const struct control_ops *ops) {
+                 const struct control_ops *ops, struct vmibus_ack *refusal) {
     uint8_t name[16];
     int r;
 
     *session = (struct session){.home = home};
     if (getrandom(name, sizeof(name), 0) != sizeof(name))
         return -errno;
-    r = control_init(&session->control, home->bus, principal, name, ops);
+    r = control_init(&session->control, home->bus, principal, name, ops, refusal);
     if (r || !home->authority)
         return r;
-    r = authority_client_new(&session->memory, home->authority, name, principal, session->control.account, VMIBUS_ROLE_CONTROL,
-                             memory_replied, session);
-    if (r)
-        control_deinit(&session->control);
+    r = authority_client_new(&session->memory, home->authority, name, principal, session->control.account,
+                             &session->control.region, VMIBUS_ROLE_CONTROL, &memory_ops, session);
+    if (r == 0)
+        return 0;
+    r = region_refusal(refusal, r, &session->control.region);
+    control_deinit(&session->control);
     return r;
 }
 
@@ -54,7 +73,7 @@ int session_welcome(struct session *session, const struct vmibus_header *hello) 
                    .correlation = hello->correlation,
                    .timestamp = clock_now()},
         .welcome = {.magic = VMIBUS_MAGIC,
-                    .features = session->memory ? VMIBUS_FEATURE_MEMORY : 0,
+                    .features = (session->memory ? OF_MEMORY : 0) | VMIBUS_FEATURE_QUIESCE,
                     .incarnation = options->incarnation,
                     .tail_bound = session->home->tail_bound,
                     .queue_depth = options->queue_depth,
@@ -75,17 +94,16 @@ int session_welcome(struct session *session, const struct vmibus_header *hello) 
     return 0;
 }
 
+void session_refuse_with(struct session *session, const struct vmibus_frame *frame, uint64_t received, struct vmibus_ack *refusal) {
+    refusal->received = refusal->started = received;
+    control_answer(&session->control, &frame->header, refusal, NULL, 0, NULL, 0);
+}
+
 void session_refuse(struct session *session, const struct vmibus_frame *frame, uint64_t received, enum vmibus_error error,
                     enum vmibus_reason reason, uint64_t value) {
-    struct vmibus_ack ack = {
-        .error = (uint16_t)error,
-        .reason = (uint16_t)reason,
-        .value = value,
-        .received = received,
-        .started = received,
-    };
+    struct vmibus_ack ack = {.error = (uint16_t)error, .reason = (uint16_t)reason, .value = value};
 
-    control_answer(&session->control, &frame->header, &ack, NULL, 0, NULL, 0);
+    session_refuse_with(session, frame, received, &ack);
 }
 
 /* A kind travels on one channel, except the two that open a connection. */
@@ -110,7 +128,11 @@ void session_submit(struct session *session, const struct vmibus_frame *frame, c
     } else if (!session->memory) {
         session_refuse(session, frame, received, VMIBUS_ERROR_UNSUPPORTED, VMIBUS_REASON_NOT_BUILT, 0);
     } else if (session->n_memory >= commands) {
-        session_refuse(session, frame, received, VMIBUS_ERROR_QUOTA, VMIBUS_REASON_LIMIT_COMMANDS, commands);
+        struct vmibus_ack ack = {};
+
+        (void)refusal_of_bound(&ack, VMIBUS_ERROR_QUOTA, VMIBUS_REASON_LIMIT_COMMANDS, commands, session->n_memory,
+                               session->control.principal.uid);
+        session_refuse_with(session, frame, received, &ack);
     } else {
         session->n_memory++;
         session->control.bus->counters.received++;

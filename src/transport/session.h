@@ -35,10 +35,11 @@ struct session {
 /**
  * Opens a session; its random name is made here.
  * @param ops as for control_init(); find the session by container_of(control, struct session, control)
+ * @param refusal says which limit was hit, if one was
  * @return 0, an enum vmibus_error (QUOTA, PRESSURE) or a negative errno
  */
 int session_init(struct session *session, struct session_home *home, const struct principal *principal,
-                 const struct control_ops *ops);
+                 const struct control_ops *ops, struct vmibus_ack *refusal);
 
 /** Closes it: leases, commands and attachments end. */
 void session_deinit(struct session *session);
@@ -54,7 +55,10 @@ int session_welcome(struct session *session, const struct vmibus_header *hello);
  */
 void session_submit(struct session *session, const struct vmibus_frame *frame, const void *tail, uint64_t received);
 
-/** Answers a command with an error, without executing it. */
+/** Answers a command without executing it. @a refusal: error, reason and what they tell; its stamps are set here. */
+void session_refuse_with(struct session *session, const struct vmibus_frame *frame, uint64_t received, struct vmibus_ack *refusal);
+
+/** The same with no more than an error, a reason and a value. */
 void session_refuse(struct session *session, const struct vmibus_frame *frame, uint64_t received, enum vmibus_error error,
                     enum vmibus_reason reason, uint64_t value);
 

@@ -11,6 +11,7 @@
 #include <unistd.h>
 
 #include "util/clock.h"
+#include "util/fault.h"
 
 static int64_t realtime_offset(void) {
     struct timespec now;
@@ -66,7 +67,7 @@ uint64_t audit_begin(struct audit *audit, const struct vmibus_audit_record *reco
     struct vmibus_audit_record *slot;
     uint64_t sequence;
 
-    if (!audit->header)
+    if (!audit->header || fault_hit(FAULT_AUDIT) < 0)
         return 0;
     sequence = audit->header->written + 1;
     slot = &audit->records[(sequence - 1) % audit->header->capacity];

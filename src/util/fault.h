@@ -7,7 +7,8 @@
  * come from the configuration; without them, and in a build without --enable-fault-injection, nothing
  * ever fails here: the question is then a constant.
  *
- * Rules are set before threads start; fault_hit() may be asked on any thread.
+ * Everything here may be called on any thread at any time: rules, counts and the state of the random
+ * numbers are atomic.  They are the process's, because what they stand for is.
  */
 #ifndef UTIL_FAULT_H
 #define UTIL_FAULT_H
@@ -28,7 +29,28 @@ enum fault_location {
 
 #ifdef HAVE_FAULT_INJECTION
 
-/** A negative errno if what happens here is to fail now, else 0; it may have waited first (delay-ms). */
+#include <stddef.h>
+#include <stdint.h>
+
+/** The rules of all locations, as text that was read; zeros: nothing fails. */
+struct fault_rules {
+    struct {
+        uint32_t action;    /**< enum of fault.c; 0: off */
+        uint32_t argument;
+    } at[N_FAULT_LOCATIONS];
+    uint64_t seed;          /**< of rate:N; 0: as it is */
+};
+
+/** How often a location was asked, and how often it failed. */
+struct fault_counts {
+    uint64_t asked;
+    uint64_t failed;
+};
+
+/**
+ * A negative errno if what happens here is to fail now, else 0; it may have waited first (delay-ms).
+ * At the sockets it is -EAGAIN where the attempt is to do only a part of its work, and is made again; else a failure that lasts.
+ */
 int fault_hit(enum fault_location location);
 
 /**
@@ -36,6 +58,35 @@ int fault_hit(enum fault_location location);
  * @return 0 or -EINVAL (no such location or rule)
  */
 int fault_set(const char *location, const char *rule);
+
+/**
+ * Adds to rules that are not in force yet.
+ * @param location the name of one, or "seed"
+ * @param rule     as for fault_set(); of "seed" a number from 1
+ * @return 0, -ENOENT (no such location) or -EINVAL (no such rule)
+ */
+int fault_rules_add(struct fault_rules *rules, const char *location, const char *rule);
+
+/**
+ * Adds what stands in VMIBUS_FAULTS: "location=rule,location=rule".
+ * @return 0, or -EINVAL, and @a wrong (borrowed from the environment) is where the mistake begins
+ */
+int fault_rules_add_environment(struct fault_rules *rules, const char **wrong);
+
+/** Puts rules in force, in place of all others; every count begins anew. */
+void fault_apply(const struct fault_rules *rules);
+
+/** The rule of a location as text, "off" if there is none. */
+void fault_describe(enum fault_location location, char *text, size_t size);
+
+/** What has happened since fault_apply() or fault_set(). */
+struct fault_counts fault_count(enum fault_location location);
+
+/** The name of a location. */
+const char *fault_name(enum fault_location location);
+
+/** What the random numbers of rate:N began with: whoever gives it again, and asks in the same order, sees the same failures. */
+uint64_t fault_seed(void);
 
 #else
 

@@ -15,6 +15,12 @@ void ledger_init(struct ledger *ledger, const uint64_t *limits) {
     list_init(&ledger->accounts);
 }
 
+void ledger_bound(struct ledger *ledger, enum resource resource, uint64_t bound) {
+    assert(ledger->used[resource] == 0);
+    if (ledger->limit[resource] > bound)
+        ledger->limit[resource] = bound;
+}
+
 void ledger_deinit(struct ledger *ledger) {
     assert(list_is_empty(&ledger->accounts));
     for (size_t i = 0; i < N_RESOURCES; i++)
@@ -59,6 +65,7 @@ int charge_take(struct charge *charge, struct account *account, enum resource re
     charge->account = account;
     charge->resource = resource;
     charge->amount = 0;
+    charge->is_away = false;
     int r = charge_raise(charge, amount);
     if (r)
         charge->account = NULL;
@@ -70,6 +77,17 @@ static bool fits(uint64_t used, uint64_t amount, uint64_t limit) {
     return amount == 0 || (used <= limit && amount <= limit - used);
 }
 
+/* The share rule of the header; the sum fits the ledger's limit. */
+static bool is_within_share(const struct account *account, enum resource resource, uint64_t amount) {
+    const struct ledger *ledger = account->ledger;
+    uint64_t used = account->used[resource], own = used + amount, bound;
+    uint64_t n = (uint64_t)ledger->n_holders[resource] + (used == 0);
+
+    if (own <= 1 || amount == 0 || resource == RESOURCE_ENDPOINTS)
+        return true;
+    return !__builtin_mul_overflow(own, n + 1, &bound) && bound <= ledger->limit[resource] - (ledger->used[resource] - used);
+}
+
 int charge_raise(struct charge *charge, uint64_t amount) {
     struct account *account = charge->account;
     struct ledger *ledger = account->ledger;
@@ -77,19 +95,36 @@ int charge_raise(struct charge *charge, uint64_t amount) {
 
     if (!fits(account->used[resource], amount, account->limit[resource]))
         return CHARGE_QUOTA;
-    if (!fits(ledger->used[resource], amount, ledger->limit[resource]))
+    if (!fits(ledger->used[resource], amount, ledger->limit[resource]) || !is_within_share(account, resource, amount))
         return CHARGE_PRESSURE;
+    if (account->used[resource] == 0 && amount > 0)
+        ledger->n_holders[resource]++;
     account->used[resource] += amount;
     ledger->used[resource] += amount;
     charge->amount += amount;
+    if (charge->is_away)
+        ledger->fds_away += amount;
     return 0;
 }
 
+void charge_set_away(struct charge *charge) {
+    assert(!charge->is_away);
+    charge->is_away = true;
+    charge->account->ledger->fds_away += charge->amount;
+}
+
 void charge_lower(struct charge *charge, uint64_t amount) {
+    struct account *account = charge->account;
+    struct ledger *ledger = account->ledger;
+
     assert(amount <= charge->amount);
     charge->amount -= amount;
-    charge->account->used[charge->resource] -= amount;
-    charge->account->ledger->used[charge->resource] -= amount;
+    if (charge->is_away)
+        ledger->fds_away -= amount;
+    account->used[charge->resource] -= amount;
+    ledger->used[charge->resource] -= amount;
+    if (account->used[charge->resource] == 0 && amount > 0)
+        ledger->n_holders[charge->resource]--;
 }
 
 void charge_release(struct charge *charge) {
@@ -97,6 +132,15 @@ void charge_release(struct charge *charge) {
         return;
     charge_lower(charge, charge->amount);
     charge->account = NULL;
+}
+
+const struct account *ledger_greatest_holder(const struct ledger *ledger, enum resource resource) {
+    const struct account *account, *greatest = NULL;
+
+    list_for_each(account, &ledger->accounts, link)
+        if (account->used[resource] > (greatest ? greatest->used[resource] : 0))
+            greatest = account;
+    return greatest;
 }
 
 uint16_t resource_reason(enum resource resource) {
@@ -111,7 +155,9 @@ uint16_t resource_reason(enum resource resource) {
         [RESOURCE_SUBSCRIPTIONS] = VMIBUS_REASON_LIMIT_SUBSCRIPTIONS,
         [RESOURCE_TAILS] = VMIBUS_REASON_LIMIT_TAILS,
         [RESOURCE_ATTACHMENTS] = VMIBUS_REASON_LIMIT_ATTACHMENTS,
+        [RESOURCE_BUFFERS] = VMIBUS_REASON_LIMIT_BUFFERS,
         [RESOURCE_ENDPOINTS] = VMIBUS_REASON_LIMIT_ENDPOINTS,
+        [RESOURCE_HOLDS] = VMIBUS_REASON_LIMIT_HOLDS,
     };
 
     return reasons[resource];

@@ -4,11 +4,33 @@
  * (a uid) holds.  A charge is embedded in the object it pays for and is released exactly once, with
  * it; when everything has been torn down, every sum is zero, which ledger_deinit() asserts.
  *
+ * The share rule.  Of what the others have left of a resource, an account may hold one part in n + 1,
+ * where n counts the accounts that hold any of it, itself among them:
+ *
+ *      own * (n + 1) <= T - others             T: the ledger's limit; own: the account's sum after the charge
+ *
+ * or it may hold one, if one is left.  So a user alone has half, and whoever comes finds something:
+ *
+ *      For every m with m * (m + 1) <= T, any m holders leave at least T / (m + 1) of T to the others.
+ *
+ * Proof.  By induction over charges.  Nobody holds anything: true.  A release, or a holder's leaving, takes
+ * from sums only.  A charge of a changes only the sets that a is in: let S be one, of m <= n holders, and
+ * L what S without a leaves of T; by the claim for m - 1 holders, L >= T / m.  If the charge was allowed
+ * as a share, then own <= (T - others) / (n + 1) <= L / (m + 1), so S leaves L - own >= L * m / (m + 1)
+ * >= T / (m + 1).  If it was allowed as the one, then own = 1 <= T / (m * (m + 1)) <= L / (m + 1): the same.
+ *
+ * It follows that among n holders each may have T / (n * (n + 1)), whatever the others took before it came
+ * and however many of them are in league.  No rule that takes nothing back can give the n-th to come T / n:
+ * these would add up to more than T.  Connected users that hold nothing of a resource cost the others nothing.
+ * Endpoints come from the host's own sensors, not from users: they are not shared.
+ * (A ledger's limit never changes while anything is charged: T is T throughout.)
+ *
  * One thread owns a ledger and its accounts.
  */
 #ifndef UTIL_LEDGER_H
 #define UTIL_LEDGER_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <sys/types.h>
@@ -27,19 +49,23 @@ enum resource {
     RESOURCE_SUBSCRIPTIONS,
     RESOURCE_TAILS,         /**< large tails being gathered */
     RESOURCE_ATTACHMENTS,
+    RESOURCE_BUFFERS,       /**< buffers shared with peers */
     RESOURCE_ENDPOINTS,
+    RESOURCE_HOLDS,         /**< on guests, by controls */
     N_RESOURCES,
 };
 
 /** Expected outcomes of charging. */
 enum charge_result {
     CHARGE_QUOTA = 1,    /**< the account's own limit */
-    CHARGE_PRESSURE = 2, /**< the ledger's limit, shared by all */
+    CHARGE_PRESSURE = 2, /**< the ledger's limit, or this account's share of what the others have left of it */
 };
 
 struct ledger {
     uint64_t limit[N_RESOURCES];
     uint64_t used[N_RESOURCES];
+    uint64_t fds_away;               /**< of RESOURCE_FDS: open at peers or on their way, not in this process */
+    uint32_t n_holders[N_RESOURCES]; /**< accounts that hold any of it */
     struct list accounts;
 };
 
@@ -58,10 +84,14 @@ struct charge {
     struct account *account;
     enum resource resource;
     uint64_t amount;
+    bool is_away;       /**< its descriptors are not open in this process */
 };
 
 /** Prepares a ledger. @a limits: N_RESOURCES bounds for all users together. */
 void ledger_init(struct ledger *ledger, const uint64_t *limits);
+
+/** Lowers a limit of all users together to what there is room for; one that is lower stays. Before anything is charged. */
+void ledger_bound(struct ledger *ledger, enum resource resource, uint64_t bound);
 
 /** Asserts that nothing is charged and no account is left. */
 void ledger_deinit(struct ledger *ledger);
@@ -85,6 +115,9 @@ struct account *account_unref(struct account *account);
  */
 int charge_take(struct charge *charge, struct account *account, enum resource resource, uint64_t amount);
 
+/** Says that what a charge pays for, now and later, are descriptors that are not open in this process. */
+void charge_set_away(struct charge *charge);
+
 /** Adds to a charge. Same results. */
 int charge_raise(struct charge *charge, uint64_t amount);
 
@@ -93,6 +126,9 @@ void charge_lower(struct charge *charge, uint64_t amount);
 
 /** Releases a charge. Harmless on one that pays for nothing. */
 void charge_release(struct charge *charge);
+
+/** Who holds most of a resource; NULL: nobody holds any. Takes a step for each account. */
+const struct account *ledger_greatest_holder(const struct ledger *ledger, enum resource resource);
 
 /** The wire's name of a resource's limit: an enum vmibus_reason. */
 uint16_t resource_reason(enum resource resource);

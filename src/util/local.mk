@@ -10,11 +10,20 @@
 
 noinst_LTLIBRARIES += libvmibus_util.la
 libvmibus_util_la_SOURCES = \
+	src/util/arena.c src/util/arena.h \
 	src/util/audit.c src/util/audit.h \
 	src/util/clock.h \
 	src/util/deadline.h \
+	src/util/fault.c src/util/fault.h \
 	src/util/fds.c src/util/fds.h \
 	src/util/ledger.c src/util/ledger.h \
 	src/util/list.h \
+	src/util/pagemap.h \
 	src/util/loop.c src/util/loop.h \
-	src/util/pool.c src/util/pool.h
+	src/util/poison.h \
+	src/util/pool.c src/util/pool.h \
+	src/util/refusal.c src/util/refusal.h \
+	src/util/region.c src/util/region.h \
+	src/util/slot_table.c src/util/slot_table.h \
+	src/util/store.c src/util/store.h \
+	src/util/thread.c src/util/thread.h

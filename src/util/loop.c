@@ -10,6 +10,7 @@
 #include <unistd.h>
 
 #include "util/clock.h"
+#include "util/fault.h"
 #include "util/fds.h"
 
 #define BATCH 64
@@ -18,6 +19,7 @@ struct loop {
     int epoll_fd;
     bool dispatching;
     bool stopping;
+    uint64_t round; /* iterations */
     int result;
     size_t n_sources;
 
@@ -141,7 +143,9 @@ int loop_timer_set(struct loop_timer *timer, uint64_t deadline) {
         heap_sink(loop, timer);
         heap_rise(loop, timer);
     } else {
-        r = heap_reserve(loop);
+        r = fault_hit(FAULT_TIMER);
+        if (r == 0)
+            r = heap_reserve(loop);
         if (r < 0)
             return r;
         timer->deadline = deadline;
@@ -317,6 +321,10 @@ struct loop *loop_free(struct loop *loop) {
     return NULL;
 }
 
+uint64_t loop_round(const struct loop *loop) {
+    return loop->round;
+}
+
 int loop_get_fd(const struct loop *loop) {
     return loop->epoll_fd;
 }
@@ -334,6 +342,7 @@ int loop_dispatch(struct loop *loop, int timeout_ms) {
     if (n < 0)
         return errno == EINTR ? 0 : -errno;
     loop->dispatching = true;
+    loop->round++;
     loop->batch_length = n;
     for (loop->batch_position = 0; loop->batch_position < loop->batch_length; loop->batch_position++) {
         struct epoll_event *event = &loop->batch[loop->batch_position];

@@ -71,6 +71,9 @@ int loop_dispatch(struct loop *loop, int timeout_ms);
 /** Dispatches until loop_stop(). Returns what loop_stop() was given, or a negative errno. */
 int loop_run(struct loop *loop);
 
+/** The number of the current iteration, or of the last one. */
+uint64_t loop_round(const struct loop *loop);
+
 /** Ends loop_run() after the current iteration. */
 void loop_stop(struct loop *loop, int result);
 

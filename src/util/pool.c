@@ -3,25 +3,33 @@
 
 #include <assert.h>
 #include <errno.h>
-#include <sys/mman.h>
+#include <stdint.h>
+
+#include "util/poison.h"
 
 #define ALIGNMENT 16
 
-int pool_init(struct pool *pool, size_t block_size, size_t capacity) {
-    size_t size;
-    void *memory;
-
+size_t pool_block_size(size_t block_size) {
     if (block_size < sizeof(struct pool_block))
         block_size = sizeof(struct pool_block);
-    block_size = (block_size + ALIGNMENT - 1) / ALIGNMENT * ALIGNMENT;
-    if (capacity == 0 || __builtin_mul_overflow(block_size, capacity, &size))
+    return block_size > SIZE_MAX - ALIGNMENT ? block_size : (block_size + ALIGNMENT - 1) / ALIGNMENT * ALIGNMENT;
+}
+
+int pool_init(struct pool *pool, struct arena *arena, size_t block_size, size_t capacity) {
+    size_t size = arena_cost(block_size, capacity);
+
+    if (capacity == 0 || size == SIZE_MAX)
         return -EINVAL;
-    memory = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-    if (memory == MAP_FAILED)
-        return -errno;
-    /* A huge page for the first block would defeat the point of reserving lazily. */
-    madvise(memory, size, MADV_NOHUGEPAGE);
-    *pool = (struct pool){.memory = memory, .block_size = block_size, .capacity = capacity};
+    if (size > arena->capacity - arena->carved)
+        return -ENOMEM;
+    *pool = (struct pool){
+        .arena = arena,
+        .memory = arena->memory + arena->carved,
+        .block_size = pool_block_size(block_size),
+        .capacity = capacity,
+    };
+    arena->carved += size;
+    list_append(&arena->pools, &pool->arena_link);
     return 0;
 }
 
@@ -29,28 +37,38 @@ void pool_deinit(struct pool *pool) {
     if (!pool->memory)
         return;
     assert(pool->in_use == 0);
-    munmap(pool->memory, pool->block_size * pool->capacity);
+    list_unlink(&pool->arena_link);
     *pool = (struct pool){};
 }
 
 void *pool_take(struct pool *pool) {
     struct pool_block *block = pool->free;
 
-    if (block)
+    if (block) {
+        unpoison(block, pool->block_size);
         pool->free = block->next;
-    else if (pool->touched < pool->capacity)
+    } else if (pool->touched < pool->capacity) {
         block = (void *)(pool->memory + pool->block_size * pool->touched++);
-    else
+    } else {
         return NULL;
+    }
     pool->in_use++;
+    pool->arena->used += pool->block_size;
     return block;
 }
 
-void pool_give(struct pool *pool, void *pointer) {
-    struct pool_block *block = pointer;
+void pool_give_chain(struct pool *pool, struct pool_block *first, struct pool_block *last, size_t n) {
+    assert(n > 0 && pool->in_use >= n);
+    last->next = pool->free;
+    pool->free = first;
+    pool->in_use -= n;
+    pool->arena->used -= n * pool->block_size;
+    for (struct pool_block *block = first, *next; POISON_IS_SEEN && n > 0; block = next, n--) {
+        next = block->next;
+        poison(block, pool->block_size);
+    }
+}
 
-    assert(pool->in_use > 0);
-    block->next = pool->free;
-    pool->free = block;
-    pool->in_use--;
+void pool_give(struct pool *pool, void *block) {
+    pool_give_chain(pool, block, block, 1);
 }

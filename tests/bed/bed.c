@@ -916,6 +916,8 @@ static char **arguments(const struct bed *bed, const struct bed_options *options
     _Static_assert(CHILD_ORACLE_FD == 3 && CHILD_SERIAL_FD == 4, "as told to run-guest");
     if (options->firmware_only)
         argv[n++] = "--firmware-only";
+    if (options->boot_files)
+        argv[n++] = "--boot-files";
     argv[n++] = "--";
     for (size_t i = 0; i < extras; i++)
         argv[n++] = options->extra[i];

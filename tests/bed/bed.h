@@ -48,6 +48,7 @@ struct bed_options {
     const char *append;       /* more kernel command line: "" */
     const char *const *extra; /* more QEMU arguments, NULL-terminated: none */
     enum bed_ram ram;
+    bool boot_files;          /* the guest has its kernel and initrd as /boot/kernel and /boot/initrd */
     bool firmware_only;       /* no Linux: QEMU and its firmware, up in a fraction of a second */
 };
 

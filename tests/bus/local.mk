@@ -10,7 +10,10 @@ test_programs += \
 	tests/bus/test_grant \
 	tests/bus/test_lease \
 	tests/bus/test_limits \
+	tests/bus/test_memory \
 	tests/bus/test_policy \
+	tests/bus/test_write_bounds \
+	tests/bus/test_hold \
 	tests/bus/test_provider
 
 check_LTLIBRARIES += libstage.la
@@ -38,8 +41,17 @@ tests_bus_test_lease_LDADD = $(bus_test_libraries)
 tests_bus_test_limits_SOURCES = tests/bus/test_limits.c
 tests_bus_test_limits_LDADD = $(bus_test_libraries)
 
+tests_bus_test_memory_SOURCES = tests/bus/test_memory.c
+tests_bus_test_memory_LDADD = $(bus_test_libraries)
+
 tests_bus_test_policy_SOURCES = tests/bus/test_policy.c
 tests_bus_test_policy_LDADD = libharness.la libvmibus_policy.la libvmibus_util.la libvmibus_protocol.la
 
+tests_bus_test_write_bounds_SOURCES = tests/bus/test_write_bounds.c
+tests_bus_test_write_bounds_LDADD = libharness.la libvmibus_policy.la
+
 tests_bus_test_provider_SOURCES = tests/bus/test_provider.c
 tests_bus_test_provider_LDADD = $(bus_test_libraries)
+
+tests_bus_test_hold_SOURCES = tests/bus/test_hold.c
+tests_bus_test_hold_LDADD = $(bus_test_libraries)

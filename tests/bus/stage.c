@@ -72,13 +72,17 @@ static void count_memory(void *context, struct bus_memory_counters *counters) {
 void stage_open(const struct stage_options *options) {
     struct bus_options bus_options = {
         .ledger = &stage.ledger,
+        .arena = &stage.arena,
         .audit = &stage.audit,
         .incarnation = 7,
         .n_endpoints = options->n_endpoints ? options->n_endpoints : 16,
         .n_connections = options->n_connections ? options->n_connections : 16,
+        .tail_bound = VMIBUS_TAIL_BOUND_DEFAULT,
+        .region_octets = options->region_octets ? options->region_octets : 16 << 20,
         .queue_depth = options->queue_depth ? options->queue_depth : 1024,
         .commands = options->commands ? options->commands : 64,
         .drain_ms = options->drain_ms ? options->drain_ms : 3600 * 1000,
+        .hold_ms = options->hold_ms ? options->hold_ms : 3600 * 1000,
         .link = options->with_link ? hear_link : NULL,
         .memory_counters = options->with_link ? count_memory : NULL,
     };
@@ -99,6 +103,7 @@ void stage_open(const struct stage_options *options) {
     ck_assert_int_eq(audit_init(&stage.audit, stage.audit_fd, 64, 7), 0);
     bus_options.loop = stage.loop;
     bus_options.policy = stage.policy;
+    ck_assert_int_eq(arena_init(&stage.arena, bus_memory_needed(&bus_options)), 0);
     ck_assert_int_eq(bus_new(&stage.bus, &bus_options), 0);
 }
 
@@ -108,6 +113,8 @@ void stage_open_default(void) {
 
 void stage_close(void) {
     stage.bus = bus_free(stage.bus);
+    ck_assert_uint_eq(stage.arena.used, 0);
+    arena_deinit(&stage.arena);
     ledger_deinit(&stage.ledger);
     audit_deinit(&stage.audit);
     stage.audit_fd = fd_close(stage.audit_fd);
@@ -218,7 +225,7 @@ int fake_control_try(struct fake_control *control, uid_t uid) {
 
     *control = (struct fake_control){};
     memcpy(session, &control, sizeof(control));
-    return control_init(&control->control, stage.bus, &principal, session, &control_ops);
+    return control_init(&control->control, stage.bus, &principal, session, &control_ops, &control->refusal);
 }
 
 void fake_control_open(struct fake_control *control, uid_t uid) {

@@ -48,7 +48,8 @@ struct entry_log {
 
 /** What a stage can be given; zeros are replaced by what tests usually want. */
 struct stage_options {
-    uint32_t n_endpoints, n_connections, queue_depth, commands, drain_ms;
+    size_t region_octets;
+    uint32_t n_endpoints, n_connections, queue_depth, commands, drain_ms, hold_ms;
     bool with_link;
     const uint64_t *limits, *limits_total; /**< of N_RESOURCES; NULL: the policy's defaults */
 };
@@ -56,6 +57,7 @@ struct stage_options {
 struct stage {
     struct loop *loop;
     struct ledger ledger;
+    struct arena arena;
     struct audit audit;
     int audit_fd;
     struct policy *policy, *last_policy;
@@ -93,6 +95,7 @@ struct fake_control {
     struct control control;
     struct entry_log log;
     unsigned n_wakes, n_reclaims;
+    struct vmibus_ack refusal;     /**< why it could not connect */
     bool failed;
     uint64_t correlation;
     uint64_t delivery;             /**< last delivery number; taking checks that there is no hole */

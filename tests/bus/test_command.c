@@ -306,19 +306,24 @@ TEST(test_p08_commands_in_flight_are_bounded_per_control) {
 }
 
 TEST(test_p08_commands_in_flight_are_bounded_per_uid_and_for_all) {
-    uint64_t limits[N_RESOURCES], limits_total[N_RESOURCES], power;
+    uint64_t limits[N_RESOURCES], limits_total[N_RESOURCES], power, command;
 
     for (int i = 0; i < N_RESOURCES; i++)
         limits[i] = limits_total[i] = 100;
+    limits[RESOURCE_BYTES] = limits_total[RESOURCE_BYTES] = 16 << 20;
     limits[RESOURCE_COMMANDS] = 2;
-    limits_total[RESOURCE_COMMANDS] = 3;
+    limits_total[RESOURCE_COMMANDS] = 5;
     open_with(&(struct stage_options){.limits = limits, .limits_total = limits_total});
     power = fake_hold(&bob, endpoint, VMIBUS_LEASE_CLASS_POWER);
     fake_input(&alice, endpoint, token, 30);
     fake_input(&alice, endpoint, token, 30);
     assert_ack(&alice, fake_input(&alice, endpoint, token, 30), QUOTA, LIMIT_COMMANDS);
     fake_power(&bob, endpoint, power, VMIBUS_POWER_OPERATION_RESET);
-    assert_ack(&bob, fake_power(&bob, endpoint, power, VMIBUS_POWER_OPERATION_RESET), PRESSURE, LIMIT_COMMANDS);
+    command = fake_power(&bob, endpoint, power, VMIBUS_POWER_OPERATION_RESET);
+    assert_ack(&bob, command, PRESSURE, LIMIT_COMMANDS);
+    ck_assert_uint_eq(fake_control_ack(&bob, command)->value, 5);
+    ck_assert_uint_eq(fake_control_ack(&bob, command)->count, 3);
+    ck_assert_uint_eq(fake_control_ack(&bob, command)->token, alice.control.principal.uid);
     /* Leaving does not make room before the sensor has ended what runs. */
     fake_control_close(&alice);
     fake_control_open(&alice, 1);

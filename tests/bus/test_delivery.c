@@ -39,6 +39,7 @@ static void close_stage(void) {
 
 /* --- the queue alone --------------------------------------------------------------------------- */
 
+static struct arena arena;
 static struct event_pool events;
 static struct pool deliveries;
 static struct ledger ledger;
@@ -46,15 +47,17 @@ static struct account *account;
 static struct outbox outbox;
 
 static void open_outbox(void) {
+    const struct event_room room = {.live = 1000, .answers = 10, .tail_octets = 1 << 16, .tail_bound = 4096};
     uint64_t limits[N_RESOURCES];
 
     for (int i = 0; i < N_RESOURCES; i++)
         limits[i] = 1000;
     ledger_init(&ledger, limits);
     ck_assert_int_eq(ledger_ref_account(&ledger, 1, limits, &account), 0);
-    ck_assert_int_eq(event_pool_init(&events, 1000, 10), 0);
-    ck_assert_int_eq(pool_init(&deliveries, sizeof(struct delivery), 1010), 0);
-    ck_assert_int_eq(outbox_init(&outbox, &deliveries, account, 1000), 0);
+    ck_assert_int_eq(arena_init(&arena, 1 << 20), 0);
+    ck_assert_int_eq(event_pool_init(&events, &arena, &room), 0);
+    ck_assert_int_eq(pool_init(&deliveries, &arena, sizeof(struct delivery), 1010), 0);
+    outbox_init(&outbox, &deliveries, account, 1000);
 }
 
 static void close_outbox(void) {
@@ -63,6 +66,7 @@ static void close_outbox(void) {
     ledger_deinit(&ledger);
     pool_deinit(&deliveries);
     event_pool_deinit(&events);
+    arena_deinit(&arena);
 }
 
 static void push(enum vmibus_priority priority, uint64_t number) {

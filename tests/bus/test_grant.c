@@ -187,6 +187,49 @@ TEST(test_p01_grant_taken_away_ends_what_it_allowed, .setup = open_stage, .teard
     fake_control_close(&alice);
 }
 
+/* To whom an endpoint is hidden from now on it is gone; to whom it is shown again it is there again. */
+TEST(test_p01_endpoint_that_is_granted_no_more_is_removed, .setup = open_stage, .teardown = close_stage) {
+    struct endpoint *endpoint = fake_offer(&sensor, "vm1", GROUPS_ALL);
+    const struct vmibus_frame *frame;
+
+    fake_offer(&sensor, "vm2", GROUPS_ALL);
+    fake_control_open(&alice, ALICE);
+    fake_control_open(&bob, BOB);
+    fake_subscribe(&alice, "*", KINDS_ALL);
+    fake_subscribe(&bob, "*", KINDS_ALL);
+    fake_control_take_all(&alice);
+    fake_control_take_all(&bob);
+    fake_control_forget(&alice);
+    fake_control_forget(&bob);
+    fake_lifecycle(&sensor, endpoint, VMIBUS_VM_STATE_PAUSED); /* waits, and is not to be told any more */
+    stage_new_policy();
+    stage_allow(ALICE, "vm2", CAPABILITIES_ALL, 0);
+    stage_allow(BOB, "*", CAPABILITIES_ALL, 0);
+    stage_apply_policy();
+    fake_lifecycle(&sensor, endpoint, VMIBUS_VM_STATE_RUNNING);
+    fake_control_take_all(&alice);
+    frame = fake_control_next_of(&alice, VMIBUS_KIND_ROSTER);
+    ck_assert_ptr_nonnull(frame);
+    ck_assert_uint_eq(frame->roster.change, VMIBUS_ROSTER_CHANGE_REMOVED);
+    ck_assert_uint_eq(frame->header.slot, endpoint->slot);
+    ck_assert_uint_eq(frame->header.generation, endpoint->generation);
+    ck_assert_ptr_null(fake_control_next(&alice));
+    /* Nobody else is told. */
+    fake_control_take_all(&bob);
+    ck_assert_ptr_null(fake_control_next_of(&bob, VMIBUS_KIND_ROSTER));
+    stage_new_policy();
+    stage_allow(ALICE, "*", CAPABILITIES_ALL, 0);
+    stage_allow(BOB, "*", CAPABILITIES_ALL, 0);
+    stage_apply_policy();
+    fake_control_take_all(&alice);
+    frame = fake_control_next_of(&alice, VMIBUS_KIND_ROSTER);
+    ck_assert_ptr_nonnull(frame);
+    ck_assert_uint_eq(frame->roster.change, VMIBUS_ROSTER_CHANGE_ADDED);
+    ck_assert_uint_eq(frame->header.slot, endpoint->slot);
+    fake_control_close(&alice);
+    fake_control_close(&bob);
+}
+
 TEST(test_p01_grant_given_opens_what_was_asked_for, .setup = open_stage, .teardown = close_stage) {
     struct endpoint *endpoint = fake_offer(&sensor, "vm", GROUPS_ALL);
 

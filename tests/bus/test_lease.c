@@ -145,6 +145,7 @@ TEST(test_p05_preemptor_over_its_quota_takes_nothing) {
 
     for (int i = 0; i < N_RESOURCES; i++)
         limits[i] = 100;
+    limits[RESOURCE_BYTES] = 16 << 20;
     limits[RESOURCE_WAITERS] = 0;
     open_with(&(struct stage_options){.limits = limits});
     fake_hold(&alice, endpoint, POWER);

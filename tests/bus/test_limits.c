@@ -36,6 +36,7 @@ static void set_limits(void) {
         limits[i] = 100;
         limits_total[i] = 1000;
     }
+    limits[RESOURCE_BYTES] = limits_total[RESOURCE_BYTES] = 64 << 20; /* a region of each control's own */
 }
 
 static void close_stage(void) {
@@ -231,7 +232,8 @@ TEST(test_p08_descriptors_in_flight_are_charged, .setup = set_limits) {
     command = answer_with_fds(&alice, 3);
     ck_assert_uint_gt(alice.n_reclaims, 0);
     assert_ack(&alice, command, QUOTA, LIMIT_FDS);
-    ck_assert_uint_eq(fake_control_ack(&alice, command)->count, 0);
+    ck_assert_uint_eq(fake_control_ack(&alice, command)->count, 3);
+    ck_assert_uint_eq(fake_control_ack(&alice, command)->token, alice.control.principal.uid);
     control_item_deinit(&item);
     ck_assert_uint_eq(stage_used(RESOURCE_FDS), 0);
     command = answer_with_fds(&bob, 5);

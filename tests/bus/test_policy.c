@@ -173,16 +173,24 @@ TEST(test_p01_rules_by_group, .setup = open_policy, .teardown = close_policy) {
     ck_assert_uint_eq(policy_evaluate(policy, &principal, "other", no_uuid).capabilities, 0);
 }
 
+static uint32_t ttl_of(const char *name, enum vmibus_lease_class lease_class) {
+    return grant_of(1000, name).lease_ttl_ms[lease_class - 1];
+}
+
 TEST(test_longest_lease_of_the_rules_that_allow_one, .setup = open_policy, .teardown = close_policy) {
     rule_add(POLICY_EVERYBODY, 0, "*", VMIBUS_CAP_OBSERVE); /* no bound, but no lease either */
     rule_add(POLICY_USER, 1000, "a*", VMIBUS_CAP_INPUT)->lease_ttl_ms = 5000;
     rule_add(POLICY_USER, 1000, "ab*", VMIBUS_CAP_POWER)->lease_ttl_ms = 9000;
     rule_add(POLICY_USER, 1000, "abc*", VMIBUS_CAP_POWER)->lease_ttl_ms = 1000;
     rule_add(POLICY_USER, 1000, "abcd", VMIBUS_CAP_MEM_WRITE);
-    ck_assert_uint_eq(grant_of(1000, "a").lease_ttl_ms, 5000);
-    ck_assert_uint_eq(grant_of(1000, "ab").lease_ttl_ms, 9000);
-    ck_assert_uint_eq(grant_of(1000, "abc").lease_ttl_ms, 9000);
-    ck_assert_uint_eq(grant_of(1000, "abcd").lease_ttl_ms, 0);
+    ck_assert_uint_eq(ttl_of("a", VMIBUS_LEASE_CLASS_INPUT), 5000);
+    ck_assert_uint_eq(ttl_of("ab", VMIBUS_LEASE_CLASS_INPUT), 5000);
+    ck_assert_uint_eq(ttl_of("ab", VMIBUS_LEASE_CLASS_POWER), 9000);
+    ck_assert_uint_eq(ttl_of("abc", VMIBUS_LEASE_CLASS_POWER), 9000);
+    ck_assert_uint_eq(ttl_of("abcd", VMIBUS_LEASE_CLASS_MEMWRITE), 0);
+    /* What bounds one class bounds no other, and what does not bound one does not unbind another. */
+    ck_assert_uint_eq(ttl_of("abcd", VMIBUS_LEASE_CLASS_INPUT), 5000);
+    ck_assert_uint_eq(ttl_of("abcd", VMIBUS_LEASE_CLASS_POWER), 9000);
 }
 
 TEST(test_principal_is_what_the_kernel_says) {

@@ -77,6 +77,7 @@ static void memory_side(int fd) {
     frame = fake_read_frame(fd, NULL, 0);
     ck_assert_int_eq(frame.header.kind, VMIBUS_KIND_MEM_ATTACH);
     frame = fake_ack(&frame, VMIBUS_ERROR_OK);
+    frame.ack.epoch = 9;
     fake_write_frame(fd, &frame, NULL);
     frame = fake_read_frame(fd, NULL, 0);
     ck_assert_int_eq(frame.header.kind, VMIBUS_KIND_MEM_RELEASE);
@@ -91,7 +92,7 @@ TEST(test_memory_channel_is_hidden) {
     struct vmibus_endpoint endpoint = {.slot = 1, .generation = 1};
     struct recorder recorder = {};
     struct fake_server server, memory;
-    struct vmibus_message reply;
+    struct vmibus_attachment *attachment;
     struct vmibus_frame frame;
     struct pollfd poll_fd;
     struct vmibus *bus;
@@ -102,8 +103,7 @@ TEST(test_memory_channel_is_hidden) {
     vmibus_set_handler(bus, recorder_handle, &recorder);
     fd = vmibus_get_fd(bus);
     ck_assert_int_eq(vmibus_subscribe(bus, "*", 1), 0);
-    ck_assert_int_eq(vmibus_attach(bus, &endpoint, 0, &reply), 0);
-    vmibus_message_deinit(&reply);
+    ck_assert_int_eq(vmibus_attach(bus, &endpoint, 0, &attachment, NULL), 0);
     ck_assert_int_eq(vmibus_get_fd(bus), fd);
 
     /* One descriptor wakes for either. */
@@ -121,10 +121,15 @@ TEST(test_memory_channel_is_hidden) {
     ck_assert_uint_eq(recorder.n, 2);
     ck_assert_uint_eq(recorder.deliveries[1], 2);
 
+    /* Without the authority nobody tells of an epoch's end any more. */
+    ck_assert(vmibus_epoch_is_current(attachment));
     fake_write(gate[1], "", 1);
     ck_assert_int_eq(vmibus_wait(bus, -1), -ECONNRESET);
+    ck_assert(!vmibus_epoch_is_current(attachment));
     ck_assert_int_eq(vmibus_subscribe(bus, "*", 1), -ECONNRESET);
     vmibus_free(bus);
+    ck_assert(!vmibus_epoch_is_current(attachment));
+    ck_assert_int_eq(vmibus_release(attachment), -ECONNRESET);
     fake_server_join(&server);
     fake_server_join(&memory);
     forget_memory();
@@ -163,14 +168,13 @@ TEST(test_p02_epoll_descriptor_tells_of_what_was_put_aside) {
 
 TEST(test_memory_socket_that_is_not_there) {
     struct vmibus_endpoint endpoint = {.slot = 1, .generation = 1};
+    struct vmibus_attachment *attachment;
     struct fake_server server;
-    struct vmibus_message reply;
     struct vmibus *bus;
 
     strcpy(memory_path, "/nonexistent/memory.sock");
     ck_assert_int_eq(vmibus_connect_consume_fd(&bus, fake_server_start(&server, bus_with_an_event_in_a_call), "test"), 0);
-    ck_assert_int_eq(vmibus_attach(bus, &endpoint, 0, &reply), -ENOENT);
-    vmibus_message_deinit(&reply);
+    ck_assert_int_eq(vmibus_attach(bus, &endpoint, 0, &attachment, NULL), -ENOENT);
     /* The bus is still there. */
     ck_assert_int_eq(vmibus_subscribe(bus, "*", 1), 0);
     vmibus_free(bus);

@@ -7,3 +7,13 @@ tests_core_test_embedded_SOURCES = \
 	tests/core/test_embedded.c controls/example/watcher.c
 tests_core_test_embedded_CPPFLAGS = $(AM_CPPFLAGS) -I$(top_srcdir)/controls
 tests_core_test_embedded_LDADD = libharness.la libvmibus-core.la libvmibus.la
+
+# The core's own functions, which the library does not export.
+test_programs += tests/core/test_monitor
+tests_core_test_monitor_SOURCES = tests/core/test_monitor.c
+tests_core_test_monitor_LDADD = libharness.la $(core_libraries)
+
+test_programs += tests/core/test_mediated
+tests_core_test_mediated_SOURCES = tests/core/test_mediated.c
+tests_core_test_mediated_CPPFLAGS = $(AM_CPPFLAGS) -I$(top_srcdir)/sensors
+tests_core_test_mediated_LDADD = libharness.la libvmibus-core.la libvmibus.la libvmibus-guest.la

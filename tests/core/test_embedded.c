@@ -6,6 +6,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -180,7 +181,7 @@ TEST(test_p10_sensor_that_cannot_be_had_disturbs_nobody) {
     other.abi = VMIBUS_SENSOR_ABI + 1;
     ck_assert_int_eq(vmibus_core_add_sensor(core, &other, NULL, 0), -ELIBBAD);
     other = broken;
-    other.struct_size = sizeof(other) - 8;
+    other.struct_size = offsetof(struct vmibus_sensor_module, retired) - 8;
     ck_assert_int_eq(vmibus_core_add_sensor(core, &other, NULL, 0), -ELIBBAD);
     load_heartbeat(core);
     vmibus_set_handler(bus, count, &n);
@@ -190,6 +191,126 @@ TEST(test_p10_sensor_that_cannot_be_had_disturbs_nobody) {
     ck_assert_int_eq(vmibus_query(bus, NULL, VMIBUS_QUERY_SENSORS, &reply), 0);
     ck_assert_uint_eq(reply.frame.ack.count, 1);
     vmibus_message_deinit(&reply);
+    vmibus_free(bus);
+    vmibus_core_free(core);
+}
+
+/* --- a sensor that holds RAM -------------------------------------------------------------------- */
+
+/* Offers a VM whose RAM it owns, attaches to it as a sensor that looks into guests does, and withdraws it all the same. */
+static struct holder {
+    const struct vmibus_sensor_api *api;
+    struct vmibus_sensor_endpoint *endpoint;
+    uint64_t epoch, retired;
+    bool withdraws;
+    bool has_ram;
+    int ram;
+} holder;
+
+static int holder_start(struct vmibus_sensor_host *host, const struct vmibus_sensor_api *api,
+                        const struct vmibus_sensor_option *options, size_t n_options, void **instancep) {
+    const struct vmibus_sensor_offer offer = {.name = "held", .groups = VMIBUS_GROUP_MEMORY};
+    const struct vmibus_layout_range range = {.len = 1 << 20};
+    const struct vmibus_sensor_layout layout = {.ranges = &range, .n_ranges = 1, .fds = &holder.ram, .n_fds = 1};
+
+    (void)options;
+    (void)n_options;
+    *instancep = &holder;
+    holder.api = api;
+    holder.ram = memfd_create("held", MFD_CLOEXEC);
+    ck_assert_int_eq(ftruncate(holder.ram, 1 << 20), 0);
+    ck_assert_int_eq(api->offer(host, &offer, &holder, &holder.endpoint), 0);
+    return api->layout(holder.endpoint, &layout);
+}
+
+static void holder_stop(void *instance) {
+    (void)instance;
+    close(holder.ram);
+}
+
+static int holder_execute(void *instance, void *userdata, const struct vmibus_sensor_command *command) {
+    (void)instance;
+    (void)userdata;
+    (void)command;
+    return -EOPNOTSUPP;
+}
+
+static void holder_layout_result(void *instance, void *userdata, uint64_t epoch, enum vmibus_error error,
+                                 enum vmibus_reason reason) {
+    (void)instance;
+    (void)userdata;
+    (void)reason;
+    ck_assert_int_eq(error, VMIBUS_ERROR_OK);
+    holder.epoch = epoch;
+    ck_assert_int_eq(holder.api->attach(holder.endpoint, epoch), 0);
+}
+
+static void holder_attached(void *instance, void *userdata, const struct vmibus_sensor_ram *ram, enum vmibus_error error,
+                            enum vmibus_reason reason) {
+    (void)instance;
+    (void)userdata;
+    (void)reason;
+    ck_assert_int_eq(error, VMIBUS_ERROR_OK);
+    ck_assert_uint_eq(ram->n_fds, 1); /* the RAM and no epoch page */
+    holder.has_ram = true;
+    if (holder.withdraws)
+        holder.api->withdraw(holder.endpoint, VMIBUS_REASON_EXIT);
+    else
+        ck_assert_int_eq(holder.api->end_epoch(holder.endpoint, VMIBUS_REASON_RESET), 0);
+}
+
+static void holder_retired(void *instance, void *userdata, uint64_t epoch) {
+    (void)instance;
+    (void)userdata;
+    holder.retired = epoch;
+}
+
+static uint64_t counter(struct vmibus *bus, enum vmibus_counter which) {
+    const struct vmibus_counter_value *values;
+    struct vmibus_message reply;
+    uint64_t value = UINT64_MAX;
+
+    ck_assert_int_eq(vmibus_query(bus, NULL, VMIBUS_QUERY_STATS, &reply), 0);
+    values = reply.tail;
+    for (size_t i = 0; i < reply.frame.ack.count; i++)
+        if (values[i].counter == which)
+            value = values[i].value;
+    vmibus_message_deinit(&reply);
+    return value;
+}
+
+/* Its own hold keeps its epoch from retiring until it lets go; a handle that it gives up lets go by itself. */
+TEST(test_p06_sensor_that_holds_its_own_epoch, .iterations = 2) {
+    const struct vmibus_sensor_module module = {
+        .struct_size = sizeof(module),
+        .abi = VMIBUS_SENSOR_ABI,
+        .name = "holder",
+        .groups = VMIBUS_GROUP_MEMORY,
+        .start = holder_start,
+        .stop = holder_stop,
+        .execute = holder_execute,
+        .layout_result = holder_layout_result,
+        .attached = holder_attached,
+        .retired = holder_retired,
+    };
+    struct vmibus_core *core = new_core();
+    struct vmibus *bus;
+
+    holder = (struct holder){.withdraws = _i == 1};
+    ck_assert_int_eq(vmibus_core_connect(core, &bus, "watcher"), 0);
+    ck_assert_int_eq(vmibus_core_add_sensor(core, &module, NULL, 0), 0);
+    while (!holder.has_ram)
+        ck_assert_int_ge(vmibus_core_dispatch(core, -1), 0);
+    if (_i == 0) {
+        ck_assert_uint_eq(counter(bus, VMIBUS_COUNTER_EPOCHS_RETIRING), 1);
+        ck_assert_uint_eq(holder.retired, 0);
+        ck_assert_int_eq(holder.api->detach(holder.endpoint, holder.epoch), 0);
+        while (!holder.retired)
+            ck_assert_int_ge(vmibus_core_dispatch(core, -1), 0);
+        ck_assert_uint_eq(holder.retired, holder.epoch);
+    }
+    ck_assert_uint_eq(counter(bus, VMIBUS_COUNTER_EPOCHS_RETIRING), 0);
+    ck_assert_uint_eq(counter(bus, VMIBUS_COUNTER_ATTACHMENTS), 0);
     vmibus_free(bus);
     vmibus_core_free(core);
 }

@@ -20,12 +20,17 @@
 #include "daemon/wire.h"
 
 #define DAEMON_CHARGES 8
+#define DAEMON_KEPT 4
 
 struct daemon_options {
     const char *config;         /**< text of its configuration file; NULL: none */
     const char *arguments[16];   /**< further arguments; the stub sensor is loaded in any case */
     uint64_t descriptors;       /**< RLIMIT_NOFILE; 0: as it is */
     bool activated;             /**< a listening socket, blocking, is passed as a service manager does */
+    const char *notify;         /**< $NOTIFY_SOCKET; NULL: none */
+    int kept[DAEMON_KEPT];      /**< descriptors passed as a service manager's fd store does */
+    const char *kept_names[DAEMON_KEPT];
+    size_t n_kept;
     bool unready;               /**< do not wait for the memory contexts of stub-0 and stub-1: they will not be READY */
 };
 
@@ -39,7 +44,8 @@ struct daemon {
     size_t n_log;
     int bystander;
     uint64_t charges[DAEMON_CHARGES];
-    size_t n_fds;
+    size_t n_fds;               /**< without epoch pages */
+    size_t n_pages;
 };
 
 /** Makes the directory and starts the daemon, without waiting. */

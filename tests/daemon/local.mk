@@ -8,15 +8,25 @@ check_LTLIBRARIES += libdaemon_test.la
 libdaemon_test_la_SOURCES = tests/daemon/daemon.c tests/daemon/wire.c
 libdaemon_test_la_CFLAGS = $(AM_CFLAGS) $(CHECK_CFLAGS)
 
+# A sensor of the tests' own; -rpath makes libtool build what can be loaded.
+check_LTLIBRARIES += tests/daemon/sensor_backing.la
+tests_daemon_sensor_backing_la_SOURCES = tests/daemon/sensor_backing.c
+tests_daemon_sensor_backing_la_LDFLAGS = $(sensor_ldflags) -rpath /nowhere
+
 daemon_tests = libdaemon_test.la libharness.la
 daemon_test_programs = \
 	tests/daemon/test_audit \
 	tests/daemon/test_commands \
 	tests/daemon/test_connections \
+	tests/daemon/test_exhaustion \
+	tests/daemon/test_exploit \
 	tests/daemon/test_frames \
+	tests/daemon/test_handover \
 	tests/daemon/test_hoarding \
 	tests/daemon/test_lifetime \
+	tests/daemon/test_memory \
 	tests/daemon/test_policy \
+	tests/daemon/test_resume \
 	tests/daemon/test_sensors
 test_programs += $(daemon_test_programs)
 
@@ -27,13 +37,24 @@ tests_daemon_test_commands_CPPFLAGS = $(AM_CPPFLAGS) -I$(top_srcdir)/sensors
 tests_daemon_test_commands_LDADD = $(daemon_tests)
 tests_daemon_test_connections_SOURCES = tests/daemon/test_connections.c
 tests_daemon_test_connections_LDADD = $(daemon_tests)
+tests_daemon_test_exploit_SOURCES = tests/daemon/test_exploit.c tests/daemon/exploit.c tests/daemon/exploit.h
+tests_daemon_test_exploit_LDADD = $(daemon_tests)
+tests_daemon_test_exploit_DEPENDENCIES = $(daemon_tests) tests/daemon/sensor_backing.la
+tests_daemon_test_handover_SOURCES = tests/daemon/test_handover.c
+tests_daemon_test_handover_LDADD = $(daemon_tests)
+tests_daemon_test_exhaustion_SOURCES = tests/daemon/test_exhaustion.c
+tests_daemon_test_exhaustion_LDADD = $(daemon_tests)
 tests_daemon_test_frames_SOURCES = tests/daemon/test_frames.c
 tests_daemon_test_frames_LDADD = $(daemon_tests)
 tests_daemon_test_hoarding_SOURCES = tests/daemon/test_hoarding.c
 tests_daemon_test_hoarding_LDADD = $(daemon_tests)
+tests_daemon_test_memory_SOURCES = tests/daemon/test_memory.c
+tests_daemon_test_memory_LDADD = $(daemon_tests)
 tests_daemon_test_lifetime_SOURCES = tests/daemon/test_lifetime.c
 tests_daemon_test_lifetime_LDADD = $(daemon_tests)
 tests_daemon_test_policy_SOURCES = tests/daemon/test_policy.c
 tests_daemon_test_policy_LDADD = $(daemon_tests)
+tests_daemon_test_resume_SOURCES = tests/daemon/test_resume.c
+tests_daemon_test_resume_LDADD = $(daemon_tests)
 tests_daemon_test_sensors_SOURCES = tests/daemon/test_sensors.c
 tests_daemon_test_sensors_LDADD = $(daemon_tests)

@@ -78,10 +78,11 @@ TEST(test_p08_storm_of_connections_meets_the_quota) {
         ck_assert_uint_eq(frame.error.error, VMIBUS_ERROR_QUOTA);
         ck_assert_uint_eq(frame.error.reason, VMIBUS_REASON_LIMIT_CONNECTIONS);
         ck_assert_uint_eq(frame.error.bound, 50);
+        ck_assert_uint_eq(frame.error.value, 50);
         refused++;
     }
-    ck_assert_uint_eq(let_in, 48); /* the bystander, and the daemon's own */
-    ck_assert_uint_eq(refused, 352);
+    ck_assert_uint_eq(let_in, 49); /* and the bystander */
+    ck_assert_uint_eq(refused, 351);
     ck_assert_uint_ge(wire_counter(d->bystander, VMIBUS_COUNTER_CONNECTIONS_REFUSED), refused);
     for (size_t i = 0; i < 400; i++)
         close(fds[i]);
@@ -93,18 +94,20 @@ TEST(test_p08_storm_of_connections_meets_the_quota) {
 }
 
 TEST(test_p08_limits_of_all_name_what_they_are) {
-    const struct daemon_options all = {.config = "[limits-total]\nconnections = 4\n"};
-    const struct daemon_options most = {.config = "[daemon]\nmax-connections = 3\n"};
+    const struct daemon_options all = {.config = "[limits-total]\nconnections = 6\n"};
+    const struct daemon_options most = {.config = "[daemon]\nmax-connections = 7\n"};
     struct vmibus_frame last;
     int fds[3];
 
+    /* One user alone has half: there is room for another. */
     for (unsigned i = 0; i < 2; i++) {
         daemon_start(d, i ? &most : &all);
         fds[0] = wire_open(d->path, NULL);
         fds[1] = wire_open(d->path, NULL);
         fds[2] = wire_connect(d->path);
         last = wire_expect_end(fds[2], VMIBUS_ERROR_PRESSURE, VMIBUS_REASON_LIMIT_CONNECTIONS);
-        ck_assert_uint_eq(last.error.bound, i ? 3 : 4); /* the daemon is a user of its own bus */
+        ck_assert_uint_eq(last.error.bound, i ? 7 : 6);
+        ck_assert_uint_eq(last.error.value, 3);
         for (size_t j = 0; j < 3; j++)
             close(fds[j]);
         daemon_stop(d);

@@ -201,6 +201,12 @@ TEST(test_broken_configuration_names_the_line_and_changes_nothing) {
         {"[rule x]\nuser = 0\ncapabilities = all\n[rule x]\nuser = 54321\n", "vmibusd.conf:5: [rule x] names somebody already"},
         {"[rule a-name-that-is-longer-than-the-parser-would-take-it-1]\n", "vmibusd.conf:1: the name of the section is longer"},
         {"[rule x]\nendpoints = a*\n rank = many\n", "vmibusd.conf:3: rank = many"},
+        {"[rule x]\nwrite-gpa = 0x1000\n", "vmibusd.conf:2: write-gpa = 0x1000: one to 32 ranges FIRST-LAST"},
+        {"[rule x]\nwrite-gva = 2-1\n", "vmibusd.conf:2: write-gva = 2-1: one to 32 ranges FIRST-LAST"},
+        {"[rule x]\nwrite-protect = rom\n", "vmibusd.conf:2: write-protect = rom: known are kernel-text and page-tables"},
+        {"[rule x]\nwrite-size = 0\n", "vmibusd.conf:2: write-size = 0: a number from 1"},
+        {"[rule x]\nwrite-rate = -1\n", "vmibusd.conf:2: write-rate = -1: a number from 1"},
+        {"[rule x]\nwrite-speed = 1\n", "vmibusd.conf:2: unknown key 'write-speed' in [rule x]"},
         {"\x01\x02\xff\n", "vmibusd.conf:1:"},
         {"[daemon\n", "vmibusd.conf:1:"},
     };

@@ -67,7 +67,17 @@ bool wire_send_fds(int fd, const void *data, size_t length, const int *fds, size
     return false;
 }
 
-static void close_received(struct msghdr *message) {
+static int *kept_fds;
+static size_t *n_kept_fds;
+
+void wire_keep_fds(int *fds, size_t *n_fds) {
+    kept_fds = fds;
+    n_kept_fds = n_fds;
+    if (n_fds)
+        *n_fds = 0;
+}
+
+static void take_received(struct msghdr *message) {
     for (struct cmsghdr *header = CMSG_FIRSTHDR(message); header; header = CMSG_NXTHDR(message, header)) {
         size_t n = (header->cmsg_len - CMSG_LEN(0)) / sizeof(int);
 
@@ -75,7 +85,10 @@ static void close_received(struct msghdr *message) {
             int fd;
 
             memcpy(&fd, CMSG_DATA(header) + i * sizeof(fd), sizeof(fd));
-            close(fd);
+            if (kept_fds && *n_kept_fds < VMIBUS_FDS_PER_FRAME)
+                kept_fds[(*n_kept_fds)++] = fd;
+            else
+                close(fd);
         }
     }
 }
@@ -95,7 +108,7 @@ bool wire_read(int fd, void *data, size_t length) {
             ck_assert_msg(have == 0, "the connection ended after %zu of %zu octets", have, length);
             return false;
         }
-        close_received(&message);
+        take_received(&message);
         have += (size_t)n;
     }
     return true;

@@ -41,6 +41,12 @@ bool wire_send_fds(int fd, const void *data, size_t length, const int *fds, size
 /** Reads exactly so many octets. False: end of file, or reset, before the first. */
 bool wire_read(int fd, void *data, size_t length);
 
+/**
+ * Descriptors that arrive from now on go to @a fds (room for VMIBUS_FDS_PER_FRAME), counted in @a n_fds, which is set to 0,
+ * instead of being closed; NULL ends that.
+ */
+void wire_keep_fds(int *fds, size_t *n_fds);
+
 /** Reads a frame; its tail goes to @a tail (WIRE_TAIL octets) or, if NULL, nowhere. Descriptors are closed. False: the end. */
 bool wire_receive(int fd, struct vmibus_frame *frame, void *tail);
 

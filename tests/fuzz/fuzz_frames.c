@@ -80,7 +80,9 @@ static void make_world(void) {
         .queue_depth = 16,
         .commands = 8,
         .drain_ms = 100,
+        .hold_ms = 100,
         .tail_bound = 8192,
+        .n_large_tails = 1,
         .audit_fd = -1,
     };
     struct listener_options listener_options = {
@@ -91,6 +93,7 @@ static void make_world(void) {
     if (vmibus_core_add_sensor(core, &vmibus_stub_sensor, options, 3) < 0)
         fail("no sensor");
     listener_options.home = core->home;
+    listener_options.arena = &core->arena;
     if (listener_new_consume_fd(&listener, core->loop, listen_nowhere(), &listener_options) < 0)
         fail("no listener");
     while (!epoch_of(1) || !epoch_of(2))
@@ -122,6 +125,8 @@ static void fill_in(struct vmibus_frame *frame) {
         *token = last_token;
     if (frame->header.kind == VMIBUS_KIND_CMD_MEMWRITE && frame->cmd_memwrite.epoch == 1)
         frame->cmd_memwrite.epoch = epoch_of(frame->header.slot);
+    if (frame->header.kind == VMIBUS_KIND_MEM_READ && frame->mem_read.epoch == 1)
+        frame->mem_read.epoch = epoch_of(frame->header.slot);
     if ((frame->header.kind == VMIBUS_KIND_MEM_ATTACH || frame->header.kind == VMIBUS_KIND_MEM_RELEASE) &&
         frame->mem_attach.epoch == 1)
         frame->mem_attach.epoch = epoch_of(frame->header.slot);

@@ -36,6 +36,7 @@
  *   evdev on|off          whether EVDEV is printed (events are counted all the same)
  *   evcount               EVCOUNT dev=eventN count=N
  *   powerbutton off|ignore    what the ACPI button does (at first: off)
+ *   kexec KERNEL INITRD   boots these files in place of itself, with the same command line
  *   poweroff, reboot, panic
  *
  * `vmibus.once` on the kernel command line makes the agent power off as soon as it is READY.
@@ -701,6 +702,33 @@ static void cmd_reboot(char *args)
     reboot(RB_AUTOBOOT);
 }
 
+/* The new kernel gets going by itself once OK is said; ERR tells what it was that failed. */
+static void cmd_kexec(char *args)
+{
+    char *initrd_path = args + strcspn(args, " "), cmdline[2048];
+    int kernel, initrd;
+
+    if (*initrd_path)
+        *initrd_path++ = 0;
+    kernel = open(args, O_RDONLY | O_CLOEXEC);
+    initrd = open(initrd_path, O_RDONLY | O_CLOEXEC);
+    if (kernel < 0 || initrd < 0 || !slurp("/proc/cmdline", cmdline, sizeof(cmdline))) {
+        say("ERR kexec open errno=%d", errno);
+    } else {
+        cmdline[strcspn(cmdline, "\n")] = 0;
+        if (syscall(SYS_kexec_file_load, kernel, initrd, strlen(cmdline) + 1, cmdline, 0UL) < 0) {
+            say("ERR kexec load errno=%d", errno);
+        } else {
+            say("OK kexec");
+            tcdrain(tty);
+            reboot(RB_KEXEC);
+            say("WARN kexec errno=%d", errno);
+        }
+    }
+    close(kernel);
+    close(initrd);
+}
+
 static void cmd_panic(char *args)
 {
     (void)args;
@@ -727,6 +755,7 @@ static const struct {
     {"powerbutton", cmd_powerbutton},
     {"poweroff", cmd_poweroff},
     {"reboot", cmd_reboot},
+    {"kexec", cmd_kexec},
     {"panic", cmd_panic},
 };
 

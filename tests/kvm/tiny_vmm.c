@@ -25,14 +25,14 @@ static void put_entry(struct tiny_vmm *vmm, uint64_t table, unsigned index, uint
     memcpy(vmm->ram + table + index * sizeof(value), &value, sizeof(value));
 }
 
-static void build_guest(struct tiny_vmm *vmm) {
-    static const uint8_t code[] = {
-        0x48, 0x8b, 0x04, 0x25, 0x00, 0x00, 0x02, 0x00, /* mov rax, [0x20000] */
-        0x48, 0x89, 0x04, 0x25, 0x08, 0x00, 0x02, 0x00, /* mov [0x20008], rax */
-        0x48, 0xff, 0x04, 0x25, 0x10, 0x00, 0x02, 0x00, /* inc qword [0x20010] */
-        0xeb, 0xe6,                                     /* jmp to the beginning */
-    };
+static const uint8_t copying_guest[] = {
+    0x48, 0x8b, 0x04, 0x25, 0x00, 0x00, 0x02, 0x00, /* mov rax, [0x20000] */
+    0x48, 0x89, 0x04, 0x25, 0x08, 0x00, 0x02, 0x00, /* mov [0x20008], rax */
+    0x48, 0xff, 0x04, 0x25, 0x10, 0x00, 0x02, 0x00, /* inc qword [0x20010] */
+    0xeb, 0xe6,                                     /* jmp to the beginning */
+};
 
+static void build_guest(struct tiny_vmm *vmm, const uint8_t *code, size_t size) {
     put_entry(vmm, PML4, 0, PDPT_LOW | PRESENT | WRITABLE);
     put_entry(vmm, PML4, 511, PDPT_HIGH | PRESENT | WRITABLE);
     put_entry(vmm, PDPT_LOW, 0, PAGE_DIRECTORY | PRESENT | WRITABLE);
@@ -40,7 +40,7 @@ static void build_guest(struct tiny_vmm *vmm) {
     put_entry(vmm, PDPT_HIGH, 510, PAGE_DIRECTORY | PRESENT | WRITABLE);
     put_entry(vmm, PAGE_DIRECTORY, 0, 0 | PRESENT | WRITABLE | LARGE);
     put_entry(vmm, READ_ONLY_DIRECTORY, 0, 0 | PRESENT | LARGE);
-    memcpy(vmm->ram + CODE, code, sizeof(code));
+    memcpy(vmm->ram + CODE, code, size);
 }
 
 /* 64-bit mode from the first instruction (Intel SDM volume 3, 10.8.5). */
@@ -79,7 +79,7 @@ static void *run_vcpu(void *argument) {
     return NULL;
 }
 
-static const char *make_vm(struct tiny_vmm *vmm) {
+static const char *make_vm(struct tiny_vmm *vmm, const uint8_t *code, size_t size_of_code) {
     struct kvm_userspace_memory_region region = {.memory_size = TINY_RAM};
     int size;
 
@@ -101,16 +101,16 @@ static const char *make_vm(struct tiny_vmm *vmm) {
     vmm->run = mmap(NULL, vmm->run_size, PROT_READ | PROT_WRITE, MAP_SHARED, vmm->vcpu, 0);
     if (vmm->run == MAP_FAILED)
         return "the vCPU's state cannot be mapped";
-    build_guest(vmm);
+    build_guest(vmm, code, size_of_code);
     return enter_long_mode(vmm) < 0 ? "the vCPU does not enter 64-bit mode" : NULL;
 }
 
-const char *tiny_vmm_start(struct tiny_vmm *vmm) {
+const char *tiny_vmm_start_code(struct tiny_vmm *vmm, const uint8_t *code, size_t size) {
     const struct sigaction action = {.sa_handler = interrupted};
     const char *failure;
 
     *vmm = (struct tiny_vmm){.kvm = -1, .vm = -1, .vcpu = -1, .ram = MAP_FAILED, .run = MAP_FAILED};
-    failure = make_vm(vmm);
+    failure = make_vm(vmm, code, size);
     sigaction(SIGUSR1, &action, NULL);
     if (!failure && pthread_create(&vmm->thread, NULL, run_vcpu, vmm) != 0)
         failure = "no thread for the vCPU";
@@ -120,6 +120,10 @@ const char *tiny_vmm_start(struct tiny_vmm *vmm) {
     }
     vmm->running = true;
     return NULL;
+}
+
+const char *tiny_vmm_start(struct tiny_vmm *vmm) {
+    return tiny_vmm_start_code(vmm, copying_guest, sizeof(copying_guest));
 }
 
 void tiny_vmm_stop(struct tiny_vmm *vmm) {

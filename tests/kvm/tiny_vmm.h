@@ -3,13 +3,15 @@
  * The smallest virtual machine monitor that embeds a bus: one vCPU in 64-bit mode on /dev/kvm, whose RAM is
  * private memory of this process, and the sensor that tells the bus of it.
  *
- * The guest copies the word at TINY_INBOX to TINY_OUTBOX and counts at TINY_COUNTER, for ever.
+ * The guest of tiny_vmm_start() copies the word at TINY_INBOX to TINY_OUTBOX and counts at TINY_COUNTER, for
+ * ever; others bring code of their own.
  */
 #ifndef TESTS_KVM_TINY_VMM_H
 #define TESTS_KVM_TINY_VMM_H
 
 #include <pthread.h>
 #include <stdbool.h>
+#include <stddef.h>
 #include <stdint.h>
 
 #include <vmibus/sensor.h>
@@ -34,6 +36,9 @@ struct tiny_vmm {
 
 /** Makes and starts a VM. NULL, or why it cannot be had. */
 const char *tiny_vmm_start(struct tiny_vmm *vmm);
+
+/** The same with a guest of other code: it runs in 64-bit mode, without a stack, and sees its RAM from address 0. */
+const char *tiny_vmm_start_code(struct tiny_vmm *vmm, const uint8_t *code, size_t size);
 
 /** Stops it and frees everything. */
 void tiny_vmm_stop(struct tiny_vmm *vmm);

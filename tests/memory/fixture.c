@@ -157,8 +157,28 @@ static void reply(void *context, const struct vmibus_frame *frame, const void *t
                   const int *fds) {
     struct client *client = context;
 
+    if (frame->header.kind == VMIBUS_KIND_MEM_RETIRED) {
+        client->retired = frame->mem_retired.epoch;
+        client->n_retired++;
+        return;
+    }
     journal_add(&client->journal, frame, tail, fds);
 }
+
+uint32_t fixture_retire_ms = 600000;
+
+static void disconnected(void *context, enum vmibus_reason reason, uint64_t value, uint64_t bound) {
+    struct client *client = context;
+
+    ck_assert_int_eq(reason, VMIBUS_REASON_RETIRE_OVERDUE);
+    ck_assert_uint_ne(value, 0);
+    ck_assert_uint_eq(bound, fixture_retire_ms);
+    client->n_disconnected++;
+}
+
+/* A sensor in this process cannot be made to go. */
+static const struct authority_client_ops local_sensor_ops = {.reply = reply};
+static const struct authority_client_ops client_ops = {.reply = reply, .disconnect = disconnected};
 
 /* --- construction ------------------------------------------------------------------------------ */
 
@@ -174,14 +194,17 @@ void client_init(struct client *client, struct fixture *fixture, enum vmibus_rol
     ck_assert_int_eq(ledger_ref_account(&fixture->ledger, uid, fixture->policy->limits,
                                         &client->account),
                      0);
+    region_init(&client->region, &fixture->regions, fixture->memory_account);
     ck_assert_int_eq(authority_client_new(&client->handle, fixture->authority, client->session,
-                                          &client->principal, client->account, role, reply,
+                                          &client->principal, client->account, &client->region, role,
+                                          role == VMIBUS_ROLE_SENSOR && pid == 0 ? &local_sensor_ops : &client_ops,
                                           client),
                      0);
 }
 
 void client_deinit(struct client *client) {
     client->handle = authority_client_free(client->handle);
+    region_deinit(&client->region);
     client->account = account_unref(client->account);
     journal_deinit(&client->journal);
 }
@@ -191,6 +214,11 @@ void fixture_init_levels(struct fixture *fixture, enum vm_kind kind, uint8_t lev
     ck_assert_int_eq(loop_new(&fixture->loop), 0);
     ck_assert_int_eq(policy_new(&fixture->policy), 0);
     ledger_init(&fixture->ledger, fixture->policy->limits_total);
+    /* Beside the accounts that tests count by. */
+    ledger_init(&fixture->memory_ledger, fixture->policy->limits_total);
+    ck_assert_int_eq(ledger_ref_account(&fixture->memory_ledger, 0, fixture->policy->limits_total, &fixture->memory_account), 0);
+    ck_assert_int_eq(arena_init(&fixture->arena, FIXTURE_MEMORY), 0);
+    ck_assert_int_eq(region_pool_init(&fixture->regions, &fixture->arena, FIXTURE_MEMORY), 0);
     fixture->audit_fd = memfd_create("audit", MFD_CLOEXEC);
     ck_assert_int_eq(audit_init(&fixture->audit, fixture->audit_fd, 64, 3), 0);
     fixture->opener = *opener_local();
@@ -202,6 +230,7 @@ void fixture_init_levels(struct fixture *fixture, enum vm_kind kind, uint8_t lev
         .policy = fixture->policy,
         .incarnation = 3,
         .n_endpoints = 4,
+        .retire_ms = fixture_retire_ms,
         .link = hear,
         .link_context = fixture,
     };
@@ -231,6 +260,10 @@ void fixture_deinit(struct fixture *fixture) {
     fd_close(fixture->audit_fd);
     policy_free(fixture->policy);
     ledger_deinit(&fixture->ledger);
+    pool_deinit(&fixture->regions);
+    arena_deinit(&fixture->arena);
+    account_unref(fixture->memory_account);
+    ledger_deinit(&fixture->memory_ledger);
     journal_deinit(&fixture->link);
     vm_deinit(&fixture->vm);
 }

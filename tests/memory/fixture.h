@@ -77,6 +77,9 @@ uint64_t vm_blocks(const struct vm *vm);
 #define FRAMES_MAX 64
 
 /** Frames written down, with a copy of their tails. */
+/** Octets that regions of clients have. */
+#define FIXTURE_MEMORY (1 << 20)
+
 struct journal {
     size_t n;
     struct vmibus_frame frames[FRAMES_MAX];
@@ -91,12 +94,20 @@ struct client {
     uint8_t session[16];
     struct principal principal;
     struct account *account;
+    struct region region;
     struct journal journal;
+    size_t n_retired;       /**< MEM_RETIRED, which the journal leaves out */
+    uint64_t retired;       /**< epoch of the last one */
+    size_t n_disconnected;
 };
 
 struct fixture {
     struct loop *loop;
     struct ledger ledger;
+    struct ledger memory_ledger;    /**< of what clients' regions hold */
+    struct account *memory_account;
+    struct arena arena;
+    struct pool regions;
     struct policy *policy;
     struct audit audit;
     int audit_fd;
@@ -112,6 +123,9 @@ struct fixture {
     uint32_t slot;
     uint64_t generation;
 };
+
+/** How long an epoch that ended may be held; to be changed before fixture_init(). */
+extern uint32_t fixture_retire_ms;
 
 /** Makes everything up to an occupied endpoint in slot 1, named "vm". */
 void fixture_init(struct fixture *fixture, enum vm_kind kind);

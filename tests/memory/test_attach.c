@@ -61,7 +61,7 @@ static void assert_mediated(struct vmibus_ack *ack, uint16_t reason) {
     assert_ok(ack);
     ck_assert_uint_eq(ack->reason, reason);
     ck_assert_uint_eq(ack->count, 2);
-    ck_assert_uint_eq(last_answer(&receiver)->header.fd_count, 0);
+    ck_assert_uint_eq(last_answer(&receiver)->header.fd_count, 1); /* the epoch page */
     ck_assert_uint_eq(last_answer(&receiver)->header.tail_length,
                       2 * sizeof(struct vmibus_ram_range));
 }
@@ -70,7 +70,7 @@ static void assert_given(struct vmibus_ack *ack) {
     assert_ok(ack);
     ck_assert_uint_eq(ack->reason, VMIBUS_REASON_NONE);
     ck_assert_uint_eq(ack->count, 2);
-    ck_assert_uint_eq(last_answer(&receiver)->header.fd_count, 1);
+    ck_assert_uint_eq(last_answer(&receiver)->header.fd_count, 2); /* the RAM, then the epoch page */
 }
 
 TEST(test_attach_gives_ranges_and_descriptors, READY) {
@@ -280,7 +280,7 @@ TEST(test_p03_looked_at_anew_each_time, READY) {
 
 TEST(test_p03_private_memory_has_no_descriptor) {
     ready_for(VM_PRIVATE, FOREIGN, VMIBUS_CAP_RAM_FD);
-    assert_mediated(attach(&receiver, 0), VMIBUS_REASON_BAD_FDS);
+    assert_mediated(attach(&receiver, 0), VMIBUS_REASON_PRIVATE_RAM);
     teardown();
 }
 
@@ -338,6 +338,7 @@ TEST(test_p06_attach_to_a_stale_epoch, READY) {
 
 /* --- promise 8 --------------------------------------------------------------------------------- */
 
+/* An attachment pays for what it gives: here the RAM and the epoch page. */
 TEST(test_p08_attachments_are_charged, READY) {
     const uint64_t *used = receiver.account->used;
     struct authority_counters counters;
@@ -345,41 +346,52 @@ TEST(test_p08_attachments_are_charged, READY) {
     attach(&receiver, 0);
     attach(&receiver, 0);
     ck_assert_uint_eq(used[RESOURCE_ATTACHMENTS], 2);
-    ck_assert_uint_eq(used[RESOURCE_FDS], 2);
+    ck_assert_uint_eq(used[RESOURCE_FDS], 4);
     authority_get_counters(fx.authority, &counters);
     ck_assert_uint_eq(counters.attachments, 2);
     assert_ok(release(&receiver, fx.epoch));
     ck_assert_uint_eq(used[RESOURCE_ATTACHMENTS], 1);
-    ck_assert_uint_eq(used[RESOURCE_FDS], 1);
+    ck_assert_uint_eq(used[RESOURCE_FDS], 2);
     link_session_closed(&fx, &receiver);
     ck_assert_uint_eq(used[RESOURCE_ATTACHMENTS], 0);
     ck_assert_uint_eq(used[RESOURCE_FDS], 0);
     assert_refused(attach(&receiver, 0), VMIBUS_ERROR_DENIED, VMIBUS_REASON_BAD_SESSION);
 }
 
+/* Names the limit and whose use it is. */
+static void assert_limit(struct vmibus_ack *ack, enum vmibus_error error, enum vmibus_reason reason, uint64_t bound) {
+    ck_assert_uint_eq(ack->error, error);
+    ck_assert_uint_eq(ack->reason, reason);
+    ck_assert_uint_eq(ack->value, bound);
+    ck_assert_uint_gt(ack->count, 0);
+}
+
 TEST(test_p08_limits_are_named, READY) {
     receiver.account->limit[RESOURCE_ATTACHMENTS] = 1;
     assert_given(attach(&receiver, 0));
-    assert_refused(attach(&receiver, 0), VMIBUS_ERROR_QUOTA, VMIBUS_REASON_LIMIT_ATTACHMENTS);
+    assert_limit(attach(&receiver, 0), VMIBUS_ERROR_QUOTA, VMIBUS_REASON_LIMIT_ATTACHMENTS, 1);
     receiver.account->limit[RESOURCE_ATTACHMENTS] = 10;
-    receiver.account->limit[RESOURCE_FDS] = 1;
-    assert_refused(attach(&receiver, 0), VMIBUS_ERROR_QUOTA, VMIBUS_REASON_LIMIT_FDS);
-    ck_assert_uint_eq(last_answer(&receiver)->ack.value, 1);
+    receiver.account->limit[RESOURCE_FDS] = 3;
+    assert_limit(attach(&receiver, 0), VMIBUS_ERROR_QUOTA, VMIBUS_REASON_LIMIT_FDS, 3);
     receiver.account->limit[RESOURCE_FDS] = 10;
     fx.ledger.limit[RESOURCE_FDS] = fx.ledger.used[RESOURCE_FDS];
-    assert_refused(attach(&receiver, 0), VMIBUS_ERROR_PRESSURE, VMIBUS_REASON_LIMIT_FDS);
+    assert_limit(attach(&receiver, 0), VMIBUS_ERROR_PRESSURE, VMIBUS_REASON_LIMIT_FDS, fx.ledger.used[RESOURCE_FDS]);
     ck_assert_uint_eq(receiver.account->used[RESOURCE_ATTACHMENTS], 1);
 }
 
-/* The last attachment releases the context, after its epoch, its sensor and its endpoint have gone. */
+/* The last attachment releases the context, after its epoch and its endpoint have gone. The page stays with its slot. */
 TEST(test_p08_context_outlives_its_epoch, READY) {
+    const uint64_t *provider = fx.sensor.account->used;
+    uint64_t before = provider[RESOURCE_FDS];
+
     attach(&receiver, 0);
-    ck_assert_uint_gt(fx.sensor.account->used[RESOURCE_FDS], 0);
+    ck_assert_uint_eq(provider[RESOURCE_FDS], before + 1);
     link_close(&fx, fx.generation);
-    ck_assert_uint_eq(fx.sensor.account->used[RESOURCE_FDS], 1);
-    ck_assert_uint_eq(receiver.account->used[RESOURCE_FDS], 1);
+    ck_assert_uint_eq(provider[RESOURCE_FDS], before + 1);
+    ck_assert_uint_eq(receiver.account->used[RESOURCE_FDS], 2);
     receiver.handle = authority_client_free(receiver.handle);
-    ck_assert_uint_eq(fx.ledger.used[RESOURCE_FDS], 0);
+    ck_assert_uint_eq(fx.ledger.used[RESOURCE_FDS], 1);
+    ck_assert_uint_eq(provider[RESOURCE_FDS], 1);
     ck_assert_uint_eq(fx.ledger.used[RESOURCE_ATTACHMENTS], 0);
 }
 

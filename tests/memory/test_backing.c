@@ -202,15 +202,20 @@ static int dying_memory(const struct opener *opener, const struct opener_process
     return count_and_die() ? -ESRCH : opener_local()->open_memory(opener, process);
 }
 
-TEST(test_p09_process_dies_during_the_proof, .iterations = 4) {
+static int dying_pagemap(const struct opener *opener, const struct opener_process *process) {
+    return count_and_die() ? -ESRCH : opener_local()->open_pagemap(opener, process);
+}
+
+TEST(test_p09_process_dies_during_the_proof, .iterations = 6) {
     fixture_init(&fx, VM_PRIVATE);
     fx.opener.open_maps = dying_maps;
     fx.opener.open_process = dying_process;
     fx.opener.open_memory = dying_memory;
+    fx.opener.open_pagemap = dying_pagemap;
     opened = 0;
     dies_at = (unsigned)_i + 1;
     struct vmibus_ack *ack = propose_layout(&fx, true);
-    if (_i < 3)
+    if (_i < 5)
         assert_refused(ack, VMIBUS_ERROR_GONE, VMIBUS_REASON_EXIT);
     else
         assert_ok(ack);

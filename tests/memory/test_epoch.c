@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /* Epochs: how they begin, what they tell, what ends them, and that nothing stale is executed. */
+#include <semaphore.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/wait.h>
@@ -213,6 +214,49 @@ TEST(test_p06_epoch_ended_between_receipt_and_commit, .iterations = 2) {
         assert_refused(&fx.control.journal.frames[1].ack, VMIBUS_ERROR_BUSY,
                        VMIBUS_REASON_MIGRATION);
     ck_assert_mem_ne(fx.vm.ram + DATA_GPA + 8, eight, 8);
+    teardown();
+}
+
+static sem_t moving, go_on;
+
+static ssize_t pwrite_in_two(int fd, const void *buffer, size_t len, off_t offset) {
+    sem_post(&moving);
+    while (sem_wait(&go_on) < 0)
+        continue;
+    return pwrite_really(fd, buffer, len, offset);
+}
+
+/* They change while the octets move: what was written stays, and is not promised. */
+TEST(test_p06_overtaken_while_it_is_written, .iterations = 2) {
+    static uint8_t source[MIB];
+    struct vmibus_frame frame, other;
+    const struct vmibus_ack *ack;
+
+    ready();
+    memset(source, 0x3c, sizeof(source));
+    sem_init(&moving, 0, 0);
+    sem_init(&go_on, 0, 0);
+    pwrite_hook = pwrite_in_two;
+    frame = write_frame(&fx, DATA_GVA, source, sizeof(source), 0);
+    submit_only(&fx.control, &frame, source, NULL);
+    while (sem_wait(&moving) < 0)
+        continue;
+    if (_i == 0) {
+        assert_ok(end(0, VMIBUS_REASON_RESET));
+    } else {
+        other = frame_make(&fx, VMIBUS_KIND_MEM_BUSY);
+        other.mem_busy.busy = 1;
+        other.mem_busy.reason = VMIBUS_REASON_MIGRATION;
+        assert_ok(submit(&fx.sensor, &other, NULL, NULL));
+    }
+    pwrite_hook = NULL;
+    sem_post(&go_on);
+    wait_answers(&fx.control, 1);
+    ack = &fx.control.journal.frames[0].ack;
+    ck_assert_uint_eq(ack->error, _i ? VMIBUS_ERROR_BUSY : VMIBUS_ERROR_STALE_EPOCH);
+    ck_assert_uint_eq(ack->reason, _i ? VMIBUS_REASON_MIGRATION : VMIBUS_REASON_RESET);
+    ck_assert_uint_eq(ack->count, sizeof(source));
+    ck_assert(is_filled(fx.vm.ram + DATA_GPA, 0x3c, sizeof(source)));
     teardown();
 }
 

@@ -424,9 +424,20 @@ TEST(test_layout_huge_pages, PLAIN) {
 TEST(test_p08_layout_descriptors_are_charged, PLAIN) {
     struct vmibus_frame end = frame_make(&fx, VMIBUS_KIND_MEM_END);
 
-    fx.sensor.account->limit[RESOURCE_FDS] = 0;
-    assert_refused(propose_layout(&fx, false), VMIBUS_ERROR_QUOTA, VMIBUS_REASON_LIMIT_FDS);
+    const struct vmibus_ack *refusal;
+
+    fx.sensor.account->limit[RESOURCE_FDS] = 1;
+    refusal = propose_layout(&fx, true);
+    assert_refused(refusal, VMIBUS_ERROR_QUOTA, VMIBUS_REASON_LIMIT_FDS);
+    ck_assert_uint_eq(refusal->value, 1);
+    ck_assert_uint_eq(refusal->count, 0);
+    ck_assert_uint_eq(refusal->token, fx.sensor.account->uid);
     fx.sensor.account->limit[RESOURCE_FDS] = 100;
+    fx.ledger.limit[RESOURCE_FDS] = 1;
+    refusal = propose_layout(&fx, true);
+    assert_refused(refusal, VMIBUS_ERROR_PRESSURE, VMIBUS_REASON_LIMIT_FDS);
+    ck_assert_uint_eq(refusal->value, 1);
+    fx.ledger.limit[RESOURCE_FDS] = 100;
     assert_ok(propose_layout(&fx, true));
     ck_assert_uint_eq(fx.ledger.used[RESOURCE_FDS], 2); /* the file and the process */
     assert_ok(submit(&fx.sensor, &end, NULL, NULL));

@@ -203,8 +203,12 @@ static void answer(struct fake_qemu *fake, const char *text) {
                 reply, "error",
                 json_tokener_parse("{\"class\": \"GenericError\", \"desc\": \"no\"}"));
         } else {
+            if (fake->watch)
+                fake->watch(text, false);
             act(fake, command);
             json_object_object_add(reply, "return", result_of(fake, command, arguments));
+            if (fake->watch)
+                fake->watch(text, true);
         }
         json_object_object_add(reply, "id", json_object_get(id));
         out = json_object_to_json_string_ext(reply, JSON_C_TO_STRING_PLAIN);

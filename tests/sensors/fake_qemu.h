@@ -37,6 +37,7 @@ struct fake_qemu {
     uint64_t torn;      /**< from this offset on, the backend lies a page further; 0: nowhere */
     const char *refuse; /**< this command is answered with an error */
     const char *hold;   /**< this command is not answered */
+    void (*watch)(const char *text, bool executed); /**< called before and after a command is executed; NULL: nobody is told */
     char *commands[FAKE_COMMANDS]; /**< lines that came, with their ends cut */
     size_t n_commands;
     char in[1 << 16];

@@ -334,6 +334,7 @@ TEST(test_migration, .setup = begin, .teardown = end) {
     ck_assert_uint_eq(mock_host_count(host, MOCK_END_EPOCH), 0);
 
     event("MIGRATION", "{\"status\": \"setup\"}");
+    event("MIGRATION", "{\"status\": \"active\"}");
     event("STOP", NULL);
     event("MIGRATION", "{\"status\": \"completed\"}");
     ck_assert_int_eq(mock_host_last(host, MOCK_END_EPOCH)->reason, VMIBUS_REASON_MIGRATED);
@@ -363,6 +364,90 @@ TEST(test_p06_snapshot_job_ends_the_epoch, .setup = begin, .teardown = end) {
     event("JOB_STATUS_CHANGE", "{\"id\": \"j\", \"status\": \"concluded\"}");
     ck_assert_int_eq(mock_host_last(host, MOCK_END_EPOCH)->reason, VMIBUS_REASON_RELOADED);
     ck_assert_uint_eq(mock_host_count(host, MOCK_LAYOUT), 2);
+}
+
+/* A guest that ran tells of it by its RESUME, and the job again, twice: one end. */
+TEST(test_p06_snapshot_job_of_a_running_guest_ends_one_epoch, .setup = begin, .teardown = end) {
+    fake->jobs = "[{\"id\": \"j\", \"type\": \"snapshot-load\", \"status\": \"concluded\"}]";
+    start();
+    event("JOB_STATUS_CHANGE", "{\"id\": \"j\", \"status\": \"created\"}");
+    fake_event(fake, "JOB_STATUS_CHANGE", "{\"id\": \"j\", \"status\": \"running\"}");
+    fake_event(fake, "STOP", NULL);
+    event("RESUME", NULL);
+    pass(500);
+    ck_assert_uint_ne(vm->epoch, 0);
+    event("JOB_STATUS_CHANGE", "{\"id\": \"j\", \"status\": \"concluded\"}");
+    pass(500);
+    ck_assert_uint_eq(mock_host_count(host, MOCK_END_EPOCH), 1);
+    ck_assert_int_eq(mock_host_last(host, MOCK_END_EPOCH)->reason, VMIBUS_REASON_RELOADED);
+    ck_assert_uint_eq(mock_host_count(host, MOCK_LAYOUT), 2);
+    /* The next one is another. */
+    event("JOB_STATUS_CHANGE", "{\"id\": \"j\", \"status\": \"created\"}");
+    event("JOB_STATUS_CHANGE", "{\"id\": \"j\", \"status\": \"concluded\"}");
+    ck_assert_uint_eq(mock_host_count(host, MOCK_END_EPOCH), 2);
+}
+
+/* Nothing tells a pause from a loadvm. */
+TEST(test_p06_resume_by_somebody_else_ends_the_epoch, .setup = begin, .teardown = end) {
+    uint64_t epoch;
+
+    start();
+    epoch = vm->epoch;
+    event("STOP", NULL);
+    pass(100);
+    ck_assert_uint_eq(mock_host_count(host, MOCK_END_EPOCH), 0);
+    event("RESUME", NULL);
+    pass(100);
+    ck_assert_uint_eq(mock_host_count(host, MOCK_END_EPOCH), 1);
+    ck_assert_int_eq(mock_host_last(host, MOCK_END_EPOCH)->reason, VMIBUS_REASON_RELOADED);
+    ck_assert_uint_eq(mock_host_count(host, MOCK_LAYOUT), 2);
+    ck_assert_uint_ne(vm->epoch, epoch);
+}
+
+/* The guest is stopped, and nobody says why: until the monitor answers it may be saved or loaded. */
+TEST(test_p06_stop_by_somebody_else_is_busy_until_it_is_known, .setup = begin, .teardown = end) {
+    size_t count;
+
+    start();
+    count = mock_host_count(host, MOCK_MEMORY_BUSY);
+    fake->hold = "query-status";
+    event("STOP", NULL);
+    ck_assert_uint_eq(mock_host_count(host, MOCK_MEMORY_BUSY), count + 1);
+    ck_assert(mock_host_last(host, MOCK_MEMORY_BUSY)->busy);
+    ck_assert_int_eq(mock_host_last(host, MOCK_MEMORY_BUSY)->reason, VMIBUS_REASON_SNAPSHOT);
+    event("RESUME", NULL);
+    ck_assert(!mock_host_last(host, MOCK_MEMORY_BUSY)->busy);
+
+    /* A plain pause. */
+    fake->hold = NULL;
+    fake->status = "paused";
+    count = mock_host_count(host, MOCK_MEMORY_BUSY);
+    event("STOP", NULL);
+    ck_assert_uint_eq(mock_host_count(host, MOCK_MEMORY_BUSY), count + 2);
+    ck_assert(!mock_host_last(host, MOCK_MEMORY_BUSY)->busy);
+    event("RESUME", NULL);
+
+    /* A dump that runs by itself. */
+    fake->status = "save-vm";
+    event("STOP", NULL);
+    pass(100);
+    ck_assert(mock_host_last(host, MOCK_MEMORY_BUSY)->busy);
+    event("RESUME", NULL);
+    ck_assert(!mock_host_last(host, MOCK_MEMORY_BUSY)->busy);
+}
+
+/* savevm looks like a migration that never is active: the guest has not left. */
+TEST(test_p06_saved_guest_has_not_left, .setup = begin, .teardown = end) {
+    start();
+    event("STOP", NULL);
+    event("MIGRATION", "{\"status\": \"setup\"}");
+    ck_assert(mock_host_last(host, MOCK_MEMORY_BUSY)->busy);
+    event("MIGRATION", "{\"status\": \"completed\"}");
+    ck_assert(!mock_host_last(host, MOCK_MEMORY_BUSY)->busy);
+    ck_assert_uint_eq(mock_host_count(host, MOCK_END_EPOCH), 0);
+    event("RESUME", NULL);
+    ck_assert_uint_eq(mock_host_count(host, MOCK_END_EPOCH), 1);
+    ck_assert_int_eq(mock_host_last(host, MOCK_END_EPOCH)->reason, VMIBUS_REASON_RELOADED);
 }
 
 TEST(test_p06_changed_layout_is_a_new_epoch, .setup = begin, .teardown = end) {
@@ -417,7 +502,7 @@ static void give_empty_ram(void) {
     const struct vmibus_ram_range range = {.gpa = 0, .len = 1 << 24};
     int fd = memfd_create("ram", MFD_CLOEXEC);
     const struct vmibus_sensor_ram ram = {
-        .epoch = vm->epoch, .ranges = &range, .n_ranges = 1, .fds = &fd, .n_fds = 1};
+        .epoch = vm->epoch, .ranges = &range, .n_ranges = 1, .fds = &fd, .n_fds = 1, .pagemap_fd = -1};
 
     ck_assert_int_eq(ftruncate(fd, 1 << 24), 0);
     mock_host_answer_attach(host, vm, &ram, VMIBUS_ERROR_OK, VMIBUS_REASON_NONE);
@@ -531,6 +616,21 @@ TEST(test_p11_explicit_resume_ends_any_pause, .setup = begin, .teardown = end) {
     event("STOP", NULL);
     expect_ack(command_vm(VMIBUS_VM_OPERATION_RESUME), VMIBUS_ERROR_OK, VMIBUS_REASON_NONE, 1);
     expect_lifecycle(VMIBUS_VM_STATE_RUNNING, VMIBUS_LIFECYCLE_CAUSE_RESUMED, true);
+    /* What he did meanwhile nobody knows. */
+    ck_assert_uint_eq(mock_host_count(host, MOCK_END_EPOCH), 1);
+    ck_assert_int_eq(mock_host_last(host, MOCK_END_EPOCH)->reason, VMIBUS_REASON_RELOADED);
+}
+
+TEST(test_p06_snapshot_loaded_into_a_pause_of_ours, .setup = begin, .teardown = end) {
+    start();
+    command_vm(VMIBUS_VM_OPERATION_PAUSE);
+    fake->registers = "CPU#0\r\nCR0=80050033 CR2=0 CR3=0000000000300000 CR4=00350ef0\r\n"
+                      "EFER=0000000000000d01\r\n";
+    expect_ack(command_vm(VMIBUS_VM_OPERATION_RESUME), VMIBUS_ERROR_OK, VMIBUS_REASON_NONE, 1);
+    expect_lifecycle(VMIBUS_VM_STATE_RUNNING, VMIBUS_LIFECYCLE_CAUSE_RESUMED, true);
+    pass(100);
+    ck_assert_uint_eq(mock_host_count(host, MOCK_END_EPOCH), 1);
+    ck_assert_int_eq(mock_host_last(host, MOCK_END_EPOCH)->reason, VMIBUS_REASON_RELOADED);
 }
 
 TEST(test_p11_pause_is_labelled, .setup = begin, .teardown = end) {
@@ -539,6 +639,7 @@ TEST(test_p11_pause_is_labelled, .setup = begin, .teardown = end) {
     expect_lifecycle(VMIBUS_VM_STATE_PAUSED, VMIBUS_LIFECYCLE_CAUSE_PAUSED, true);
     expect_ack(command_vm(VMIBUS_VM_OPERATION_RESUME), VMIBUS_ERROR_OK, VMIBUS_REASON_NONE, 1);
     expect_lifecycle(VMIBUS_VM_STATE_RUNNING, VMIBUS_LIFECYCLE_CAUSE_RESUMED, true);
+    ck_assert_uint_eq(mock_host_count(host, MOCK_END_EPOCH), 0);
     expect_ack(command_vm(99), VMIBUS_ERROR_VALIDATION, VMIBUS_REASON_BAD_FIELD, 0);
 }
 

@@ -621,6 +621,41 @@ TEST(test_pause_and_resume) {
     finish();
 }
 
+TEST(test_p11_hold_leaves_the_run_state_as_it_was) {
+    start(NULL);
+    check_ack(run(0, VMIBUS_VM_OPERATION_HOLD), VMIBUS_ERROR_OK, VMIBUS_REASON_NONE, 1);
+    check_last_lifecycle(0, VMIBUS_VM_STATE_PAUSED, VMIBUS_LIFECYCLE_CAUSE_PAUSED, true);
+    check_ack(run(0, VMIBUS_VM_OPERATION_LET_GO), VMIBUS_ERROR_OK, VMIBUS_REASON_NONE, 1);
+    check_last_lifecycle(0, VMIBUS_VM_STATE_RUNNING, VMIBUS_LIFECYCLE_CAUSE_RESUMED, true);
+    check_ack(run(0, VMIBUS_VM_OPERATION_LET_GO), VMIBUS_ERROR_OK, VMIBUS_REASON_NONE, 0);
+    /* Paused before: the hold counts, its end changes nothing. */
+    run(0, VMIBUS_VM_OPERATION_PAUSE);
+    check_ack(run(0, VMIBUS_VM_OPERATION_HOLD), VMIBUS_ERROR_OK, VMIBUS_REASON_NONE, 0);
+    check_ack(run(0, VMIBUS_VM_OPERATION_LET_GO), VMIBUS_ERROR_OK, VMIBUS_REASON_NONE, 0);
+    check_last_lifecycle(0, VMIBUS_VM_STATE_PAUSED, VMIBUS_LIFECYCLE_CAUSE_PAUSED, true);
+    finish();
+}
+
+TEST(test_p11_pause_and_resume_under_a_hold) {
+    start(NULL);
+    run(0, VMIBUS_VM_OPERATION_HOLD);
+    check_ack(run(0, VMIBUS_VM_OPERATION_PAUSE), VMIBUS_ERROR_OK, VMIBUS_REASON_NONE, 1);
+    check_ack(run(0, VMIBUS_VM_OPERATION_LET_GO), VMIBUS_ERROR_OK, VMIBUS_REASON_NONE, 0);
+    check_last_lifecycle(0, VMIBUS_VM_STATE_PAUSED, VMIBUS_LIFECYCLE_CAUSE_PAUSED, true);
+    run(0, VMIBUS_VM_OPERATION_HOLD);
+    check_ack(run(0, VMIBUS_VM_OPERATION_RESUME), VMIBUS_ERROR_OK, VMIBUS_REASON_NONE, 1);
+    check_last_lifecycle(0, VMIBUS_VM_STATE_PAUSED, VMIBUS_LIFECYCLE_CAUSE_PAUSED, true);
+    check_ack(run(0, VMIBUS_VM_OPERATION_LET_GO), VMIBUS_ERROR_OK, VMIBUS_REASON_NONE, 1);
+    check_last_lifecycle(0, VMIBUS_VM_STATE_RUNNING, VMIBUS_LIFECYCLE_CAUSE_RESUMED, true);
+    finish();
+}
+
+TEST(test_hold_of_a_suspended_vm_is_refused) {
+    start(options("state=suspended"));
+    check_ack(run(0, VMIBUS_VM_OPERATION_HOLD), VMIBUS_ERROR_IO, VMIBUS_REASON_SENSOR_FAILED, 0);
+    finish();
+}
+
 TEST(test_wakeup_of_a_suspended_vm) {
     start(options("state=suspended"));
     check_last_lifecycle(0, VMIBUS_VM_STATE_SUSPENDED, VMIBUS_LIFECYCLE_CAUSE_OBSERVED, false);

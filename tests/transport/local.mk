@@ -5,7 +5,8 @@
 test_programs += \
 	tests/transport/test_frame_check \
 	tests/transport/test_receiver \
-	tests/transport/test_sender
+	tests/transport/test_sender \
+	tests/transport/test_turns
 
 tests_transport_test_frame_check_SOURCES = tests/transport/test_frame_check.c
 tests_transport_test_frame_check_LDADD = libharness.la libvmibus_transport.la libvmibus_protocol.la
@@ -14,6 +15,9 @@ tests_transport_test_receiver_LDADD = libharness.la libvmibus_transport.la libvm
 tests_transport_test_sender_SOURCES = tests/transport/test_sender.c
 tests_transport_test_sender_LDADD = \
 	libharness.la libvmibus_transport.la libvmibus_bus.la libvmibus_util.la libvmibus_protocol.la
+
+tests_transport_test_turns_SOURCES = tests/transport/test_turns.c
+tests_transport_test_turns_LDADD = libharness.la libvmibus_transport.la libvmibus_util.la
 
 # tests/fuzz/run compiles it; its corpus is made of protocol/vectors.txt.
 EXTRA_DIST += tests/fuzz/fuzz_frames.c tests/fuzz/make-frames-corpus

@@ -56,6 +56,25 @@ static void expect_framing(const struct vmibus_frame *frame, enum vmibus_reason 
     ck_assert_uint_eq(fault.reason, reason);
 }
 
+/* What they name is checked where it is looked up; here: nothing travels along. */
+TEST(test_reads_and_buffers_carry_nothing) {
+    static const enum vmibus_kind kinds[] = {VMIBUS_KIND_MEM_READ, VMIBUS_KIND_BUFFER};
+
+    for (size_t i = 0; i < 2; i++) {
+        struct vmibus_frame frame = frame_of(kinds[i]);
+
+        expect_command(&frame, VMIBUS_REASON_NONE);
+        frame.header.tail_length = 1;
+        expect_command(&frame, VMIBUS_REASON_BAD_LENGTH);
+        frame.header.tail_length = 0;
+        frame.header.fd_count = 1;
+        expect_command(&frame, VMIBUS_REASON_BAD_FDS);
+        frame.header.fd_count = 0;
+        frame.header.direction = VMIBUS_DIRECTION_UP;
+        expect_command(&frame, VMIBUS_REASON_BAD_DIRECTION);
+    }
+}
+
 /* Every number a kind can be: what the definition says of it, and nothing else, passes. */
 TEST(test_every_kind) {
     unsigned passed = 0;
@@ -119,7 +138,7 @@ TEST(test_every_enumerator) {
         expect_command(&frame, value >= 1 && value <= 4 ? VMIBUS_REASON_NONE : VMIBUS_REASON_BAD_FIELD);
         frame = frame_of(VMIBUS_KIND_CMD_VM);
         frame.cmd_vm.operation = (uint8_t)value;
-        expect_command(&frame, value >= 1 && value <= 2 ? VMIBUS_REASON_NONE : VMIBUS_REASON_BAD_FIELD);
+        expect_command(&frame, value >= 1 && value <= 4 ? VMIBUS_REASON_NONE : VMIBUS_REASON_BAD_FIELD);
     }
 }
 
@@ -155,6 +174,46 @@ TEST(test_framing) {
     expect_framing(&frame, VMIBUS_REASON_NONE);
     frame.header.tail_length = 0;
     expect_framing(&frame, VMIBUS_REASON_BAD_LENGTH);
+    frame.cmd_memwrite.flags = VMIBUS_MEMWRITE_TABLE | VMIBUS_MEMWRITE_SRC_BUFFER; /* is in the tail too */
+    frame.cmd_memwrite.len = 8;
+    expect_framing(&frame, VMIBUS_REASON_BAD_LENGTH);
+    frame.header.tail_length = sizeof(struct vmibus_write_extent);
+    expect_framing(&frame, VMIBUS_REASON_NONE);
+    frame.header.tail_length = BOUND + 1;
+    expect_framing(&frame, VMIBUS_REASON_BAD_LENGTH);
+    frame = frame_of(VMIBUS_KIND_CMD_MEMWRITE);
+    frame.cmd_memwrite.flags = VMIBUS_MEMWRITE_SRC_BUFFER;
+    expect_framing(&frame, VMIBUS_REASON_NONE);
+}
+
+/* What a table and a buffer leave for the tail. */
+TEST(test_memwrite_tails) {
+    static const uint32_t extent = sizeof(struct vmibus_write_extent);
+    const uint32_t counts[] = {0, 1, 2, VMIBUS_EXTENTS_BOUND, VMIBUS_EXTENTS_BOUND + 1, UINT32_MAX / 24 + 2, UINT32_MAX};
+    struct vmibus_frame frame = frame_of(VMIBUS_KIND_CMD_MEMWRITE);
+    struct vmibus_memwrite_source source = {};
+
+    frame.cmd_memwrite.len = 8;
+    frame.cmd_memwrite.flags = VMIBUS_MEMWRITE_SRC_BUFFER;
+    expect_command(&frame, VMIBUS_REASON_NONE);
+    frame.header.tail_length = 1;
+    expect_command(&frame, VMIBUS_REASON_BAD_LENGTH);
+    for (unsigned i = 0; i < sizeof(counts) / sizeof(*counts); i++) {
+        bool good = counts[i] > 0 && counts[i] <= VMIBUS_EXTENTS_BOUND;
+        uint32_t table = counts[i] * extent;
+
+        source.extents = counts[i];
+        memcpy(frame.cmd_memwrite.data, &source, sizeof(source));
+        frame.cmd_memwrite.flags = VMIBUS_MEMWRITE_TABLE | VMIBUS_MEMWRITE_SRC_BUFFER;
+        frame.header.tail_length = table;
+        expect_command(&frame, good ? VMIBUS_REASON_NONE : VMIBUS_REASON_BAD_LENGTH);
+        frame.header.tail_length = table + 1;
+        expect_command(&frame, VMIBUS_REASON_BAD_LENGTH);
+        frame.cmd_memwrite.flags = VMIBUS_MEMWRITE_TABLE | VMIBUS_MEMWRITE_SRC_PAYLOAD;
+        expect_command(&frame, good ? VMIBUS_REASON_NONE : VMIBUS_REASON_BAD_LENGTH);
+        frame.header.tail_length = good ? table - 1 : 0;
+        expect_command(&frame, VMIBUS_REASON_BAD_LENGTH);
+    }
 }
 
 static void expect_hello(const struct vmibus_frame *frame, enum vmibus_error error, enum vmibus_reason reason) {

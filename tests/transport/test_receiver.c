@@ -73,12 +73,15 @@ static struct account *tell_account(void *context) {
 
 static const struct receiver_events events = {hear_frame, hear_skipped, hear_violation, tell_account};
 
+static struct arena arena;
+
 static void begin(void) {
     memset(&heard, 0, sizeof(heard));
     ledger_init(&ledger, limits);
     ck_assert_int_eq(ledger_ref_account(&ledger, 1000, limits, &heard.account), 0);
     ck_assert_int_eq(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, sockets), 0);
-    ck_assert_int_eq(receiver_pool_init(&pool, BOUND, 1, 1), 0);
+    ck_assert_int_eq(arena_init(&arena, receiver_pool_cost(BOUND, 1, 1)), 0);
+    ck_assert_int_eq(receiver_pool_init(&pool, &arena, BOUND, 1, 1), 0);
     receiver_init(&receiver, &pool, sockets[0]);
 }
 
@@ -86,6 +89,7 @@ static void begin(void) {
 static void end(void) {
     receiver_deinit(&receiver);
     receiver_pool_deinit(&pool);
+    arena_deinit(&arena);
     account_unref(heard.account);
     ledger_deinit(&ledger);
     close(sockets[0]);

@@ -3,8 +3,10 @@
 # tests/util: tests of src/util.
 
 test_programs += \
+	tests/util/test_arena \
 	tests/util/test_audit \
 	tests/util/test_deadline \
+	tests/util/test_fault \
 	tests/util/test_fds \
 	tests/util/test_ledger \
 	tests/util/test_loop \
@@ -12,11 +14,17 @@ test_programs += \
 
 util_test_libraries = libharness.la libvmibus_util.la
 
+tests_util_test_arena_SOURCES = tests/util/test_arena.c
+tests_util_test_arena_LDADD = $(util_test_libraries)
+
 tests_util_test_audit_SOURCES = tests/util/test_audit.c
 tests_util_test_audit_LDADD = $(util_test_libraries)
 
 tests_util_test_deadline_SOURCES = tests/util/test_deadline.c
 tests_util_test_deadline_LDADD = $(util_test_libraries)
+
+tests_util_test_fault_SOURCES = tests/util/test_fault.c
+tests_util_test_fault_LDADD = $(util_test_libraries)
 
 tests_util_test_fds_SOURCES = tests/util/test_fds.c
 tests_util_test_fds_LDADD = $(util_test_libraries)

@@ -11,11 +11,21 @@
 
 #include "util/pool.h"
 
-TEST(test_pool_gives_its_capacity_and_no_more) {
+static struct arena arena;
+
+static void open_arena(void) {
+    ck_assert_int_eq(arena_init(&arena, 1 << 20), 0);
+}
+
+static void close_arena(void) {
+    arena_deinit(&arena);
+}
+
+TEST(test_pool_gives_its_capacity_and_no_more, .setup = open_arena, .teardown = close_arena) {
     struct pool pool;
     void *blocks[100];
 
-    ck_assert_int_eq(pool_init(&pool, 40, 100), 0);
+    ck_assert_int_eq(pool_init(&pool, &arena, 40, 100), 0);
     for (int i = 0; i < 100; i++) {
         blocks[i] = pool_take(&pool);
         ck_assert_ptr_nonnull(blocks[i]);
@@ -36,11 +46,11 @@ TEST(test_pool_gives_its_capacity_and_no_more) {
     pool_deinit(&pool);
 }
 
-TEST(test_pool_reuses_last_in_first_out) {
+TEST(test_pool_reuses_last_in_first_out, .setup = open_arena, .teardown = close_arena) {
     struct pool pool;
     void *first, *second;
 
-    ck_assert_int_eq(pool_init(&pool, 1, 1000), 0);
+    ck_assert_int_eq(pool_init(&pool, &arena, 1, 1000), 0);
     first = pool_take(&pool);
     second = pool_take(&pool);
     pool_give(&pool, first);
@@ -53,13 +63,13 @@ TEST(test_pool_reuses_last_in_first_out) {
     pool_deinit(&pool);
 }
 
-TEST(test_pool_is_resident_as_far_as_it_was_used) {
+TEST(test_pool_is_resident_as_far_as_it_was_used, .setup = open_arena, .teardown = close_arena) {
     struct pool pool;
     unsigned char resident[64];
     size_t page = (size_t)sysconf(_SC_PAGESIZE);
     void *block;
 
-    ck_assert_int_eq(pool_init(&pool, page, sizeof(resident)), 0);
+    ck_assert_int_eq(pool_init(&pool, &arena, page, sizeof(resident)), 0);
     block = pool_take(&pool);
     memset(block, 1, page);
     ck_assert_int_eq(mincore(pool.memory, page * sizeof(resident), resident), 0);
@@ -70,18 +80,20 @@ TEST(test_pool_is_resident_as_far_as_it_was_used) {
     pool_deinit(&pool);
 }
 
-TEST(test_pool_of_nothing_or_too_much_is_refused) {
+TEST(test_pool_of_nothing_or_too_much_is_refused, .setup = open_arena, .teardown = close_arena) {
     struct pool pool = {};
 
-    ck_assert_int_eq(pool_init(&pool, 16, 0), -EINVAL);
-    ck_assert_int_eq(pool_init(&pool, 16, SIZE_MAX / 8), -EINVAL);
+    ck_assert_int_eq(pool_init(&pool, &arena, 16, 0), -EINVAL);
+    ck_assert_int_eq(pool_init(&pool, &arena, 16, SIZE_MAX / 8), -EINVAL);
+    ck_assert_int_eq(pool_init(&pool, &arena, 16, (1 << 20) / 16 + 1), -ENOMEM);
+    ck_assert_uint_eq(arena.carved, 0);
     pool_deinit(&pool);
 }
 
-TEST(test_pool_in_use_is_not_released, .signal = SIGABRT) {
+TEST(test_pool_in_use_is_not_released, .setup = open_arena, .signal = SIGABRT) {
     struct pool pool;
 
-    ck_assert_int_eq(pool_init(&pool, 16, 4), 0);
+    ck_assert_int_eq(pool_init(&pool, &arena, 16, 4), 0);
     pool_take(&pool);
     pool_deinit(&pool);
 }

@@ -66,6 +66,16 @@ def test_same_options():
 
 
 @harness.test
+def test_options_come_before_what_is_run():
+    """What follows -- belongs to the command that is run: neither help nor page places options there."""
+    running = re.findall(r"^\.It Cm (\w+) (.*)Fl - Ar cmd", page(), flags=re.M)
+    assert {verb for verb, _ in running} == {"lease", "hold"}, running
+    for verb, before in running:
+        assert before.endswith("Oo Ar options Oc "), verb
+        assert re.match(rf"vmibusctl {verb} [A-Z ]+ \[OPTIONS\] -- CMD \[ARGUMENTS\]\n", help_of(verb)), verb
+
+
+@harness.test
 def test_same_options_of_the_program():
     told = {"--" + name for name in re.findall(r"^\.It Fl -([\w-]+)", page().partition(".Ss Looking")[0], flags=re.M)}
     assert options_of_help(help_of()) == told, options_of_help(help_of()) ^ told

@@ -3,6 +3,7 @@
 """vmibusctl against a bus that is played here: what it prints and how it ends."""
 
 import contextlib
+import fcntl
 import json
 import os
 import socket
@@ -18,8 +19,10 @@ import harness
 
 PROGRAM = os.path.join(harness.top_builddir(), "vmibusctl")
 HEADER = struct.Struct("<HBBHBBIIIIQQQQQ")
-WELCOME, ROSTER, LIFECYCLE, MEMCTX, LEASE, ACK, GAP = 2, 0x101, 0x102, 0x103, 0x105, 0x106, 0x107
+WELCOME, ROSTER, LIFECYCLE, MEMCTX, LEASE, ACK, GAP, ERROR = 2, 0x101, 0x102, 0x103, 0x105, 0x106, 0x107, 0x109
 HELLO, SUBSCRIBE, CMD_LEASE, CMD_INPUT, QUERY, CMD_MEMWRITE, MEM_ATTACH = 1, 0x201, 0x202, 0x203, 0x206, 0x301, 0x302
+MEM_READ, BUFFER, CMD_VM = 0x304, 0x305, 0x205
+MEM_QUERY = 0x306
 MAGIC = 0x0031535542494D56
 GENERATION, TOKEN, EPOCH = 0x700000001, 0x700000005, 0x700000002
 RAM_SIZE = 0x10000
@@ -33,6 +36,7 @@ class Bus:
             harness.skip(f"{PROGRAM} is not built")
         self.behaviour = behaviour
         self.commands = []
+        self.buffers = {}
         self.directory = tempfile.TemporaryDirectory(prefix="vmibusctl-")
         self.path = os.path.join(self.directory.name, "bus.sock")
         self.listener = socket.socket(socket.AF_UNIX)
@@ -85,7 +89,12 @@ class Bus:
     def answer(self, peer, header, body, tail):
         kind = header[0]
         if kind == HELLO:
-            welcome = struct.pack("<QQ16sIIIIIHBB", MAGIC, 1, b"s" * 16, 7, 1 << 20, 64, 8, 4, 1, 1, 16)
+            features = 0x21 if "page" in self.behaviour else 1
+            if "closed" in self.behaviour:
+                error, reason, used, bound = self.behaviour["closed"]
+                self.send(peer, ERROR, struct.pack("<HHHBxQQ", error, reason, HELLO, 1, used, bound), slot=0, delivery=0)
+                raise ConnectionResetError
+            welcome = struct.pack("<QQ16sIIIIIHBB", MAGIC, features, b"s" * 16, 7, 1 << 20, 64, 8, 4, 1, 1, 16)
             self.send(peer, WELCOME, welcome, correlation=header[13], slot=0, delivery=0)
         elif kind == SUBSCRIBE:
             self.replay(peer, struct.unpack_from("<Q", body)[0])
@@ -96,14 +105,61 @@ class Bus:
             self.ack(peer, header, token=TOKEN)
         elif kind == CMD_INPUT:
             self.ack(peer, header, count=struct.unpack_from("<H", body, 12)[0])
+        elif kind == CMD_MEMWRITE and body[20] & 4:
+            extents, = struct.unpack_from("<I", body, 44)
+            length, = struct.unpack_from("<I", body, 16)
+            results = b""
+            for index in range(extents):
+                _, gpa, size, _ = struct.unpack_from("<QQII", tail, 24 * index)
+                results += struct.pack("<QQIHHB7x", gpa, 0, size, 0, 0, 0)
+            self.ack(peer, header, count=length, tail=results)
         elif kind == CMD_MEMWRITE:
             length, = struct.unpack_from("<I", body, 16)
             os.pwrite(self.ram, tail or body[40:40 + length], struct.unpack_from("<Q", body, 8)[0])
             self.ack(peer, header, count=length)
+        elif kind == MEM_ATTACH and self.behaviour.get("private"):
+            self.ack(peer, header, reason=104, count=1, tail=struct.pack("<QQQHHI", 0, RAM_SIZE, 0, 0, 0, 0))
+        elif kind == BUFFER:
+            self.answer_buffer(peer, header, body)
+        elif kind == MEM_READ:
+            _, gpa, _, offset, length, number = struct.unpack_from("<QQQQII", body)
+            octets = os.pread(self.ram, length, gpa)
+            os.pwrite(self.buffers[number], octets, offset)
+            short = len(octets) < length
+            self.ack(peer, header, count=len(octets), error=9 if short else 0, reason=83 if short else 0,
+                     value=gpa + len(octets))
+        elif kind == MEM_ATTACH and "page" in self.behaviour:
+            page = self.make_page(self.behaviour["page"])
+            self.ack(peer, header, count=1, tail=struct.pack("<QQQHHI", 0, RAM_SIZE, 0, 0, 0, 0), fds=[self.ram, page])
+            os.close(page)
         elif kind == MEM_ATTACH:
             self.ack(peer, header, count=1, tail=struct.pack("<QQQHHI", 0, RAM_SIZE, 0, 0, 0, 0), fds=[self.ram])
+        elif kind == MEM_QUERY:
+            holders = self.behaviour.get("holders", ())
+            self.ack(peer, header, count=len(holders), tail=b"".join(struct.pack("<QQIII4x", *row) for row in holders))
         else:
             self.ack(peer, header)
+
+    @staticmethod
+    def make_page(epoch):
+        page = os.memfd_create("page", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
+        os.write(page, struct.pack("<QQQQ", epoch, GENERATION, 1, 0).ljust(4096, b"\0"))
+        fcntl.fcntl(page, fcntl.F_ADD_SEALS, fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW)
+        return page
+
+    def answer_buffer(self, peer, header, body):
+        size, number, operation = struct.unpack_from("<QIB", body)
+        if operation == 2:
+            os.close(self.buffers.pop(number))
+            self.ack(peer, header)
+            return
+        number = next(i for i in range(1, 65) if i not in self.buffers)
+        size = (size + 4095) // 4096 * 4096
+        buffer = os.memfd_create("buffer", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
+        os.truncate(buffer, size)
+        fcntl.fcntl(buffer, fcntl.F_ADD_SEALS, fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW)
+        self.buffers[number] = buffer
+        self.ack(peer, header, value=number, count=size, fds=[buffer])
 
     def replay(self, peer, kinds):
         if self.behaviour.get("empty"):
@@ -215,6 +271,64 @@ def test_read():
 
 
 @harness.test
+def test_p06_read_looks_at_the_epoch_page():
+    """No message tells that the epoch has ended: the page does, and nothing that was read is shown."""
+    with Bus(page=EPOCH) as bus:
+        os.pwrite(bus.ram, b"0123", 0x2000)
+        assert bus.run("read", "guest", "0x2000", "4", "--physical", "--raw").stdout == "0123"
+    for shown in (0, EPOCH + 1):
+        with Bus(page=shown) as bus:
+            os.pwrite(bus.ram, b"0123", 0x2000)
+            result = bus.run("read", "guest", "0x2000", "4", "--physical", "--raw", status=15)
+            assert result.stdout == "" and "the epoch ended while it was read" in result.stderr, result
+            result = bus.run("translate", "guest", "0x2000", status=15)
+            assert result.stdout == "", result
+
+
+@harness.test
+def test_info_shows_who_holds_memory():
+    with Bus(holders=[(EPOCH, 0, 1000, 4711, 2), (EPOCH - 1, 1, 1001, 4712, 0)]) as bus:
+        lines = [line.split() for line in bus.run("info", "guest").stdout.splitlines()]
+        first = next(line for line in lines if line[:2] == ["1000", "4711"])
+        assert first == ["1000", "4711", hex(EPOCH), "2", "current"], first
+        second = next(line for line in lines if line[:2] == ["1001", "4712"])
+        assert second[2:6] == [hex(EPOCH - 1), "0", "overdue", "for"], second
+        holders = bus.json("info", "guest")["holders"]
+        assert [holder["uid"] for holder in holders] == [1000, 1001]
+        assert holders[1]["overdue"] == 1 and holders[1]["epoch"] == EPOCH - 1
+    with Bus() as bus:
+        assert "held by" not in bus.run("info", "guest").stdout
+
+
+@harness.test
+def test_read_without_descriptors():
+    """The same octets through the memory authority, by choice or because there are no descriptors."""
+    for behaviour, words in (({}, ["--mediated"]), ({"private": True}, [])):
+        with Bus(**behaviour) as bus:
+            os.pwrite(bus.ram, b"0123456789abcdefXYZ", 0x2000)
+            output = bus.run("read", "guest", "0x2000", "19", "--physical", *words).stdout
+            assert "0000000000002000  30 31" in output and "|XYZ|" in output
+            assert bus.run("read", "guest", hex(RAM_SIZE - 4), "8", "--physical", "--raw", *words, status=19,
+                           text=False).stdout == bytes(4)
+            assert len(bus.sent(MEM_READ)) == 2
+            operations = [command[1][12] for command in bus.sent(BUFFER)]
+            assert operations.count(1) == operations.count(2) > 0
+    refused = {MEM_READ: (2, 21, 1 << 4)}
+    with Bus(private=True, refuse=refused) as bus:
+        said = bus.run("read", "guest", "0x2000", "19", "--physical", status=12).stderr
+        assert "MEM_READ" in said and "memory-backend-memfd" in said and "memoryBacking" in said, said
+
+
+@harness.test
+def test_translate_without_descriptors():
+    with Bus(private=True) as bus:
+        for at, value in ((0x1000, 0x2003), (0x2000, 0x3003), (0x3000, 0x4003), (0x4000 + 5 * 8, 0x6001)):
+            os.pwrite(bus.ram, struct.pack("<Q", value), at)
+        assert bus.json("translate", "guest", "0x5123")["gpa"] == 0x6123
+        assert len(bus.sent(MEM_READ)) == 4
+
+
+@harness.test
 def test_translate():
     with Bus() as bus:
         for at, value in ((0x1000, 0x2003), (0x2000, 0x3003), (0x3000, 0x4003), (0x4000 + 5 * 8, 0x6001)):
@@ -251,6 +365,42 @@ def test_write():
         bus.run("write", "guest", "0x100", "--hex", "abc", status=2)
         bus.run("write", "guest", "0x100", "--hex", "ab", "--expect", "abcd", status=2)
         bus.run("write", "guest", "0x100", "--hex", "ab", "--cr3", "1", "--physical", status=2)
+
+
+@harness.test
+def test_write_extents():
+    with Bus() as bus, tempfile.NamedTemporaryFile("w") as file:
+        print("# two of them\n0x1000 aabb expect=0102 gpa=0x11000\n\n  0x2000  cc:dd:ee expect=030405 gpa=0x12000 # and this", file=file,
+              flush=True)
+        answer = bus.json("write", "guest", "--extents", file.name, "--quiesce")
+        assert answer["count"] == 5, answer
+        assert [(extent["gva"], extent["gpa"], extent["len"], extent["written"], extent["error"]) for extent in answer["extents"]] \
+            == [(0x1000, 0x11000, 2, 2, "OK"), (0x2000, 0x12000, 3, 3, "OK")], answer
+        _, body, tail = bus.sent(CMD_MEMWRITE)[0]
+        assert struct.unpack_from("<QQII", body) == (0, 0, 5, 0x1 | 0x4 | 0x8 | 0x10 | 0x100)
+        assert tail[48:] == bytes.fromhex("0102030405aabbccddee"), tail
+        assert "wrote 5 octets in 2 extents" in bus.run("write", "guest", "--extents", file.name).stdout
+        assert "would write" in bus.run("write", "guest", "0x100", "--hex", "ab", "--expect-gpa", "0x55", "--dry-run").stdout
+        _, body, tail = bus.sent(CMD_MEMWRITE)[-1]
+        assert struct.unpack("<QQII", tail[:24]) == (0x100, 0x55, 1, 0) and tail[24:] == b"\xab"
+        for text in ("0x1000", "0x1000 abc", "zz ab", "0x1000 ab expect=abcd", "0x1000 ab gpa=x", "0x1000 ab cd", "0x1 ab\n0x2 ab gpa=1",
+                     "0x1 ab gpa=1\n0x2 ab", "0x1 ab gpa=1 gpa=1", "", "# nothing"):
+            with tempfile.NamedTemporaryFile("w") as bad:
+                bad.write(text)
+                bad.flush()
+                assert bad.name in bus.run("write", "guest", "--extents", bad.name, status=1).stderr, text
+        for extra in (["0x100"], ["--hex", "ab"], ["--expect", "ab"], ["--expect-gpa", "1"]):
+            bus.run("write", "guest", "--extents", file.name, *extra, status=2)
+        bus.run("write", "guest", "--hex", "ab", status=2)
+
+
+@harness.test
+def test_refused_extents_are_told():
+    with Bus(refuse={CMD_MEMWRITE: (9, 0, 5)}) as bus, tempfile.NamedTemporaryFile("w") as file:
+        print("0x1000 aabb\n0x2000 cc", file=file, flush=True)
+        result = bus.run("write", "guest", "--extents", file.name, "--token", "1", "--json", status=19)
+        assert [extent["error"] for extent in json.loads(result.stdout)["extents"]] == [json.loads(result.stdout)["error"]] * 2
+        assert "extent 2 at 0x2000" in result.stderr, result.stderr
 
 
 @harness.test
@@ -304,6 +454,17 @@ def test_lease_tells_how_its_command_ended():
 
 
 @harness.test
+def test_hold_lasts_as_long_as_its_command():
+    with Bus() as bus:
+        bus.run("hold", "guest", "--", "sh", "-c", "exit 7", status=7)
+        operations = [body[8] for _, body, _ in bus.sent(CMD_VM)]
+        assert operations == [3, 4], operations  # HOLD, LET_GO
+        bus.run("hold", "guest", "--", "true")
+        bus.run("hold", "guest", status=2)
+        bus.run("power", "guest", "hold", status=2)  # it would end with the call
+
+
+@harness.test
 def test_wrong_command_lines():
     with Bus() as bus:
         for words in ([], ["fly"], ["--fly"], ["list", "--fly"], ["list", "word"], ["read", "guest", "0"],
@@ -333,6 +494,19 @@ def intents(records, capacity=8, written=None):
 def intent(sequence, error, address):
     return struct.pack("<QQQQIIIHHHBBIQQQQQQ", sequence, 10**9, 2 * 10**9, GENERATION, 1, 1000, 77, CMD_MEMWRITE, error, 0, 0, 0, 8,
                        TOKEN, EPOCH, 0x1000, address, 8, 3)
+
+
+@harness.test
+def test_p08_refused_connection_tells_limit_use_and_bound():
+    limit = 50
+    for error, used, bound, words in ((7, 16, 16, ["QUOTA", "16 of 16", f"uid {os.geteuid()}", "[limits]"]),
+                                      (8, 900, 1024, ["PRESSURE", "900 of 1024", "a share", "[limits-total]"])):
+        with Bus(closed=(error, limit, used, bound)) as bus:
+            said = bus.run("list", status=10 + error).stderr
+            assert all(word in said for word in ["LIMIT_CONNECTIONS", "'connections'", *words]), said
+    with Bus(closed=(2, 20, 0, 0)) as bus:
+        said = bus.run("list", status=12).stderr
+        assert "DENIED" in said and "NO_GRANT" in said and " of 0" not in said, said
 
 
 @harness.test

@@ -1,0 +1,7 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+#
+# model: what leases, fences and epochs promise, for spin to check.
+
+EXTRA_DIST += model/vmibus.pml
+
+test_scripts += tests/model/test_model.py

@@ -1,0 +1,68 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#include "intent.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <unistd.h>
+
+#include "vm.h"
+
+static bool intent_path(const struct vm *vm, char *path, size_t size) {
+    int n;
+
+    if (!vm->qemu->state_directory || !vm->process.pid)
+        return false;
+    n = snprintf(path, size, "%s/pause-%" PRIu32 "-%" PRIu64, vm->qemu->state_directory,
+                 vm->process.pid, vm->process.start_time);
+
+    return n > 0 && (size_t)n < size;
+}
+
+void intent_store(const struct vm *vm, uint64_t fingerprint) {
+    char path[512], next[520], text[32];
+    int fd, n;
+    bool whole;
+
+    if (!intent_path(vm, path, sizeof(path)))
+        return;
+    snprintf(next, sizeof(next), "%s.next", path);
+    n = snprintf(text, sizeof(text), "%016" PRIx64 "\n", fingerprint);
+    fd = open(next, O_WRONLY | O_CREAT | O_TRUNC | O_NOFOLLOW | O_CLOEXEC, 0600);
+    if (fd < 0)
+        return;
+    whole = write(fd, text, (size_t)n) == n;
+    close(fd);
+    if (!whole || rename(next, path) < 0)
+        unlink(next);
+}
+
+bool intent_load(const struct vm *vm, uint64_t *fingerprintp) {
+    char path[512], text[32] = "";
+    ssize_t n;
+    char *end;
+    int fd;
+
+    if (!intent_path(vm, path, sizeof(path)))
+        return false;
+    fd = open(path, O_RDONLY | O_NOFOLLOW | O_CLOEXEC);
+    if (fd < 0)
+        return false;
+    n = read(fd, text, sizeof(text) - 1);
+    close(fd);
+    if (n != 17)
+        return false;
+    errno = 0;
+    *fingerprintp = strtoull(text, &end, 16);
+
+    return !errno && *end == '\n';
+}
+
+void intent_remove(const struct vm *vm) {
+    char path[512];
+
+    if (intent_path(vm, path, sizeof(path)))
+        unlink(path);
+}

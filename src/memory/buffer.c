@@ -1,0 +1,287 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#include "memory/buffer.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdlib.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+#include "memory/answer.h"
+#include "memory/command.h"
+#include "memory/state.h"
+#include "util/clock.h"
+#include "util/deadline.h"
+#include "util/fds.h"
+#include "util/refusal.h"
+
+/* <linux/memfd.h> since 6.3: the file can never be executed. */
+#ifndef MFD_NOEXEC_SEAL
+#define MFD_NOEXEC_SEAL 0x0008U
+#endif
+
+/* Whoever may use a buffer somewhere may have some. */
+#define CAPABILITIES (VMIBUS_CAP_MEM_READ | VMIBUS_CAP_MEM_WRITE)
+
+/* --- buffers ----------------------------------------------------------------------------------- */
+
+struct buffer *buffer_ref(struct buffer *buffer) {
+    buffer->refs++;
+    return buffer;
+}
+
+static void buffer_release(struct buffer *buffer) {
+    if (buffer->octets)
+        munmap(buffer->octets, buffer->size);
+    fd_close(buffer->fd);
+    charge_release(&buffer->count);
+    charge_release(&buffer->bytes);
+    charge_release(&buffer->descriptor);
+    account_unref(buffer->account);
+    free(buffer);
+}
+
+struct buffer *buffer_unref(struct buffer *buffer) {
+    if (!buffer || --buffer->refs > 0)
+        return NULL;
+    buffer->counters->buffers--;
+    buffer->counters->buffer_bytes -= buffer->size;
+    buffer_release(buffer);
+    return NULL;
+}
+
+/* All three or none. On failure the answer says which. */
+static uint16_t buffer_charge(struct buffer *buffer, struct vmibus_ack *ack) {
+    const struct {
+        struct charge *charge;
+        enum resource resource;
+        uint64_t amount;
+    } charges[] = {
+        {&buffer->count, RESOURCE_BUFFERS, 1},
+        {&buffer->bytes, RESOURCE_BYTES, buffer->size},
+        {&buffer->descriptor, RESOURCE_FDS, 1},
+    };
+
+    for (size_t i = 0; i < sizeof(charges) / sizeof(charges[0]); i++) {
+        int r = charge_take(charges[i].charge, buffer->account, charges[i].resource,
+                            charges[i].amount);
+
+        if (r)
+            return refusal_of_charge(ack, r, buffer->account, charges[i].resource);
+    }
+    return 0;
+}
+
+static int create_file(size_t size) {
+    int fd = memfd_create("vmibus-buffer", MFD_CLOEXEC | MFD_ALLOW_SEALING | MFD_NOEXEC_SEAL);
+
+    if (fd < 0 && errno == EINVAL)
+        fd = memfd_create("vmibus-buffer", MFD_CLOEXEC | MFD_ALLOW_SEALING);
+    if (fd < 0)
+        return -errno;
+    if (ftruncate(fd, (off_t)size) < 0 ||
+        fcntl(fd, F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL) < 0) {
+        int r = -errno;
+
+        fd_close(fd);
+        return r;
+    }
+    return fd;
+}
+
+static int buffer_create(struct buffer *buffer) {
+    void *octets;
+    int fd;
+
+    fd = create_file(buffer->size);
+    if (fd < 0)
+        return fd;
+    buffer->fd = fd;
+    octets = mmap(NULL, buffer->size, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_NORESERVE, fd, 0);
+    if (octets == MAP_FAILED)
+        return -errno;
+    buffer->octets = octets;
+    /* A child would keep it alive; in a core file a guest's octets are not wanted. Failing is no harm. */
+    (void)madvise(octets, buffer->size, MADV_DONTFORK);
+    (void)madvise(octets, buffer->size, MADV_DONTDUMP);
+    return 0;
+}
+
+uint8_t *buffer_octets(const struct buffer *buffer, uint64_t offset, uint64_t len) {
+    if (offset > buffer->size || len > buffer->size - offset)
+        return NULL;
+    return buffer->octets + offset;
+}
+
+int buffer_copy(const struct buffer *buffer, uint64_t offset, void *to, size_t len) {
+    uint8_t *at = to;
+
+    if (!buffer_octets(buffer, offset, len))
+        return -ERANGE;
+    while (len > 0) {
+        ssize_t n = pread(buffer->fd, at, len, (off_t)offset);
+
+        if (n < 0 && errno == EINTR)
+            continue;
+        if (n <= 0)
+            return n < 0 ? -errno : -EIO;
+        at += n;
+        offset += (uint64_t)n;
+        len -= (size_t)n;
+    }
+    return 0;
+}
+
+/* --- a client's -------------------------------------------------------------------------------- */
+
+struct buffer *buffer_find(const struct authority_client *client, uint32_t number) {
+    struct buffer *buffer;
+
+    list_for_each(buffer, &client->buffers, link)
+        if (buffer->number == number)
+            return buffer;
+    return NULL;
+}
+
+/* Gives the buffer the lowest number that is free, and its place in their order. 0: there is none. */
+static uint32_t enlist(struct authority_client *client, struct buffer *buffer) {
+    struct list *after = &client->buffers;
+    struct buffer *other;
+    uint32_t number = 1;
+
+    list_for_each(other, &client->buffers, link) {
+        if (other->number != number)
+            break;
+        after = &other->link;
+        number++;
+    }
+    if (number > VMIBUS_BUFFERS_BOUND)
+        return 0;
+    list_insert_between(&buffer->link, after, after->next);
+    buffer->number = number;
+    return number;
+}
+
+static void buffer_free(struct buffer *buffer) {
+    list_unlink(&buffer->link);
+    buffer_unref(buffer);
+}
+
+void client_free_buffers(struct authority_client *client) {
+    while (!list_is_empty(&client->buffers))
+        buffer_free(list_first(&client->buffers, struct buffer, link));
+}
+
+static uint32_t capabilities_anywhere(const struct authority_client *client) {
+    return policy_evaluate_any(client->authority->policy, &client->principal).capabilities;
+}
+
+void client_review_buffers(struct authority_client *client) {
+    if (!list_is_empty(&client->buffers) && !(capabilities_anywhere(client) & CAPABILITIES))
+        client_free_buffers(client);
+}
+
+/* --- the command ------------------------------------------------------------------------------- */
+
+static uint16_t check(const struct authority_client *client, const struct vmibus_frame *frame,
+                      uint64_t now, struct vmibus_ack *ack) {
+    const struct vmibus_buffer *command = &frame->buffer;
+    uint32_t capabilities = capabilities_anywhere(client);
+
+    if (frame->header.fd_count)
+        return answer_refuse(ack, VMIBUS_ERROR_VALIDATION, VMIBUS_REASON_BAD_FDS,
+                             frame->header.fd_count);
+    if (command->operation != VMIBUS_BUFFER_OPERATION_ALLOCATE &&
+        command->operation != VMIBUS_BUFFER_OPERATION_FREE)
+        return answer_refuse(ack, VMIBUS_ERROR_VALIDATION, VMIBUS_REASON_BAD_FIELD,
+                             command->operation);
+    if (command->operation == VMIBUS_BUFFER_OPERATION_ALLOCATE &&
+        (command->size == 0 || command->size > VMIBUS_BUFFER_BOUND))
+        return answer_refuse(ack, VMIBUS_ERROR_VALIDATION, VMIBUS_REASON_BAD_LENGTH,
+                             VMIBUS_BUFFER_BOUND);
+    /* What one has may be given back whatever the policy says. */
+    if (command->operation == VMIBUS_BUFFER_OPERATION_ALLOCATE && !(capabilities & CAPABILITIES))
+        return answer_refuse(ack, VMIBUS_ERROR_DENIED,
+                             capabilities ? VMIBUS_REASON_NO_CAPABILITY : VMIBUS_REASON_NO_GRANT,
+                             VMIBUS_CAP_MEM_READ);
+    if (deadline_has_passed(&frame->header, now))
+        return answer_refuse(ack, VMIBUS_ERROR_EXPIRED, VMIBUS_REASON_NONE, 0);
+    return 0;
+}
+
+static uint16_t refuse_errno(struct vmibus_ack *ack, int r) {
+    if (r == -ENOMEM)
+        return answer_refuse(ack, VMIBUS_ERROR_PRESSURE, VMIBUS_REASON_LIMIT_BUFFERS, 0);
+    return answer_refuse(ack, VMIBUS_ERROR_IO, VMIBUS_REASON_NONE, (uint64_t)-r);
+}
+
+/* Charged first, then made; the client's descriptor is one of its own, so that nothing of it is shared. */
+static uint16_t buffer_make(struct buffer *buffer, int *fd, struct vmibus_ack *ack) {
+    int r;
+
+    if (buffer_charge(buffer, ack))
+        return ack->error;
+    r = buffer_create(buffer);
+    if (r < 0)
+        return refuse_errno(ack, r);
+    *fd = ram_object_reopen(buffer->fd, O_RDWR);
+    return *fd < 0 ? refuse_errno(ack, *fd) : 0;
+}
+
+static uint16_t allocate(struct authority_client *client, uint64_t size, int *fd,
+                         struct vmibus_ack *ack) {
+    struct buffer *buffer = calloc(1, sizeof(*buffer));
+
+    if (!buffer)
+        return refuse_errno(ack, -ENOMEM);
+    buffer->refs = 1;
+    buffer->fd = -1;
+    buffer->size = (size_t)((size + MEMCTX_PAGE - 1) & ~(MEMCTX_PAGE - 1));
+    buffer->account = account_ref(client->account);
+    buffer->counters = &client->authority->counters;
+    list_init(&buffer->link);
+    if (!enlist(client, buffer)) {
+        refusal_of_bound(ack, VMIBUS_ERROR_QUOTA, VMIBUS_REASON_LIMIT_BUFFERS, VMIBUS_BUFFERS_BOUND,
+                         VMIBUS_BUFFERS_BOUND, client->account->uid);
+        buffer_release(buffer);
+        return ack->error;
+    }
+    if (buffer_make(buffer, fd, ack)) {
+        list_unlink(&buffer->link);
+        buffer_release(buffer);
+        return ack->error;
+    }
+    buffer->counters->buffers++;
+    buffer->counters->buffer_bytes += buffer->size;
+    ack->value = buffer->number;
+    ack->count = buffer->size;
+    return 0;
+}
+
+static void give_back(struct authority_client *client, uint32_t number, struct vmibus_ack *ack) {
+    struct buffer *buffer = buffer_find(client, number);
+
+    if (buffer)
+        buffer_free(buffer);
+    else
+        answer_refuse(ack, VMIBUS_ERROR_VALIDATION, VMIBUS_REASON_NO_BUFFER, number);
+}
+
+void command_buffer(struct authority_client *client, const struct vmibus_frame *frame,
+                    uint64_t received) {
+    bool allocates = frame->buffer.operation == VMIBUS_BUFFER_OPERATION_ALLOCATE;
+    struct vmibus_frame answer;
+    int fd = -1;
+
+    answer_begin(&answer, frame, received);
+    if (!check(client, frame, received, &answer.ack)) {
+        if (!allocates)
+            give_back(client, frame->buffer.buffer, &answer.ack);
+        else if (!allocate(client, frame->buffer.size, &fd, &answer.ack))
+            answer.header.fd_count = 1;
+    }
+    answer.ack.finished = clock_now();
+    /* The descriptor is the answer: it is wanted whatever the flags say. */
+    client_answer(client, &answer, allocates ? 0 : frame->header.flags, NULL, &fd);
+    fd_close(fd);
+}
