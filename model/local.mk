@@ -4,4 +4,4 @@
 
 EXTRA_DIST += model/vmibus.pml
 
-test_scripts += tests/model/test_model.py
+model_tests = tests/model/test_model.py

@@ -21,19 +21,20 @@
 #     tests_modules_broken_la_LDFLAGS = $(sensor_ldflags) -rpath /nowhere
 #
 # `make check` runs all tests in the build directory (several at a time: make -j2 check), `make
-# check-unit` all but those that boot guests.  Their environment has top_srcdir, top_builddir (both
+# check-unit` all but those that boot guests and the model.  Their environment has top_srcdir, top_builddir (both
 # absolute), VMIBUS_SENSOR_DIR and CC.  Run by hand, a test may have none of these, and falls back to
 # its own folder.
 
 noinst_HEADERS += tests/harness.h
-EXTRA_DIST += tests/harness.py tests/harness.sh $(test_scripts) $(guest_test_scripts)
+EXTRA_DIST += tests/harness.py tests/harness.sh $(test_scripts) $(guest_test_scripts) $(model_tests)
 
 unit_tests = $(test_programs) $(test_scripts)
 guest_tests = $(guest_test_programs) $(guest_test_scripts)
+# model_tests, from model/local.mk, looks at nothing that is built.
 
 if HAVE_CHECK
 check_PROGRAMS += $(test_programs) $(guest_test_programs) $(test_helpers)
-TESTS = $(unit_tests) $(guest_tests)
+TESTS = $(unit_tests) $(guest_tests) $(model_tests)
 
 check_LTLIBRARIES += libharness.la
 libharness_la_SOURCES = tests/harness.c

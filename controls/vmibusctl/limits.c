@@ -39,8 +39,6 @@ static const char *limit_key(unsigned reason) {
         return "endpoints";
     case VMIBUS_REASON_LIMIT_ATTACHMENTS:
         return "attachments";
-    case VMIBUS_REASON_LIMIT_MEMORY:
-        return "memory";
     case VMIBUS_REASON_LIMIT_HOLDS:
         return "holds";
     default:
@@ -76,10 +74,18 @@ static void explain_pressure(const char *key, const char *greatest, uint64_t use
     fprintf(stderr, " '%s' in [limits-total] of vmibusd.conf(5) sets the bound.", key);
 }
 
+/* What connections hold has one cap for all, beside [limits]. */
+static void explain_memory(uint64_t used, uint64_t bound) {
+    fprintf(stderr, " All connections together hold %" PRIu64 " of %" PRIu64 " octets;", used, bound);
+    fputs(" 'memory-cap' in [daemon] of vmibusd.conf(5) sets the bound.", stderr);
+}
+
 void limits_explain(const struct vmibus_ack *ack) {
     const char *key = limit_key(ack->reason);
     char user[USER_SIZE];
 
+    if (ack->reason == VMIBUS_REASON_LIMIT_MEMORY && ack->error == VMIBUS_ERROR_PRESSURE && ack->value)
+        explain_memory(ack->count, ack->value);
     if (!key || !ack->value)
         return;
     if (ack->error == VMIBUS_ERROR_QUOTA)
@@ -91,6 +97,8 @@ void limits_explain(const struct vmibus_ack *ack) {
 void limits_explain_connection(const struct vmibus_error_body *refusal) {
     const char *key = limit_key(refusal->reason);
 
+    if (refusal->reason == VMIBUS_REASON_LIMIT_MEMORY && refusal->error == VMIBUS_ERROR_PRESSURE && refusal->bound)
+        explain_memory(refusal->value, refusal->bound);
     if (!key || !refusal->bound)
         return;
     if (refusal->error == VMIBUS_ERROR_QUOTA)

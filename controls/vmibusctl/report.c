@@ -78,14 +78,31 @@ int report_no_connection(int r, const struct vmibus_error_body *refusal, const c
     return STATUS_NO_CONNECTION;
 }
 
-/* What value means depends on who says it. */
-static void explain_value(const struct vmibus_ack *ack) {
-    const struct vmibus_value_description *capability = vmibus_table_find(vmibus_table_describe("capability"), ack->value);
+/* What policy does not give, or what it bounds. */
+static void explain_denial(const struct vmibus_ack *ack) {
+    const struct vmibus_value_description *capability;
 
-    switch (ack->error) {
-    case VMIBUS_ERROR_DENIED:
+    switch (ack->reason) {
+    case VMIBUS_REASON_WRITE_RANGE:
+    case VMIBUS_REASON_PROTECTED:
+        fprintf(stderr, " The address is 0x%" PRIx64 ".", ack->value);
+        break;
+    case VMIBUS_REASON_WRITE_SIZE:
+        fprintf(stderr, " The bound is %" PRIu64 " octets.", ack->value);
+        break;
+    default:
+        capability = vmibus_table_find(vmibus_table_describe("capability"), ack->value);
         if (capability)
             fprintf(stderr, " The capability is %s.", capability->name);
+        break;
+    }
+}
+
+/* What value means depends on who says it. */
+static void explain_value(const struct vmibus_ack *ack) {
+    switch (ack->error) {
+    case VMIBUS_ERROR_DENIED:
+        explain_denial(ack);
         break;
     case VMIBUS_ERROR_QUOTA:
     case VMIBUS_ERROR_PRESSURE:
@@ -107,6 +124,10 @@ static void explain_value(const struct vmibus_ack *ack) {
     default:
         if (ack->reason == VMIBUS_REASON_TARGET_CHANGED)
             fprintf(stderr, " The first difference is at offset %" PRIu64 ".", ack->value);
+        else if (ack->reason == VMIBUS_REASON_TARGET_MOVED)
+            fprintf(stderr, " It is at guest-physical 0x%" PRIx64 ".", ack->value);
+        else if (ack->reason == VMIBUS_REASON_WRITE_RATE)
+            fprintf(stderr, " It would pass in %" PRIu64 " ms.", (ack->value + 999) / 1000);
         break;
     }
 }

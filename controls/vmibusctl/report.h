@@ -21,9 +21,9 @@ int report_no_connection(int r, const struct vmibus_error_body *refusal, const c
 
 /**
  * Says that the bus refused, or that the connection broke.
- * @param r    what a function of libvmibus returned, not 0
- * @param ack  the ACK, if one came and is at hand; else NULL
- * @param what what was attempted, such as "cannot take the INPUT lease of vm1"
+ * @param r     what a function of libvmibus returned, not 0
+ * @param reply holds the ACK, if one came; NULL: it is not at hand
+ * @param what  what was attempted, such as "cannot take the INPUT lease of vm1"
  * @return a status
  */
 int report_refusal(const struct vmibusctl *ctl, int r, const struct vmibus_message *reply, const char *what, ...)

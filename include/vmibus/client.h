@@ -357,7 +357,10 @@ VMIBUS_PUBLIC int vmibus_reclaim(struct vmibus *bus, int timeout_ms);
 
 /** How a connection reaches its bus; the in-process bus and tests bring their own. */
 struct vmibus_link_ops {
-    /** Sends a frame whole. 0, -ENOBUFS: later, or another negative errno (-ECONNRESET does not end receiving). Descriptors are duplicated. */
+    /**
+     * Sends a frame whole. 0, -ENOBUFS: later, or another negative errno (-ECONNRESET does not end receiving).
+     * Descriptors are duplicated.
+     */
     int (*send)(void *context, const struct vmibus_frame *frame, const void *tail, const int *fds);
     /**
      * Receives a frame. 1: @a message is filled, its tail malloc'ed and owned by the caller, unused fds -1; 0: nothing there;

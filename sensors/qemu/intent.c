@@ -10,6 +10,9 @@
 
 #include "vm.h"
 
+/* Sixteen digits and the end of the line. */
+#define TEXT_LENGTH 17
+
 static bool intent_path(const struct vm *vm, char *path, size_t size) {
     int n;
 
@@ -52,7 +55,7 @@ bool intent_load(const struct vm *vm, uint64_t *fingerprintp) {
         return false;
     n = read(fd, text, sizeof(text) - 1);
     close(fd);
-    if (n != 17)
+    if (n != TEXT_LENGTH)
         return false;
     errno = 0;
     *fingerprintp = strtoull(text, &end, 16);

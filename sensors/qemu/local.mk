@@ -94,6 +94,27 @@ tests_qemu_test_hold_CPPFLAGS = $(scene_cppflags)
 tests_qemu_test_hold_CFLAGS = $(AM_CFLAGS) $(JSON_C_CFLAGS)
 tests_qemu_test_hold_LDADD = $(scene_libs)
 
+guest_test_programs += tests/qemu/test_input_release
+tests_qemu_test_input_release_SOURCES = tests/qemu/test_input_release.c
+tests_qemu_test_input_release_CPPFLAGS = $(scene_cppflags)
+tests_qemu_test_input_release_LDADD = libharness.la libvmibus.la libbed.la $(JSON_C_LIBS)
+
+test_helpers += tests/qemu/hold_input
+tests_qemu_hold_input_SOURCES = tests/qemu/hold_input.c
+tests_qemu_hold_input_LDADD = libvmibus.la
+
+guest_test_programs += tests/qemu/test_torn
+tests_qemu_test_torn_SOURCES = tests/qemu/test_torn.c $(scene) tests/torn/hunt.c tests/torn/hunt.h
+tests_qemu_test_torn_CPPFLAGS = $(scene_cppflags)
+tests_qemu_test_torn_CFLAGS = $(AM_CFLAGS) $(JSON_C_CFLAGS)
+tests_qemu_test_torn_LDADD = $(scene_libs)
+
+guest_test_programs += tests/qemu/test_translated_code
+tests_qemu_test_translated_code_SOURCES = tests/qemu/test_translated_code.c $(scene)
+tests_qemu_test_translated_code_CPPFLAGS = $(scene_cppflags)
+tests_qemu_test_translated_code_CFLAGS = $(AM_CFLAGS) $(JSON_C_CFLAGS)
+tests_qemu_test_translated_code_LDADD = $(scene_libs)
+
 guest_test_programs += tests/qemu/test_private_ram
 tests_qemu_test_private_ram_SOURCES = tests/qemu/test_private_ram.c
 tests_qemu_test_private_ram_CPPFLAGS = $(scene_cppflags)

@@ -147,7 +147,7 @@ static void revoke_ungranted(struct bus *bus) {
             if (lease->state != VMIBUS_LEASE_STATE_HELD)
                 continue;
             binding = control_binding(lease->holder, slot, endpoint->generation);
-            if (!binding || !(binding->grant.capabilities & lease_capabilities(lease->lease_class)))
+            if (!binding || !(binding->grant.capabilities & policy_lease_capabilities(lease->lease_class)))
                 lease_revoke(lease, VMIBUS_REASON_NO_CAPABILITY);
         }
     }

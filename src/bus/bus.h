@@ -74,7 +74,7 @@ struct bus_options {
     bus_memory_counters_fn memory_counters;
     bus_process_counters_fn process_counters; /**< NULL: not told */
     bus_resources_wanted_fn resources_wanted; /**< NULL: nobody publishes RESOURCES */
-    void *link_context;
+    void *link_context;             /**< of all of these */
 };
 
 struct bus_counters {

@@ -16,7 +16,8 @@
 
 /* --- coming and going -------------------------------------------------------------------------- */
 
-int control_bind(struct control *control, struct endpoint *endpoint) {
+/* Binds it to an endpoint if the policy says so, and subscribes what its patterns cover. As region_take(). */
+static int control_bind(struct control *control, struct endpoint *endpoint) {
     struct grant grant = endpoint->slot ? policy_evaluate(control->bus->policy, &control->principal, endpoint->name, endpoint->uuid)
                                         : control->grant;
     struct binding *binding;

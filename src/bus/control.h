@@ -122,7 +122,4 @@ static inline struct binding *control_binding_in(const struct control *control, 
 /** Binds the control to an endpoint that comes if the policy says so; one that cannot pay for it has to go, not the endpoint. */
 void control_bind_or_fail(struct control *control, struct endpoint *endpoint);
 
-/** Binds the control to an endpoint if the policy says so, and subscribes what its patterns cover. As region_take(). */
-int control_bind(struct control *control, struct endpoint *endpoint);
-
 #endif

@@ -168,7 +168,7 @@ static void answer_charge_refused(struct control *control, const struct vmibus_h
 static bool may_hold(const struct lease *lease, const struct control *control) {
     const struct binding *binding = control_binding(control, lease->endpoint->slot, lease->endpoint->generation);
 
-    return binding && binding->grant.capabilities & lease_capabilities(lease->lease_class);
+    return binding && binding->grant.capabilities & policy_lease_capabilities(lease->lease_class);
 }
 
 /* FREE: the first in line that can pay gets it. */
@@ -182,7 +182,7 @@ static void lease_serve_waiters(struct lease *lease) {
         if (!may_hold(lease, served.control)) {
             /* The policy changed while it waited. */
             refuse(served.control, &served.header, served.received, served.audit, VMIBUS_ERROR_DENIED, VMIBUS_REASON_NO_CAPABILITY,
-                   lease_capabilities(lease->lease_class));
+                   policy_lease_capabilities(lease->lease_class));
             continue;
         }
         r = lease_grant(lease, served.control, served.ttl_ms);

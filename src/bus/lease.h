@@ -21,6 +21,7 @@
 
 #include <vmibus/protocol.h>
 
+#include "policy/policy.h"
 #include "util/ledger.h"
 #include "util/list.h"
 #include "util/loop.h"
@@ -28,7 +29,7 @@
 struct control;
 struct endpoint;
 
-#define LEASE_CLASSES 3 /* enum vmibus_lease_class, from 1 */
+#define LEASE_CLASSES POLICY_LEASE_CLASSES /* enum vmibus_lease_class, from 1 */
 
 struct lease {
     struct endpoint *endpoint;

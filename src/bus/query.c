@@ -26,6 +26,9 @@ static bool reserve(struct query_answer *answer, size_t n, size_t size) {
     return true;
 }
 
+/* Those of struct bus_process_counters. */
+#define PROCESS_COUNTERS 4
+
 static void query_stats(struct bus *bus, struct query_answer *answer) {
     struct bus_memory_counters memory = {};
     struct bus_process_counters process = {};
@@ -63,13 +66,13 @@ static void query_stats(struct bus *bus, struct query_answer *answer) {
         {.counter = VMIBUS_COUNTER_FDS_CHARGED, .value = bus->ledger->used[RESOURCE_FDS]},
         {.counter = VMIBUS_COUNTER_MEMORY_USED, .value = bus->options.arena->used},
         {.counter = VMIBUS_COUNTER_MEMORY_CAPACITY, .value = bus->options.arena->capacity},
-        /* Only the process knows these, and not always: last, to be left out together. */
+        /* The last PROCESS_COUNTERS: only the process knows them, and not always. */
         {.counter = VMIBUS_COUNTER_RESIDENT, .value = process.resident},
         {.counter = VMIBUS_COUNTER_RESIDENT_UNACCOUNTED, .value = process.resident_unaccounted},
         {.counter = VMIBUS_COUNTER_FDS_OPEN, .value = process.fds_open},
         {.counter = VMIBUS_COUNTER_FDS_UNACCOUNTED, .value = process.fds_unaccounted},
     };
-    size_t n = sizeof(values) / sizeof(values[0]) - (told ? 0 : 4);
+    size_t n = sizeof(values) / sizeof(values[0]) - (told ? 0 : PROCESS_COUNTERS);
 
     if (reserve(answer, n, sizeof(values[0])))
         memcpy(answer->tail, values, n * sizeof(values[0]));

@@ -111,7 +111,7 @@ static void submit_query(const struct submission *submission) {
 
 static void submit_lease(const struct submission *submission) {
     const struct vmibus_cmd_lease *command = &submission->frame->cmd_lease;
-    uint32_t needed = lease_capabilities((enum vmibus_lease_class)command->lease_class);
+    uint32_t needed = policy_lease_capabilities((enum vmibus_lease_class)command->lease_class);
 
     if (!(submission->binding->grant.capabilities & needed)) {
         submission_refuse(submission, VMIBUS_ERROR_DENIED, VMIBUS_REASON_NO_CAPABILITY, needed & -needed);

@@ -21,6 +21,11 @@
 #define DEFAULT_RETIRE_MS 5000
 #define DEFAULT_AUDIT_RECORDS 16384
 
+/* Octets for what connections hold and for tails: by default, and at least. */
+#define DEFAULT_MEMORY (UINT64_C(64) << 20)
+#define LEAST_MEMORY (UINT64_C(2) << 20)
+#define SLACK (UINT64_C(64) << 10) /* carving rounds up, by less than that */
+
 /* --- between the bus and the authority --------------------------------------------------------- */
 
 static void bus_tells_memory(void *context, const struct vmibus_frame *frame, const void *tail) {
@@ -54,8 +59,6 @@ static void count_memory(void *context, struct bus_memory_counters *counters) {
     };
 }
 
-/* --- making ------------------------------------------------------------------------------------ */
-
 static bool count_process(void *context, struct bus_process_counters *counters) {
     struct vmibus_core *core = context;
 
@@ -68,15 +71,13 @@ static void want_resources(void *context, bool wanted) {
     monitor_want(&core->monitor, wanted);
 }
 
-/*
- * What connections hold and what tails take get the same part of the cap; the rest is what queues and buffers need whatever happens.
- * Carving rounds up, by less than SLACK.
- */
-#define DEFAULT_MEMORY (UINT64_C(64) << 20)
-#define LEAST_MEMORY (UINT64_C(2) << 20)
-#define SLACK (UINT64_C(64) << 10)
+/* --- how much memory --------------------------------------------------------------------------- */
 
-static struct bus_options sizes(const struct core_options *options) {
+/*
+ * What connections hold and what tails take get the same part of the cap; the rest is what queues and payloads need whatever
+ * happens.
+ */
+static struct bus_options bus_sizes(const struct core_options *options) {
     return (struct bus_options){
         .policy = options->policy,
         .n_endpoints = options->n_endpoints,
@@ -88,7 +89,7 @@ static struct bus_options sizes(const struct core_options *options) {
 
 /* What is carved whatever the cap is. */
 static uint64_t fixed_memory(const struct core_options *options) {
-    const struct bus_options bus_options = sizes(options);
+    const struct bus_options bus_options = bus_sizes(options);
     uint64_t listener =
         options->n_large_tails ? listener_memory_needed(options->tail_bound, options->n_connections, options->n_large_tails) : 0;
 
@@ -108,6 +109,8 @@ static int reserve(struct vmibus_core *core, const struct core_options *options,
     *region_octets = (size_t)((cap - fixed) / 2);
     return arena_init(&core->arena, (size_t)cap);
 }
+
+/* --- making ------------------------------------------------------------------------------------ */
 
 static int make_bus(struct vmibus_core *core, const struct core_options *options, size_t region_octets) {
     const struct bus_options bus_options = {
@@ -145,6 +148,7 @@ static int make_authority(struct vmibus_core *core, const struct core_options *o
         .incarnation = options->incarnation,
         .n_endpoints = options->n_endpoints,
         .retire_ms = options->retire_ms,
+        .small_writes_on_worker = options->small_writes_on_worker,
         .keep = options->keep,
         .keep_context = options->keep_context,
         .pages = options->pages,

@@ -47,6 +47,7 @@ struct core_options {
     uint32_t drain_ms;
     uint32_t hold_ms;
     uint32_t retire_ms;
+    bool small_writes_on_worker; /**< see authority_options */
     uint32_t tail_bound;
     uint32_t n_large_tails;     /**< of the listener that is going to be made; 0: none is */
     uint64_t memory_cap;        /**< octets that are held for peers at most; 0: DEFAULT_MEMORY more than there must be */

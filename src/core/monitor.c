@@ -9,7 +9,7 @@
 #include "core/sensor_host.h"
 #include "util/clock.h"
 
-#define PERIOD_NS (1000 * NS_PER_MS)
+#define PERIOD_NS NS_PER_S
 
 /*
  * How much may be unaccounted before it is told: what an allocator keeps and sensors hold, for the process and for each VM.

@@ -10,9 +10,8 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "util/clock.h"
 #include "util/fds.h"
-
-#define NS_PER_SECOND UINT64_C(1000000000)
 
 static int open_directory(uint32_t pid) {
     char path[32] = "/proc/self";
@@ -47,7 +46,7 @@ static int read_stat(int directory, struct process_usage *usage) {
                           " %*d %*d %*d %*d %*d %*d %" SCNu64 " %*u %" SCNu64,
                           &user, &system, &usage->start_time, &pages) != 4)
         return -EBADMSG;
-    usage->cpu = (user + system) * (NS_PER_SECOND / (uint64_t)sysconf(_SC_CLK_TCK));
+    usage->cpu = (user + system) * (NS_PER_S / (uint64_t)sysconf(_SC_CLK_TCK));
     usage->resident = pages * (uint64_t)sysconf(_SC_PAGESIZE);
     return 0;
 }

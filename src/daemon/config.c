@@ -81,6 +81,13 @@ static int set_mode(struct reading *reading, mode_t *setting, const char *value)
     return 1;
 }
 
+static int set_small_writes(struct reading *reading, bool *on_worker, const char *value) {
+    if (strcmp(value, "here") != 0 && strcmp(value, "worker") != 0)
+        return complain(reading, "small-writes = %s: 'here' or 'worker' is wanted", value);
+    *on_worker = strcmp(value, "worker") == 0;
+    return 1;
+}
+
 /* --- [daemon] ---------------------------------------------------------------------------------- */
 
 static int set_daemon(struct reading *reading, const char *name, const char *value) {
@@ -108,6 +115,8 @@ static int set_daemon(struct reading *reading, const char *name, const char *val
         return set_string(reading, &config->socket, value);
     if (strcmp(name, "socket-mode") == 0)
         return set_mode(reading, &config->socket_mode, value);
+    if (strcmp(name, "small-writes") == 0)
+        return set_small_writes(reading, &config->small_writes_on_worker, value);
     if (strcmp(name, "state-directory") == 0)
         return set_string(reading, &config->state_directory, value);
     if (strcmp(name, "sensor-directory") == 0)

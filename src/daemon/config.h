@@ -41,6 +41,7 @@ struct config {
     uint32_t half_frame_ms;
     uint32_t drain_ms;
     uint32_t retire_ms;
+    bool small_writes_on_worker;
     uint32_t hold_ms;
     uint64_t audit_records;
     struct list sensors;

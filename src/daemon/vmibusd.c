@@ -195,6 +195,7 @@ static int make_core(struct daemon *daemon, uint32_t incarnation) {
         .commands = config->commands,
         .drain_ms = config->drain_ms,
         .retire_ms = config->retire_ms,
+        .small_writes_on_worker = config->small_writes_on_worker,
         .keep = service_is_there() ? keep_page : NULL,
         .pages = daemon->given.pages,
         .n_pages = daemon->given.n_pages,

@@ -5,7 +5,6 @@
 #include "memory/memctx.h"
 #include "memory/state.h"
 #include "util/refusal.h"
-#include "util/refusal.h"
 
 static int take_charges(struct attachment *attachment, struct account *account, size_t n_fds,
                         enum resource *limit) {

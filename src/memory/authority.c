@@ -87,6 +87,8 @@ int authority_new(struct authority **authorityp, const struct authority_options 
 }
 
 struct authority *authority_free(struct authority *authority) {
+    bool all_ended;
+
     if (!authority)
         return NULL;
     assert(list_is_empty(&authority->clients));
@@ -94,16 +96,18 @@ struct authority *authority_free(struct authority *authority) {
     loop_timer_cancel(&authority->look);
     for (uint32_t slot = 0; slot <= authority->options.n_endpoints; slot++) {
         quiesce_close(&authority->endpoints[slot]);
-        authority->endpoints[slot].worker = worker_free(authority->endpoints[slot].worker);
+        authority->endpoints[slot].worker = worker_leave(authority->endpoints[slot].worker);
     }
-    completions_deinit(&authority->completions);
+    all_ended = completions_deinit(&authority->completions, clock_now() + AUTHORITY_PATIENCE_NS);
     for (uint32_t slot = 0; slot <= authority->options.n_endpoints; slot++)
         memory_endpoint_deinit(&authority->endpoints[slot]);
     retirement_deinit(authority);
     assert(authority->counters.attachments == 0);
     meters_deinit(&authority->meters);
     assert(authority->counters.buffers == 0 && authority->counters.buffer_bytes == 0);
-    free(authority->endpoints);
+    /* A write that was abandoned asks its endpoint whether it may commit, should it ever come back. */
+    if (all_ended)
+        free(authority->endpoints);
     free(authority);
     return NULL;
 }
@@ -293,9 +297,12 @@ uint32_t client_capabilities(struct authority_client *client,
     return client_grant_on(client, endpoint)->capabilities;
 }
 
-struct write_allowance *client_write_allowance(struct authority_client *client,
-                                               const struct memory_endpoint *endpoint) {
-    return client_grant_on(client, endpoint)->allowance;
+bool client_write_allowance(struct authority_client *client, const struct memory_endpoint *endpoint,
+                            struct write_allowance **allowancep) {
+    const struct client_grant *grant = client_grant_on(client, endpoint);
+
+    *allowancep = grant->allowance;
+    return grant->capabilities & VMIBUS_CAP_MEM_WRITE;
 }
 
 void client_answer(struct authority_client *client, struct vmibus_frame *answer,

@@ -6,7 +6,8 @@
  * It speaks in frames only, on three sides, so that it can live in the bus's process or in one of its
  * own:
  *   link     the bus tells endpoints, fences and ended sessions (ENDPOINT_OPENED, ENDPOINT_CLOSED,
- *            FENCE_ISSUE, FENCE_REVOKE, SESSION_CLOSED); the authority answers with FENCE_DRAINED
+ *            FENCE_ISSUE, FENCE_REVOKE, SESSION_CLOSED), and that a guest stands still (QUIESCE_STATE);
+ *            the authority answers with FENCE_DRAINED, asks for that by QUIESCE_BEGIN and QUIESCE_END,
  *            and publishes MEMCTX and MEMCTX_INVALIDATED;
  *   client   one per session: a control's CMD_MEMWRITE, MEM_READ, BUFFER, MEM_QUERY, MEM_ATTACH, MEM_RELEASE; a sensor's
  *            MEM_LAYOUT, MEM_ROOT, MEM_END, MEM_BUSY, MEM_ATTACH, MEM_RELEASE.  Each is answered by one ACK;
@@ -14,11 +15,13 @@
  * It believes none of them more than it must: a fence is checked against session, principal and token,
  * a layout against the process's own mappings, a root against the tables in RAM.
  *
- * One thread owns an authority: the loop's.  Long writes run on a worker per endpoint, inside.
+ * One thread owns an authority: the loop's.  What is long, and what the VM's process can block, runs on a worker per
+ * endpoint, inside.
  */
 #ifndef MEMORY_AUTHORITY_H
 #define MEMORY_AUTHORITY_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -76,6 +79,7 @@ struct authority_options {
     uint32_t incarnation;           /**< upper half of every epoch */
     uint32_t n_endpoints;           /**< highest slot */
     uint32_t retire_ms;             /**< how long an epoch that ended may be held */
+    bool small_writes_on_worker;    /**< also those into shared RAM, whose inode the VM's process can keep locked */
     authority_keep_fn keep;         /**< NULL: nobody keeps epoch pages */
     void *keep_context;
     const struct authority_page *pages; /**< of the authority before: what they show ends at once; duplicated */
@@ -100,7 +104,10 @@ struct authority_counters {
 /** Makes an authority. 0 or a negative errno. */
 int authority_new(struct authority **authorityp, const struct authority_options *options);
 
-/** Frees it; every client must be gone. Waits for writes that are under way. Takes and returns NULL. */
+/**
+ * Frees it; every client must be gone. Waits up to five seconds for commands that are under way: one that its VM's
+ * process keeps from ending is left behind with its thread, its memory and its descriptors. Takes and returns NULL.
+ */
 struct authority *authority_free(struct authority *authority);
 
 /** Replaces the policy; what it allows is looked up anew at each command. */
@@ -117,6 +124,7 @@ void authority_hear_link(struct authority *authority, const struct vmibus_frame 
  * @param region    what the client holds comes from it; borrowed
  * @param role      what it may send
  * @param ops       borrowed
+ * @return as region_take()
  */
 int authority_client_new(struct authority_client **clientp, struct authority *authority, const uint8_t *session,
                          const struct principal *principal, struct account *account, struct region *region, enum vmibus_role role,

@@ -30,22 +30,35 @@ struct buffer *buffer_ref(struct buffer *buffer) {
     return buffer;
 }
 
+static void settle(struct buffer *buffer) {
+    charge_release(&buffer->count);
+    charge_release(&buffer->bytes);
+    charge_release(&buffer->descriptor);
+    buffer->account = account_unref(buffer->account);
+}
+
 static void buffer_release(struct buffer *buffer) {
     if (buffer->octets)
         munmap(buffer->octets, buffer->size);
     fd_close(buffer->fd);
-    charge_release(&buffer->count);
-    charge_release(&buffer->bytes);
-    charge_release(&buffer->descriptor);
-    account_unref(buffer->account);
+    settle(buffer);
     free(buffer);
+}
+
+static void uncount(struct buffer *buffer) {
+    buffer->counters->buffers--;
+    buffer->counters->buffer_bytes -= buffer->size;
+}
+
+void buffer_abandon(struct buffer *buffer) {
+    uncount(buffer);
+    settle(buffer);
 }
 
 struct buffer *buffer_unref(struct buffer *buffer) {
     if (!buffer || --buffer->refs > 0)
         return NULL;
-    buffer->counters->buffers--;
-    buffer->counters->buffer_bytes -= buffer->size;
+    uncount(buffer);
     buffer_release(buffer);
     return NULL;
 }

@@ -65,6 +65,9 @@ struct buffer *buffer_ref(struct buffer *buffer);
 /** Releases everything with the last reference. Takes and returns NULL. */
 struct buffer *buffer_unref(struct buffer *buffer);
 
+/** A command that uses it never ends: takes it off the books, and leaves its memory to the command. Its client is gone. */
+void buffer_abandon(struct buffer *buffer);
+
 /** The client is gone: all its buffers are freed, as soon as no command uses them. */
 void client_free_buffers(struct authority_client *client);
 

@@ -34,6 +34,14 @@ void command_release(struct authority_client *client, const struct vmibus_frame 
 void command_propose(struct authority_client *client, const struct vmibus_frame *frame,
                      const void *tail, const int *fds, uint64_t received);
 
+/**
+ * MEM_ROOT of a sensor, for an endpoint that it may name.
+ * @param answer begun
+ * @return whether it is answered later; if not, @a answer is to be given
+ */
+bool command_root(struct authority_client *client, struct memory_endpoint *endpoint, const struct vmibus_mem_root *proposal,
+                  uint32_t flags, struct vmibus_frame *answer);
+
 /** Whether a job of the client on the endpoint is under way, which its next command must not overtake. */
 bool client_must_wait(const struct authority_client *client,
                       const struct memory_endpoint *endpoint);

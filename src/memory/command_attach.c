@@ -8,7 +8,6 @@
  * A sensor in this very process has the authority's memory anyway: it is not asked whether it could open
  * a file again, and it is called when an epoch ends, so it needs no page.  All others are asked, and get one.
  */
-#include <assert.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <sys/stat.h>

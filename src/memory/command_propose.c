@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * What sensors propose: layouts, roots, ends of epochs, and that memory is being copied elsewhere.
+ * What sensors propose: layouts, roots (command_root.c), ends of epochs, and that memory is being copied elsewhere.
  * Nothing of it is believed that can be checked.
  */
 #include <errno.h>
@@ -10,7 +10,6 @@
 #include "memory/command.h"
 #include "memory/gate.h"
 #include "memory/layout.h"
-#include "memory/root.h"
 #include "util/clock.h"
 
 static uint16_t refuse_errno(struct vmibus_ack *ack, int r) {
@@ -87,106 +86,6 @@ static uint16_t propose_layout(struct authority_client *client, struct memory_en
     return adopt(client, endpoint, memctx, ack);
 }
 
-/* --- MEM_ROOT ---------------------------------------------------------------------------------- */
-
-static uint16_t refuse_root(struct vmibus_ack *ack, int r, uint64_t value) {
-    switch (r) {
-    case ROOT_MALFORMED:
-        return answer_refuse(ack, VMIBUS_ERROR_VALIDATION, VMIBUS_REASON_BAD_FIELD, value);
-    case ROOT_UNPROVEN:
-        return answer_refuse(ack, VMIBUS_ERROR_UNSUPPORTED, VMIBUS_REASON_ROOT_UNPROVEN, value);
-    default:
-        return refuse_errno(ack, r);
-    }
-}
-
-static void note_pending(struct memory_endpoint *endpoint, uint16_t reason) {
-    struct memctx *memctx = endpoint->current;
-
-    if (memctx->pending_reason == reason)
-        return;
-    memctx->pending_reason = reason;
-    memory_endpoint_publish(endpoint);
-}
-
-/* The guest was another one in between, whoever noticed: nothing found in the epoch holds any more. */
-static uint16_t end_stale(struct memory_endpoint *endpoint, uint16_t reason,
-                          struct vmibus_ack *ack) {
-    memory_endpoint_end_epoch(endpoint, reason);
-    return answer_refuse(ack, VMIBUS_ERROR_STALE_EPOCH, (enum vmibus_reason)reason, 0);
-}
-
-/* Looks at the current epoch; whether it is still there afterwards. */
-static bool still_holds(struct memory_endpoint *endpoint) {
-    memory_endpoint_look(endpoint);
-    return endpoint->current != NULL;
-}
-
-/* No root yet; where one is proven and its canary lives, the tables know better than the sensor. */
-static uint16_t propose_no_root(struct memory_endpoint *endpoint,
-                                const struct vmibus_mem_root *proposal, struct vmibus_ack *ack) {
-    if (proposal->reason == VMIBUS_REASON_CONFIDENTIAL) {
-        memory_endpoint_end_epoch(endpoint, VMIBUS_REASON_CONFIDENTIAL);
-        memory_endpoint_publish_none(endpoint, VMIBUS_REASON_CONFIDENTIAL);
-        return 0;
-    }
-    if (!memctx_is_ready(endpoint->current))
-        note_pending(endpoint, proposal->reason ? proposal->reason : VMIBUS_REASON_BOOTING);
-    else if (!still_holds(endpoint))
-        return answer_refuse(ack, VMIBUS_ERROR_STALE_EPOCH, endpoint->last_reason, 0);
-    return 0;
-}
-
-/* A root for an epoch that has one: it agrees, or the guest is not what it was. */
-static uint16_t compare_root(struct memory_endpoint *endpoint, const struct memctx_root *root,
-                             struct vmibus_ack *ack) {
-    if (!root_is_same(&endpoint->current->root, root))
-        return end_stale(endpoint, VMIBUS_REASON_RELOADED, ack);
-    if (!still_holds(endpoint))
-        return answer_refuse(ack, VMIBUS_ERROR_STALE_EPOCH, endpoint->last_reason, 0);
-    return 0;
-}
-
-static uint16_t propose_root(struct memory_endpoint *endpoint,
-                             const struct vmibus_mem_root *proposal, uint64_t now,
-                             struct vmibus_ack *ack) {
-    struct memctx_root root;
-    struct canary canary;
-    struct memctx *memctx;
-    uint64_t value = 0;
-    int r;
-
-    /* There is not even a layout: why not is all there is to publish. */
-    if (!endpoint->current && proposal->epoch == 0 && proposal->cr3 == 0 && proposal->reason) {
-        memory_endpoint_publish_none(endpoint, proposal->reason);
-        return 0;
-    }
-    if (gate_epoch(endpoint, proposal->epoch, ack))
-        return ack->error;
-    ack->epoch = proposal->epoch;
-    memctx = endpoint->current;
-    if (proposal->cr3 == 0)
-        return propose_no_root(endpoint, proposal, ack);
-    r = root_prove(memctx, proposal, now, &root, &canary, &value);
-    if (r) {
-        refuse_root(ack, r, value);
-        if (memctx_is_ready(memctx)) {
-            if (!still_holds(endpoint))
-                return answer_refuse(ack, VMIBUS_ERROR_STALE_EPOCH, endpoint->last_reason, 0);
-        } else if (r == ROOT_UNPROVEN) {
-            note_pending(endpoint, VMIBUS_REASON_ROOT_UNPROVEN);
-        }
-        return ack->error;
-    }
-    if (memctx_is_ready(memctx))
-        return compare_root(endpoint, &root, ack);
-    memctx->root = root;
-    memctx->canary = canary;
-    atomic_store_explicit(&memctx->ready, true, memory_order_release);
-    memory_endpoint_publish(endpoint);
-    return 0;
-}
-
 /* --- MEM_END, MEM_BUSY ------------------------------------------------------------------------- */
 
 static uint16_t propose_end(struct memory_endpoint *endpoint, const struct vmibus_mem_end *body,
@@ -230,7 +129,8 @@ void command_propose(struct authority_client *client, const struct vmibus_frame 
             propose_layout(client, endpoint, frame, tail, fds, ack);
             break;
         case VMIBUS_KIND_MEM_ROOT:
-            propose_root(endpoint, &frame->mem_root, received, ack);
+            if (command_root(client, endpoint, &frame->mem_root, frame->header.flags, &answer))
+                return;
             break;
         case VMIBUS_KIND_MEM_END:
             propose_end(endpoint, &frame->mem_end, ack);

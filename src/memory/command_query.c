@@ -3,9 +3,9 @@
  * MEM_QUERY: what the authority says about itself.
  *
  * HOLDERS: who holds memory contexts of an endpoint; on slot 0, of all of them, also of those whose VM has gone.
- * Each client sees its own; who may see counters sees everybody's.
+ * Each client sees its own; who may see counters of an endpoint sees everybody's there, and of those that have gone who may
+ * see counters of any.
  */
-#include <errno.h>
 #include <stdlib.h>
 
 #include "memory/answer.h"
@@ -17,7 +17,7 @@
 
 /* Whose contexts are meant, and how much of it the asker may see. */
 struct question {
-    const struct authority_client *asker;
+    struct authority_client *asker;
     const struct memory_endpoint *endpoint; /* NULL: all */
     bool everybody;
 };
@@ -42,9 +42,19 @@ static uint16_t pass_gates(struct authority_client *client, const struct vmibus_
     return 0;
 }
 
+static bool may_see_others(const struct question *question, const struct memctx *memctx) {
+    const struct memory_endpoint *endpoint = question->endpoint;
+
+    if (!endpoint)
+        endpoint = authority_slot(question->asker->authority, memctx->slot);
+    if (!endpoint || !endpoint->open || endpoint->generation != memctx->generation)
+        return question->everybody;
+    return client_capabilities(question->asker, endpoint) & VMIBUS_CAP_STATS;
+}
+
 static bool is_asked_for(const struct question *question, const struct authority_client *client,
                          const struct memctx *memctx) {
-    if (client != question->asker && !question->everybody)
+    if (client != question->asker && !may_see_others(question, memctx))
         return false;
     return !question->endpoint ||
            (memctx->slot == question->endpoint->slot && memctx->generation == question->endpoint->generation);

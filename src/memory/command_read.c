@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * MEM_READ: gates, then execution here if it is small, on the endpoint's worker otherwise.  A small read
- * that follows a long command of the same client waits behind it.
+ * MEM_READ: gates, then execution here if it is small and the VM's process cannot make it block, on the endpoint's
+ * worker otherwise.  A small read that follows a long command of the same client waits behind it.
  */
 #include <errno.h>
 #include <stdlib.h>
@@ -13,12 +13,15 @@
 #include "memory/read.h"
 #include "util/clock.h"
 #include "util/deadline.h"
+#include "util/refusal.h"
 
 /* A read on its way through a worker. */
 struct read_job {
     struct job job;
     struct read read;
     struct buffer *buffer;  /* referenced */
+    struct account *account; /* referenced */
+    struct charge octets;
 };
 
 static uint64_t audit_read(const struct authority_client *client, const struct vmibus_frame *frame,
@@ -121,6 +124,8 @@ static void job_execute(struct job *job) {
 
 static void read_job_free(struct read_job *read_job) {
     buffer_unref(read_job->buffer);
+    charge_release(&read_job->octets);
+    account_unref(read_job->account);
     memctx_unref(read_job->job.memctx);
     free(read_job);
 }
@@ -139,10 +144,17 @@ static void job_done(struct job *job) {
         memory_endpoint_end_epoch_of(endpoint, job->memctx, read_job->read.end_epoch);
     list_unlink(&job->client_link);
     read_job_free(read_job);
-    if (!endpoint->open && !authority->stopping)
-        endpoint->worker = worker_free_if_idle(endpoint->worker);
     if (client)
         client_answer(client, &answer, flags, NULL, NULL);
+}
+
+static void job_abandon(struct job *job) {
+    struct read_job *read_job = container_of(job, struct read_job, job);
+
+    charge_release(&read_job->octets);
+    read_job->account = account_unref(read_job->account);
+    buffer_abandon(read_job->buffer);
+    memctx_abandon(job->memctx);
 }
 
 /* Hands a read over to the worker. On failure the answer says why. */
@@ -153,21 +165,26 @@ static uint16_t execute_there(struct authority_client *client, const struct vmib
     struct read_job *read_job;
     struct job *job;
 
-    if (!endpoint->worker) {
-        int r = worker_new(&endpoint->worker, &client->authority->completions);
+    int r = memory_endpoint_need_worker(endpoint);
 
-        if (r < 0 && r != -ENOMEM)
-            return answer_refuse(&answer->ack, VMIBUS_ERROR_IO, VMIBUS_REASON_NONE, (uint64_t)-r);
-    }
-    read_job = endpoint->worker ? calloc(1, sizeof(*read_job)) : NULL;
+    if (r < 0 && r != -ENOMEM)
+        return answer_refuse(&answer->ack, VMIBUS_ERROR_IO, VMIBUS_REASON_NONE, (uint64_t)-r);
+    read_job = r == 0 ? calloc(1, sizeof(*read_job)) : NULL;
     if (!read_job)
         return answer_refuse(&answer->ack, VMIBUS_ERROR_PRESSURE, VMIBUS_REASON_LIMIT_BYTES, 0);
+    r = charge_take(&read_job->octets, client->account, RESOURCE_BYTES, sizeof(*read_job));
+    if (r) {
+        free(read_job);
+        return refusal_of_charge(&answer->ack, r, client->account, RESOURCE_BYTES);
+    }
+    read_job->account = account_ref(client->account);
     read_job->read = *read;
     read_job->buffer = buffer_ref(buffer);
     job = &read_job->job;
     list_init(&job->link);
     job->execute = job_execute;
     job->done = job_done;
+    job->abandon = job_abandon;
     job->endpoint = endpoint;
     job->client = client;
     job->memctx = memctx_ref(read->memctx);
@@ -200,7 +217,7 @@ void command_read(struct authority_client *client, const struct vmibus_frame *fr
 
     answer_begin(&answer, frame, received);
     if (prepare(client, frame, received, &endpoint, &buffer, &read, &answer.ack) == 0) {
-        if (read.len <= READ_SMALL && !client_must_wait(client, endpoint))
+        if (read.len <= READ_SMALL && !memctx_may_block(read.memctx) && !client_must_wait(client, endpoint))
             execute_here(endpoint, &read, &answer.ack);
         else if (!execute_there(client, frame, endpoint, buffer, &read, sequence, &answer))
             return;

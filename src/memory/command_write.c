@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * CMD_MEMWRITE: gates, then execution here if it is small, on the endpoint's worker otherwise.  A small
- * write that follows a long one of the same client waits behind it.  A write with QUIESCE waits until
+ * CMD_MEMWRITE: gates, then execution here if it is small and the VM's process cannot make it block, on the endpoint's
+ * worker otherwise.  A small write that follows a long one of the same client waits behind it.  A write with QUIESCE waits until
  * the guest stands still (quiesce.h), and may be overtaken meanwhile by one without.
  */
 #include <errno.h>
@@ -30,7 +30,7 @@ struct write_job {
     struct charge octets;
     struct buffer *buffer;          /* referenced; NULL: the source is in memory */
     struct write_allowance *allowance; /* referenced; may be NULL */
-    uint32_t metered;               /* see gate_passage */
+    uint64_t metered;               /* see gate_passage */
     bool has_table;
     bool quiesced;                  /* was parked */
     void *memory;                   /* pieces, spans, results, extents, source and copy */
@@ -58,7 +58,7 @@ static uint64_t audit_write(const struct authority_client *client,
 }
 
 /* What was written, for statistics; what was not, for the user's meter. */
-static void count(struct authority *authority, uid_t uid, uint32_t metered, const struct vmibus_ack *ack) {
+static void count(struct authority *authority, uid_t uid, uint64_t metered, const struct vmibus_ack *ack) {
     if (metered && ack->count == 0)
         meter_give_back(&authority->meters, uid, metered);
     if (ack->error != VMIBUS_ERROR_OK || ack->count == 0)
@@ -115,6 +115,7 @@ static bool is_small(const struct authority_client *client, const struct gate_pa
                      uint32_t flags) {
     return passage->shape.len <= WRITE_SMALL && passage->shape.n_extents <= WRITE_SMALL_EXTENTS &&
            !(flags & VMIBUS_MEMWRITE_QUIESCE) && !(passage->allowance && passage->allowance->protects) &&
+           !memctx_may_block(passage->endpoint->current) && !client->authority->options.small_writes_on_worker &&
            !client_must_wait(client, passage->endpoint);
 }
 
@@ -290,16 +291,26 @@ static void job_done(struct job *job) {
     if (write->end_epoch)
         memory_endpoint_end_epoch_of(endpoint, job->memctx, write->end_epoch);
     if (write_job->quiesced)
-        quiesce_leave(endpoint);
+        quiesce_leave(endpoint, job->memctx->generation);
     list_unlink(&job->client_link);
-    if (!endpoint->open && !authority->stopping)
-        endpoint->worker = worker_free_if_idle(endpoint->worker);
     if (job->answer.ack.error)
         write_refuse_results(write, &job->answer.ack); /* it may not have come to execution */
     if (client)
         answer_with(client, &job->answer, job->command_flags, write, write_job->has_table);
     write_job_free(write_job);
     fence_leave(fence, memory_endpoint_drained, endpoint);
+}
+
+/* The audit log keeps it as one that was begun: nobody can tell more of it. */
+static void job_abandon(struct job *job) {
+    struct write_job *write_job = container_of(job, struct write_job, job);
+
+    charge_release(&write_job->octets);
+    write_job->account = account_unref(write_job->account);
+    if (write_job->buffer)
+        buffer_abandon(write_job->buffer);
+    fence_abandon(&job->endpoint->fences, write_job->fence);
+    memctx_abandon(job->memctx);
 }
 
 /* Hands a write over to the worker, or has it wait for the guest. On failure the answer says why. */
@@ -309,10 +320,8 @@ static uint16_t execute_there(struct authority_client *client, const struct vmib
     struct memory_endpoint *endpoint = passage->endpoint;
     struct write_job *write_job;
     struct job *job;
-    int r = 0;
+    int r = memory_endpoint_need_worker(endpoint);
 
-    if (!endpoint->worker)
-        r = worker_new(&endpoint->worker, &client->authority->completions);
     if (r < 0)
         return answer_refuse(&answer->ack, VMIBUS_ERROR_IO, VMIBUS_REASON_NONE, (uint64_t)-r);
     write_job = write_job_new(client, passage, &frame->cmd_memwrite, &answer->ack);
@@ -321,6 +330,7 @@ static uint16_t execute_there(struct authority_client *client, const struct vmib
     job = &write_job->job;
     job->execute = job_execute;
     job->done = job_done;
+    job->abandon = job_abandon;
     job->endpoint = endpoint;
     job->client = client;
     job->audit_sequence = sequence;

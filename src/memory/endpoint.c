@@ -3,6 +3,7 @@
 
 #include <assert.h>
 #include <errno.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "memory/reader.h"
@@ -206,8 +207,8 @@ void memory_endpoint_close(struct memory_endpoint *endpoint, uint16_t reason) {
     endpoint->open = false;
     memory_endpoint_end_epoch(endpoint, reason);
     quiesce_close(endpoint);
-    if (endpoint->worker)
-        endpoint->worker = worker_free_if_idle(endpoint->worker);
+    endpoint->worker = worker_leave(endpoint->worker);
+    endpoint->look = NULL;
     fences_close(&endpoint->fences, memory_endpoint_drained, endpoint);
 }
 
@@ -217,9 +218,9 @@ bool memory_endpoint_is_relied_on(const struct memory_endpoint *endpoint) {
     return endpoint->current && (endpoint->current->attachments > 0 || endpoint->fences.current);
 }
 
-static uint16_t reason_to_end(const struct memctx *memctx) {
+uint16_t memory_endpoint_reason_to_end(const struct memctx *memctx, bool loads) {
     struct memory_reader context;
-    struct vmibus_guest_reader reader = memory_reader_init(&context, memctx, true, clock_now());
+    struct vmibus_guest_reader reader = memory_reader_init(&context, memctx, loads, clock_now());
     int r = memctx_is_whole(memctx);
 
     if (r == 0)
@@ -230,12 +231,66 @@ static uint16_t reason_to_end(const struct memctx *memctx) {
     return r == CANARY_CHANGED ? VMIBUS_REASON_CANARY : VMIBUS_REASON_NONE;
 }
 
+/* A look on its way through the worker. */
+struct look {
+    struct job job;
+    uint16_t reason;
+};
+
+static void look_execute(struct job *job) {
+    container_of(job, struct look, job)->reason = memory_endpoint_reason_to_end(job->memctx, false);
+}
+
+static void look_done(struct job *job) {
+    struct look *look = container_of(job, struct look, job);
+    struct memory_endpoint *endpoint = job->endpoint;
+
+    if (endpoint->look == job)
+        endpoint->look = NULL;
+    if (look->reason && !endpoint->authority->stopping)
+        memory_endpoint_end_epoch_of(endpoint, job->memctx, look->reason);
+    memctx_unref(job->memctx);
+    free(look);
+}
+
+static void look_abandon(struct job *job) {
+    memctx_abandon(job->memctx);
+}
+
+/* Without a worker or memory for it the canary is still looked at before each write, and the next look is tried. */
+static void look_there(struct memory_endpoint *endpoint) {
+    struct look *look;
+
+    if (endpoint->look || memory_endpoint_need_worker(endpoint) < 0)
+        return;
+    look = calloc(1, sizeof(*look));
+    if (!look)
+        return;
+    list_init(&look->job.link);
+    list_init(&look->job.client_link);
+    look->job.execute = look_execute;
+    look->job.done = look_done;
+    look->job.abandon = look_abandon;
+    look->job.endpoint = endpoint;
+    look->job.memctx = memctx_ref(endpoint->current);
+    endpoint->look = &look->job;
+    worker_queue(endpoint->worker, &look->job);
+}
+
 void memory_endpoint_look(struct memory_endpoint *endpoint) {
     uint16_t reason;
 
     if (!endpoint->current)
         return;
-    reason = reason_to_end(endpoint->current);
+    if (memctx_may_block(endpoint->current)) {
+        look_there(endpoint);
+        return;
+    }
+    reason = memory_endpoint_reason_to_end(endpoint->current, true);
     if (reason)
         memory_endpoint_end_epoch(endpoint, reason);
+}
+
+int memory_endpoint_need_worker(struct memory_endpoint *endpoint) {
+    return endpoint->worker ? 0 : worker_new(&endpoint->worker, &endpoint->authority->completions);
 }

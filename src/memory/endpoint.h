@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
  * What the memory authority knows of one endpoint slot: its occupant, the current memory context, the
- * fences, whether writes are refused for now, and the worker for long ones.
+ * fences, whether writes are refused for now, and the worker for what is long or can block.
  *
  * It begins and ends epochs, and tells the bus of each exactly once.
  */
@@ -39,7 +39,8 @@ struct memory_endpoint {
 
     struct fences fences;
     _Atomic uint16_t busy;          /**< why writes are refused; VMIBUS_REASON_NONE: they are not */
-    struct worker *worker;          /**< NULL until it is needed */
+    struct worker *worker;          /**< this occupant's; NULL until it is needed */
+    struct job *look;               /**< on the worker; NULL: none */
     struct quiesce quiesce;
 };
 
@@ -77,8 +78,21 @@ void memory_endpoint_publish(struct memory_endpoint *endpoint);
 /** Publishes that there is none, and why. */
 void memory_endpoint_publish_none(struct memory_endpoint *endpoint, uint16_t reason);
 
-/** Looks at the backing and the whole canary of the current context; ends its epoch if they changed. */
+/**
+ * Looks at the backing and the whole canary of the current context, and ends its epoch if they changed: at once, or where
+ * looking may block on the worker, one look at a time.
+ */
 void memory_endpoint_look(struct memory_endpoint *endpoint);
+
+/**
+ * The same look, of which nothing comes yet. Any thread.
+ * @param loads on the loop's thread
+ * @return the reason to end the epoch, or VMIBUS_REASON_NONE
+ */
+uint16_t memory_endpoint_reason_to_end(const struct memctx *memctx, bool loads);
+
+/** Sees to it that there is a worker. 0 or a negative errno. */
+int memory_endpoint_need_worker(struct memory_endpoint *endpoint);
 
 /** Whether somebody relies on the current context: it is attached, or somebody may write. */
 bool memory_endpoint_is_relied_on(const struct memory_endpoint *endpoint);

@@ -104,6 +104,13 @@ void fence_leave(struct fence *fence, fence_drained_fn drained, void *context) {
     drained(context, generation, token);
 }
 
+void fence_abandon(struct fences *fences, struct fence *fence) {
+    atomic_store_explicit(&fence->revoked, true, memory_order_release);
+    list_unlink(&fence->link);
+    if (fences->current == fence)
+        fences->current = NULL;
+}
+
 uint16_t fence_check(const struct fence *fence, uint64_t now) {
     if (atomic_load_explicit(&fence->revoked, memory_order_acquire))
         return VMIBUS_REASON_REVOKED;

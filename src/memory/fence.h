@@ -66,6 +66,9 @@ void fence_enter(struct fence *fence);
 /** It ended; @a drained is called, and the fence freed, if it was the last under a revoked one. */
 void fence_leave(struct fence *fence, fence_drained_fn drained, void *context);
 
+/** A write under a fence never ends: the fence is revoked, taken off the books, and left to it. */
+void fence_abandon(struct fences *fences, struct fence *fence);
+
 /** Whether a fence still holds: VMIBUS_REASON_NONE, REVOKED or LEASE_EXPIRED. Any thread. */
 uint16_t fence_check(const struct fence *fence, uint64_t now);
 

@@ -134,13 +134,16 @@ static uint16_t check_root(const struct vmibus_cmd_memwrite *command, struct gat
 /* The last gate: what is taken from the meter here was not refused for anything else at receipt. */
 static uint16_t check_bounds(struct authority_client *client, const struct vmibus_cmd_memwrite *command, uint64_t now,
                              struct gate_passage *passage, struct vmibus_ack *ack) {
-    struct write_allowance *allowance = client_write_allowance(client, passage->endpoint);
+    struct write_allowance *allowance;
     uint32_t len = passage->shape.len;
     uint64_t wait_us;
     int r;
 
-    passage->allowance = allowance;
     passage->metered = 0;
+    /* Where nothing can be remembered it is looked up anew: bounds that cannot be learnt are not none. */
+    if (!client_write_allowance(client, passage->endpoint, &allowance))
+        return answer_refuse(ack, VMIBUS_ERROR_PRESSURE, VMIBUS_REASON_LIMIT_MEMORY, 0);
+    passage->allowance = allowance;
     if (!allowance)
         return 0;
     if (allowance->size && len > allowance->size)
@@ -152,7 +155,7 @@ static uint16_t check_bounds(struct authority_client *client, const struct vmibu
         return answer_refuse(ack, VMIBUS_ERROR_BUSY, VMIBUS_REASON_WRITE_RATE, wait_us);
     if (r < 0)
         return answer_refuse(ack, VMIBUS_ERROR_PRESSURE, VMIBUS_REASON_LIMIT_MEMORY, 0);
-    passage->metered = len;
+    passage->metered = meter_worth(len, allowance->rate);
     return 0;
 }
 

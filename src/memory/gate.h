@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * The gates at receipt, in their order: shape, capability, endpoint, buffer, fence, epoch, busy, deadline.
- * Each either lets a command pass or writes its refusal into the ACK and returns the error.  What may
+ * The gates at receipt, in their order: shape, capability, endpoint, buffer, fence, epoch, busy, deadline,
+ * root, bounds.  Each either lets a command pass or writes its refusal into the ACK and returns the error.  What may
  * change between receipt and commit is asked again there (write.h).
  */
 #ifndef MEMORY_GATE_H
@@ -42,7 +42,7 @@ struct gate_passage {
     struct vmibus_guest_root root;  /**< levels 0: physical */
     uint64_t deadline;              /**< see util/deadline.h */
     struct write_allowance *allowance; /**< borrowed from the client; NULL: not bounded */
-    uint32_t metered;               /**< octets taken from the user's meter: given back if they are not written */
+    uint64_t metered;               /**< taken from the user's meter, as meter_worth(): given back if nothing is written */
     struct write_shape shape;       /**< as borrowed as frame and tail */
     struct buffer *buffer;          /**< that expect and source are in; NULL: in frame or tail */
     const uint8_t *octets;          /**< those to compare with, if any, then those to write; with a buffer for system calls only */

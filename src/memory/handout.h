@@ -12,8 +12,9 @@
  * They receive a descriptor only by the policy's explicit word, VMIBUS_CAP_RAM_FD_OWNER.  Which uids a receiver can take
  * on and which capabilities it can raise is known from when it connected (policy/principal.h).
  *
- * A file that is sealed against shrinking and writing (F_SEAL_WRITE, F_SEAL_FUTURE_WRITE) nobody can change: it goes to anybody.  A mount that is
- * read-only proves nothing, because the same file system may be mounted elsewhere.
+ * A file that is sealed against shrinking and writing (F_SEAL_WRITE, F_SEAL_FUTURE_WRITE) nobody can change: it
+ * goes to anybody.  A mount that is read-only proves nothing, because the same file system may be mounted
+ * elsewhere.
  */
 #ifndef MEMORY_HANDOUT_H
 #define MEMORY_HANDOUT_H

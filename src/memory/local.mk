@@ -13,6 +13,7 @@ libvmibus_memory_la_SOURCES = \
 	src/memory/command.h \
 	src/memory/command_attach.c \
 	src/memory/command_propose.c \
+	src/memory/command_root.c \
 	src/memory/command_query.c \
 	src/memory/command_read.c \
 	src/memory/command_write.c \
@@ -59,7 +60,8 @@ tests_memory_test_attach_SOURCES = tests/memory/test_attach.c $(memory_fixture)
 tests_memory_test_attach_LDADD = $(memory_test_libraries)
 
 test_programs += tests/memory/test_attacker
-tests_memory_test_attacker_SOURCES = tests/memory/test_attacker.c $(memory_fixture)
+tests_memory_test_attacker_SOURCES = \
+	tests/memory/test_attacker.c tests/memory/buffers.c tests/memory/buffers.h $(memory_fixture)
 tests_memory_test_attacker_LDADD = $(memory_test_libraries)
 
 test_programs += tests/memory/test_backing

@@ -29,19 +29,30 @@ struct memctx *memctx_ref(struct memctx *memctx) {
     return memctx;
 }
 
-struct memctx *memctx_unref(struct memctx *memctx) {
-    if (!memctx || --memctx->refs > 0)
-        return NULL;
-    assert(memctx->attachments == 0);
-    retire_end(memctx);
+static void close_objects(struct memctx *memctx) {
     for (size_t i = 0; i < memctx->n_objects; i++)
         ram_object_deinit(&memctx->objects[i]);
-    fd_close(memctx->process_fd);
-    fd_close(memctx->memory_fd);
-    fd_close(memctx->pagemap_fd);
-    fd_close(memctx->maps_fd);
-    fd_close(memctx->zeros_fd);
+    memctx->n_objects = 0;
+    memctx->process_fd = fd_close(memctx->process_fd);
+    memctx->memory_fd = fd_close(memctx->memory_fd);
+    memctx->pagemap_fd = fd_close(memctx->pagemap_fd);
+    memctx->maps_fd = fd_close(memctx->maps_fd);
+    memctx->zeros_fd = fd_close(memctx->zeros_fd);
     charge_release(&memctx->descriptors);
+}
+
+struct memctx *memctx_unref(struct memctx *memctx) {
+    if (!memctx)
+        return NULL;
+    if (--memctx->refs > 0) {
+        /* Whoever is attached has descriptors of its own: the sensor does not pay for how long it stays. */
+        if (memctx_ended(memctx) && memctx->refs == memctx->attachments)
+            close_objects(memctx);
+        return NULL;
+    }
+    assert(memctx->attachments == 0);
+    retire_end(memctx);
+    close_objects(memctx);
     account_unref(memctx->account);
     free(memctx->objects);
     free(memctx->ranges);
@@ -49,6 +60,13 @@ struct memctx *memctx_unref(struct memctx *memctx) {
     free(memctx->process_ranges);
     free(memctx);
     return NULL;
+}
+
+void memctx_abandon(struct memctx *memctx) {
+    retire_end(memctx);
+    memctx->retiring.authority = NULL;
+    charge_release(&memctx->descriptors);
+    memctx->account = account_unref(memctx->account);
 }
 
 ptrdiff_t memctx_locate(const struct memctx *memctx, uint64_t gpa) {

@@ -16,7 +16,8 @@
  * What is not seen at commit: a process that maps other memory in place of a part of its private RAM that holds
  * neither canary nor tables, until its layout is proposed anew.  Such a write reaches that process and no other.
  *
- * It lives until the endpoint, the last attachment and the last write under way have released it;
+ * It lives until the endpoint, the last attachment and the last write under way have released it; its
+ * descriptors until its epoch has ended and nothing but attachments hold it.
  * references are taken and given on the loop's thread.  Layout and objects do not change once it is
  * published.  The root is written once, before `ready`.  A worker may read all of that, and `ended`.
  */
@@ -96,6 +97,22 @@ struct memctx *memctx_ref(struct memctx *memctx);
 
 /** Releases everything with the last reference. Takes and returns NULL. */
 struct memctx *memctx_unref(struct memctx *memctx);
+
+/**
+ * Something that uses it never ends: takes it off the books, and keeps it, with its descriptors, for ever. The caller's
+ * reference is left to the user. Harmless to do twice.
+ */
+void memctx_abandon(struct memctx *memctx);
+
+/**
+ * Whether touching its memory can block for as long as another process likes: what is reached through memory_fd is
+ * whatever that process has mapped there by now, a file of a server that never answers perhaps.  Such memory
+ * is touched by the endpoint's worker only.  This very process's own is not meant: who maps that is the embedder.
+ * Files are read without the inode's lock; a write takes it (authority_options.small_writes_on_worker).  Any thread.
+ */
+static inline bool memctx_may_block(const struct memctx *memctx) {
+    return memctx->memory_fd >= 0 && !memctx->own_process;
+}
 
 /** Index of the range that contains an address, or -1. Any thread. */
 ptrdiff_t memctx_locate(const struct memctx *memctx, uint64_t gpa);

@@ -4,13 +4,12 @@
 #include <errno.h>
 #include <stdlib.h>
 
-#define SECOND UINT64_C(1000000000)
+#include "util/clock.h"
 
 /* A debt is kept in nanoseconds of the rate, so that a changed rate does not change what was written. */
 struct meter {
     struct list link;
     uid_t uid;
-    uint64_t rate;      /* octets per second */
     uint64_t full_at;   /* CLOCK_MONOTONIC nanoseconds at which the bucket is full again */
 };
 
@@ -42,17 +41,17 @@ static struct meter *find(struct meters *meters, uid_t uid, uint64_t now) {
 }
 
 /* Nanoseconds that octets are worth; what does not fit is for ever. */
-static uint64_t worth(uint64_t octets, uint64_t rate) {
-    unsigned __int128 ns = (unsigned __int128)octets * SECOND / rate;
+uint64_t meter_worth(uint64_t octets, uint64_t rate) {
+    unsigned __int128 ns = (unsigned __int128)octets * NS_PER_S / rate;
 
     return ns > UINT64_MAX / 4 ? UINT64_MAX / 4 : (uint64_t)ns;
 }
 
 int meter_take(struct meters *meters, uid_t uid, uint64_t rate, uint64_t octets, uint64_t now, uint64_t *wait_us) {
     struct meter *meter = find(meters, uid, now);
-    uint64_t cost = worth(octets, rate);
+    uint64_t cost = meter_worth(octets, rate);
     uint64_t lacking = meter ? meter->full_at - now : 0;
-    uint64_t allowed = cost < SECOND ? SECOND - cost : 0;
+    uint64_t allowed = cost < NS_PER_S ? NS_PER_S - cost : 0;
 
     if (lacking > allowed) {
         *wait_us = (lacking - allowed + 999) / 1000;
@@ -65,19 +64,14 @@ int meter_take(struct meters *meters, uid_t uid, uint64_t rate, uint64_t octets,
         meter->uid = uid;
         list_append(&meters->used, &meter->link);
     }
-    meter->rate = rate;
     meter->full_at = now + lacking + cost;
     return 0;
 }
 
-void meter_give_back(struct meters *meters, uid_t uid, uint64_t octets) {
+void meter_give_back(struct meters *meters, uid_t uid, uint64_t worth) {
     struct meter *meter;
 
     list_for_each(meter, &meters->used, link)
-        if (meter->uid == uid) {
-            uint64_t ns = worth(octets, meter->rate);
-
-            meter->full_at = meter->full_at > ns ? meter->full_at - ns : 0;
-            return;
-        }
+        if (meter->uid == uid)
+            meter->full_at = meter->full_at > worth ? meter->full_at - worth : 0;
 }

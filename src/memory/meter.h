@@ -37,7 +37,13 @@ void meters_deinit(struct meters *meters);
  */
 int meter_take(struct meters *meters, uid_t uid, uint64_t rate, uint64_t octets, uint64_t now, uint64_t *wait_us);
 
-/** Gives octets back that were not written. */
-void meter_give_back(struct meters *meters, uid_t uid, uint64_t octets);
+/** Nanoseconds that octets take out of a bucket of that rate. */
+uint64_t meter_worth(uint64_t octets, uint64_t rate);
+
+/**
+ * Gives back what was taken for octets that were not written.
+ * @param worth meter_worth() of them, at the rate they were taken at: the user's next write may have had another
+ */
+void meter_give_back(struct meters *meters, uid_t uid, uint64_t worth);
 
 #endif

@@ -39,10 +39,15 @@ static void add_piece(struct planning *planning, size_t range, uint64_t skip, ui
     planning->at += len;
 }
 
+/* Whoever chooses the tables chooses what a virtual address means: to policy only the kernel's own mean something. */
+static bool is_of_kernel(const struct write *write) {
+    return write->root.levels && write->root.cr3 == write->memctx->root.root.cr3;
+}
+
 /* What policy lets be written where; what it protects is looked for once all is planned. */
 static uint16_t check_place(const struct planning *planning, uint64_t gpa, uint64_t gva, uint64_t len, struct vmibus_ack *ack) {
     struct write *write = planning->write;
-    const struct write_stretch stretch = {.is_virtual = write->root.levels, .gva = gva, .gpa = gpa, .len = len};
+    const struct write_stretch stretch = {.is_virtual = is_of_kernel(write), .gva = gva, .gpa = gpa, .len = len};
 
     if (write_allowance_permits(write->allowance, &stretch, &write->protect))
         return answer_refuse(ack, VMIBUS_ERROR_DENIED, VMIBUS_REASON_WRITE_RANGE, gva);

@@ -106,8 +106,9 @@ void quiesce_park(struct memory_endpoint *endpoint, struct job *job) {
         let_run(endpoint);
 }
 
-void quiesce_leave(struct memory_endpoint *endpoint) {
-    assert(endpoint->quiesce.running > 0);
+void quiesce_leave(struct memory_endpoint *endpoint, uint64_t generation) {
+    if (generation != endpoint->generation || endpoint->quiesce.running == 0)
+        return; /* of an occupant that has gone */
     endpoint->quiesce.running--;
     end_if_unused(endpoint);
 }
@@ -136,4 +137,5 @@ void quiesce_hear(struct memory_endpoint *endpoint, const struct vmibus_frame *f
 
 void quiesce_close(struct memory_endpoint *endpoint) {
     end_early(endpoint, VMIBUS_ERROR_GONE, VMIBUS_REASON_WITHDRAWN);
+    endpoint->quiesce.running = 0; /* who still runs may never come back, and the next occupant does not wait for it */
 }

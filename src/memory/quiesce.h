@@ -5,7 +5,8 @@
  * The first such write of an endpoint asks the bus to hold the guest (QUIESCE_BEGIN); it and those that
  * come meanwhile are parked.  Once the bus says that the guest stands still they go to the worker, in
  * order; when the last has ended, the hold is ended too (QUIESCE_END).  If the guest cannot be held, or
- * the hold ends early, every write that has not committed is refused: BUSY, QUIESCE_FAILED.
+ * the hold ends early, every write that has not committed is refused: BUSY, QUIESCE_FAILED.  One that was being
+ * committed then is answered the same, and how much of it is written.
  *
  * The loop's thread only, but for `still`, which a worker reads at commit.
  */
@@ -42,8 +43,11 @@ void quiesce_init(struct quiesce *quiesce);
  */
 void quiesce_park(struct memory_endpoint *endpoint, struct job *job);
 
-/** A job that was parked once has been finished; called for each exactly once. */
-void quiesce_leave(struct memory_endpoint *endpoint);
+/**
+ * A job that was parked once has been finished; called for each exactly once.
+ * @param generation of the endpoint when it was parked: one of an earlier occupant holds nobody still
+ */
+void quiesce_leave(struct memory_endpoint *endpoint, uint64_t generation);
 
 /** QUIESCE_STATE of the bus. */
 void quiesce_hear(struct memory_endpoint *endpoint, const struct vmibus_frame *frame);

@@ -84,7 +84,6 @@ void retire_begin(struct memory_endpoint *endpoint, struct memctx *memctx) {
     struct retiring *retiring = &memctx->retiring;
 
     retiring->authority = authority;
-    retiring->slot = endpoint->slot;
     retiring->deadline = clock_now() + authority->options.retire_ms * NS_PER_MS;
     list_append(&authority->retirement.waiting, &retiring->link);
     authority->counters.epochs_retiring++;
@@ -102,7 +101,7 @@ static void tell_provider(const struct memctx *memctx) {
                 .direction = VMIBUS_DIRECTION_DOWN,
                 .priority = VMIBUS_PRIORITY_NORMAL,
                 .version = VMIBUS_PROTOCOL_VERSION,
-                .slot = memctx->retiring.slot,
+                .slot = memctx->slot,
                 .generation = memctx->generation,
                 .timestamp = clock_now(),
             },

@@ -32,7 +32,6 @@ struct retiring {
     struct list link;                       /**< among the waiting or the overdue, once its epoch has ended */
     struct authority *authority;            /**< NULL: no epoch of its own has ended */
     struct authority_client *provider;      /**< who proposed it; NULL: unknown, or gone */
-    uint32_t slot;
     uint64_t deadline;                      /**< CLOCK_MONOTONIC nanoseconds */
 };
 

@@ -114,10 +114,10 @@ static int check_evidence(const struct vmibus_guest_reader *reader,
     return r;
 }
 
-int root_prove(const struct memctx *memctx, const struct vmibus_mem_root *proposal, uint64_t now,
+int root_prove(const struct memctx *memctx, const struct vmibus_mem_root *proposal, uint64_t now, bool loads,
                struct memctx_root *root, struct canary *canary, uint64_t *value) {
     struct memory_reader context;
-    struct vmibus_guest_reader reader = memory_reader_init(&context, memctx, true, now);
+    struct vmibus_guest_reader reader = memory_reader_init(&context, memctx, loads, now);
     int r;
 
     if (!is_well_formed(proposal, value))

@@ -9,6 +9,7 @@
 #ifndef MEMORY_ROOT_H
 #define MEMORY_ROOT_H
 
+#include <stdbool.h>
 #include <stdint.h>
 
 #include <vmibus/protocol.h>
@@ -30,9 +31,10 @@ enum root_result {
  * @param root     filled on success
  * @param canary   armed on success
  * @param value    on refusal: the address or field at fault
- * @return 0, an enum root_result, or a negative errno. The loop's thread only.
+ * @param loads    on the loop's thread
+ * @return 0, an enum root_result, or a negative errno. Any thread.
  */
-int root_prove(const struct memctx *memctx, const struct vmibus_mem_root *proposal, uint64_t now,
+int root_prove(const struct memctx *memctx, const struct vmibus_mem_root *proposal, uint64_t now, bool loads,
                struct memctx_root *root, struct canary *canary, uint64_t *value);
 
 /** Whether a proven root is the one that a context has. */

@@ -20,6 +20,9 @@
 /** While somebody relies on a context, it is looked at so often: the bound on noticing kexec or loadvm. */
 #define AUTHORITY_LOOK_NS UINT64_C(1000000000)
 
+/** Whoever frees an authority waits so long for what workers execute; see worker.h. */
+#define AUTHORITY_PATIENCE_NS UINT64_C(5000000000)
+
 struct authority {
     struct authority_options options;
     const struct policy *policy;
@@ -31,7 +34,7 @@ struct authority {
     struct meters meters;
     struct loop_timer look;
     struct retirement retirement;
-    bool stopping;                      /**< being freed: workers are ended in order */
+    bool stopping;                      /**< being freed: no epoch begins or ends any more */
     struct authority_counters counters;
 };
 
@@ -72,8 +75,12 @@ static inline struct memory_endpoint *authority_slot(struct authority *authority
 uint32_t client_capabilities(struct authority_client *client,
                              const struct memory_endpoint *endpoint);
 
-/** How what it may write there is bounded; NULL: not at all. Valid until the client is looked up again. */
-struct write_allowance *client_write_allowance(struct authority_client *client, const struct memory_endpoint *endpoint);
+/**
+ * Whether it may write there, and how that is bounded.
+ * @param allowancep NULL: not at all. Valid until the client is looked up again.
+ */
+bool client_write_allowance(struct authority_client *client, const struct memory_endpoint *endpoint,
+                            struct write_allowance **allowancep);
 
 /** Sees to it that contexts which somebody relies on are looked at from time to time. */
 void authority_rely(struct authority *authority);

@@ -156,6 +156,28 @@ static uint16_t compare(struct write *write, struct vmibus_ack *ack) {
 
 /* --- what policy protects ------------------------------------------------------------------------ */
 
+static bool is_same_memory(const struct memctx *memctx, const struct vmibus_ram_range *a, const struct vmibus_ram_range *b) {
+    const struct ram_object *left = &memctx->objects[a->object], *right = &memctx->objects[b->object];
+
+    return left == right || (left->is_file && right->is_file && left->file.inode == right->file.inode &&
+                             left->file.device_major == right->file.device_major &&
+                             left->file.device_minor == right->file.device_minor);
+}
+
+/* RAM that the guest has at a second address too is refused: the tables may name it by either. */
+static bool has_alias(const struct memctx *memctx, const struct write_piece *piece) {
+    const struct vmibus_ram_range *range = &memctx->ranges[piece->range];
+    uint64_t first = range->offset + piece->skip, end = first + piece->len;
+
+    for (size_t i = 0; i < memctx->n_ranges; i++) {
+        const struct vmibus_ram_range *other = &memctx->ranges[i];
+
+        if (other != range && is_same_memory(memctx, other, range) && other->offset < end && first < other->offset + other->len)
+            return true;
+    }
+    return false;
+}
+
 static int find_protected(const struct write *write, const struct vmibus_guest_reader *reader, uint64_t *gpa) {
     const struct memctx *memctx = write->memctx;
     const struct vmibus_guest_root *kernel = &memctx->root.root;
@@ -164,6 +186,10 @@ static int find_protected(const struct write *write, const struct vmibus_guest_r
         const struct write_piece *piece = &write->pieces[i];
 
         write->spans[i] = (struct protect_span){memctx->ranges[piece->range].gpa + piece->skip, piece->len};
+        if (has_alias(memctx, piece)) {
+            *gpa = write->spans[i].gpa;
+            return PROTECT_HIT;
+        }
     }
     return protect_check(reader, kernel, write->root.levels ? &write->root : kernel, write->protect, write->spans,
                          write->n_pieces, gpa);
@@ -270,6 +296,7 @@ static void move(struct write *write, struct vmibus_ack *ack) {
 static void check_overtaken(struct write *write, struct vmibus_ack *ack) {
     uint16_t busy = atomic_load_explicit(write->busy, memory_order_acquire);
     uint16_t ended = memctx_ended(write->memctx);
+    bool went_on = write->still && !atomic_load_explicit(write->still, memory_order_acquire);
 
     if (check_backing(write, ack))
         return;
@@ -277,6 +304,8 @@ static void check_overtaken(struct write *write, struct vmibus_ack *ack) {
         answer_refuse(ack, VMIBUS_ERROR_STALE_EPOCH, ended, 0);
     else if (busy)
         answer_refuse(ack, VMIBUS_ERROR_BUSY, busy, 0);
+    else if (went_on)
+        answer_refuse(ack, VMIBUS_ERROR_BUSY, VMIBUS_REASON_QUIESCE_FAILED, 0);
 }
 
 /* What to expect is compared whole before anything moves; without, a long write is copied while it moves. */
@@ -298,13 +327,22 @@ static void commit(struct write *write, struct vmibus_ack *ack) {
         check_overtaken(write, ack);
 }
 
+/* What was revoked while it waited in line is found out first: it must not keep those behind it waiting. */
+static uint16_t check(struct write *write, const struct vmibus_guest_reader *reader, struct vmibus_ack *ack) {
+    if (!write->loads && check_word(write, ack))
+        return ack->error;
+    if (plan_make(write, reader, ack) || check_protected(write, reader, ack) || check_backing(write, ack) ||
+        check_canary(write, reader, ack))
+        return ack->error;
+    return 0;
+}
+
 void write_execute(struct write *write, struct vmibus_ack *ack) {
     struct memory_reader context;
     struct vmibus_guest_reader reader =
         memory_reader_init(&context, write->memctx, write->loads, ack->received);
 
-    if (plan_make(write, &reader, ack) == 0 && check_protected(write, &reader, ack) == 0 &&
-        check_backing(write, ack) == 0 && check_canary(write, &reader, ack) == 0)
+    if (check(write, &reader, ack) == 0)
         commit(write, ack);
     if (ack->error)
         write_refuse_results(write, ack);

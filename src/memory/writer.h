@@ -5,8 +5,12 @@
  * Shared RAM is written through its file.  Private memory, huge pages (whose pwrite(2) says EINVAL) and
  * files that we may only read are written through /proc/PID/mem, held open: it reaches one address
  * space and dies with it.  Long stretches of this very process's memory, which cannot be recycled under
- * us, go by process_vm_writev(2), which alone may block on userfaultfd(2): hence never on the loop's
- * thread.
+ * us, go by process_vm_writev(2).
+ *
+ * All of it can block for as long as the process likes: a write to a file takes the inode's lock, one to an address space
+ * waits for whatever is mapped there by now, and process_vm_writev(2) for userfaultfd(2) as well.  Who calls
+ * it on the loop's thread has asked memctx_may_block() before; the inode's lock is the administrator's to weigh
+ * (authority_options.small_writes_on_worker), for there is no way to write without it but a mapping that can be written.
  */
 #ifndef MEMORY_WRITER_H
 #define MEMORY_WRITER_H

@@ -130,7 +130,7 @@ static bool rule_names(const struct policy_rule *rule, const struct principal *p
     return false;
 }
 
-uint32_t lease_capabilities(enum vmibus_lease_class lease_class) {
+uint32_t policy_lease_capabilities(enum vmibus_lease_class lease_class) {
     switch (lease_class) {
     case VMIBUS_LEASE_CLASS_INPUT:
         return VMIBUS_CAP_INPUT;
@@ -147,7 +147,7 @@ uint32_t lease_capabilities(enum vmibus_lease_class lease_class) {
  * that does not allow the class bounds nothing of it.
  */
 static void grant_add_ttl(struct grant *grant, const struct policy_rule *rule, enum vmibus_lease_class lease_class) {
-    uint32_t needed = lease_capabilities(lease_class), *bound = &grant->lease_ttl_ms[lease_class - 1];
+    uint32_t needed = policy_lease_capabilities(lease_class), *bound = &grant->lease_ttl_ms[lease_class - 1];
 
     if (!(rule->capabilities & needed))
         return;

@@ -60,7 +60,7 @@ struct grant {
 };
 
 /** The capabilities (VMIBUS_CAP_ bits) of which one is needed to hold a lease of a class. */
-uint32_t lease_capabilities(enum vmibus_lease_class lease_class);
+uint32_t policy_lease_capabilities(enum vmibus_lease_class lease_class);
 
 /** Makes a policy with no rules and default limits. 0 or -ENOMEM. */
 int policy_new(struct policy **policyp);

@@ -126,7 +126,7 @@ static bool ranges_contain(const struct write_ranges *ranges, uint64_t first, ui
 static bool place_permits(const struct write_place *place, const struct write_stretch *stretch) {
     uint64_t more = stretch->len - 1;
 
-    /* A physical address is none that a bound on virtual ones could let pass. */
+    /* Any other address is none that a bound on virtual ones could let pass. */
     if (place->gva.n && !stretch->is_virtual)
         return false;
     return ranges_contain(&place->gva, stretch->gva, stretch->gva + more) &&

@@ -64,7 +64,7 @@ struct write_allowance {
 
 /** A stretch that is to be written. */
 struct write_stretch {
-    bool is_virtual;                        /**< it was named by a guest-virtual address */
+    bool is_virtual;                        /**< it was named by a guest-virtual address of the kernel's */
     uint64_t gva;
     uint64_t gpa;
     uint64_t len;                           /**< at least 1 */

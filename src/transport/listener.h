@@ -3,8 +3,9 @@
  * The listening socket and the peers that came through it.
  *
  * A connection is charged to its uid before a single octet of it is read, and refused with the limit
- * named when it is one too many.  Accepting takes turns with the peers (turns.h).  When the process runs out of descriptors the listener stops
- * accepting until one is free again: it must neither spin nor take the bus down.
+ * named when it is one too many.  Accepting takes turns with the peers (turns.h).  When the process runs out
+ * of descriptors the listener stops accepting until one is free again: it must neither spin nor take the bus
+ * down.
  */
 #ifndef TRANSPORT_LISTENER_H
 #define TRANSPORT_LISTENER_H

@@ -241,7 +241,6 @@ static const struct receiver_events receiver_events = {
 /* How many frames can be taken with room for all their answers. */
 static size_t frames_allowed(const struct peer *peer) {
     const struct control *control = &peer->session.control;
-
     size_t n = peer->state == PEER_HELLO ? 1 : control->bus->options.commands - control->outbox.n_answers;
 
     return n > peer->pace && !turn_is_alone(&peer->turn) ? peer->pace : n;
@@ -418,10 +417,11 @@ void peer_new_consume_fd(struct listener *listener, int fd) {
     receiver_init(&peer->receiver, &listener->receivers, fd);
     peer->pace = PACE_FIRST;
     r = turn_init(&peer->turn, &listener->turns, peer->principal.uid, peer_work);
-    if (r == 0)
+    if (r == 0) {
         sender_init(&peer->sender, &listener->senders, fd, peer->account);
-    r = loop_source_init(&peer->source, listener->loop, fd, EPOLLIN | EPOLLRDHUP, peer_ready);
-    if (r) {
+        r = loop_source_init(&peer->source, listener->loop, fd, EPOLLIN | EPOLLRDHUP, peer_ready);
+    }
+    if (r < 0) {
         peer_free(peer);
         return;
     }

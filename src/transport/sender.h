@@ -40,8 +40,8 @@ void sender_deinit(struct sender *sender);
 
 /**
  * Takes and sends as much as the socket takes, about SENDER_BUFFER octets at most.
- * @return 0 everything is sent, SENDER_MORE, -EAGAIN wait until the socket is writable, or another negative errno (-ENOBUFS: there are fewer
- *         buffers than senders): the peer is lost
+ * @return 0 everything is sent, SENDER_MORE, -EAGAIN wait until the socket is writable, or another negative
+ *         errno (-ENOBUFS: there are fewer buffers than senders): the peer is lost
  */
 int sender_flush(struct sender *sender, struct control *control);
 

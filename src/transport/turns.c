@@ -70,9 +70,9 @@ static void run(struct turn *turn) {
         return;
     }
     user->refs++;
-    turns->started = cpu_time();
+    turns->started = turns->clock();
     turn->work(turn);
-    user->spent += cpu_time() - turns->started;
+    user->spent += turns->clock() - turns->started;
     user_unref(user);
 }
 
@@ -143,7 +143,9 @@ bool turn_want(struct turn *turn) {
 }
 
 uint64_t turn_elapsed(const struct turn *turn) {
-    return turn_is_alone(turn) ? 0 : cpu_time() - turn->user->turns->started;
+    const struct turns *turns = turn->user->turns;
+
+    return turn_is_alone(turn) ? 0 : turns->clock() - turns->started;
 }
 
 void turn_exhaust(struct turn *turn) {
@@ -178,7 +180,7 @@ void turn_deinit(struct turn *turn) {
 }
 
 void turns_init(struct turns *turns, struct loop *loop) {
-    *turns = (struct turns){.loop = loop};
+    *turns = (struct turns){.loop = loop, .clock = cpu_time};
     list_init(&turns->users);
     list_init(&turns->lines);
     loop_deferred_init(&turns->serve, loop, serve_next);

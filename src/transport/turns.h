@@ -38,6 +38,7 @@ typedef void (*turn_fn)(struct turn *turn);
 /** All users of one loop's peers. */
 struct turns {
     struct loop *loop;
+    uint64_t (*clock)(void);    /**< nanoseconds of CPU time that the thread has used; a test has one of its own */
     struct list users;
     struct list lines;          /**< users with somebody in line, the next one first */
     uint32_t n_users;           /**< TURN_NOBODY not counted */

@@ -489,6 +489,66 @@ TEST(test_p05_keys_that_stay_down_close_the_class, .setup = open_hasty_stage, .t
     fake_hold(&bob, endpoint, INPUT);
 }
 
+/* --- every way in which a lease ends ----------------------------------------------------------- */
+
+enum ending { RELEASE, EXPIRY, PREEMPTION, DISCONNECT, N_ENDINGS };
+
+/* Alice's lease ends; whoever comes next is in line already, or comes by preempting. Returns the next one's command. */
+static uint64_t end_lease(enum ending ending, enum vmibus_lease_class lease_class, uint64_t token) {
+    uint64_t next = fake_acquire(&bob, endpoint, lease_class, ending == PREEMPTION ? PREEMPT : QUEUE, 0);
+
+    if (ending == RELEASE)
+        fake_release(&alice, endpoint, lease_class, token);
+    if (ending == EXPIRY)
+        fake_renew(&alice, endpoint, lease_class, token, 1);
+    if (ending == DISCONNECT)
+        fake_control_close(&alice);
+    while (lease_of(lease_class)->state == VMIBUS_LEASE_STATE_HELD && lease_of(lease_class)->token == token)
+        ck_assert_int_ge(loop_dispatch(stage.loop, -1), 0);
+    return next;
+}
+
+TEST(test_p05_every_ending_waits_for_the_authority, .setup = open_stage, .teardown = close_stage, .iterations = N_ENDINGS) {
+    uint64_t token = fake_hold(&alice, endpoint, MEMWRITE), next;
+    const struct vmibus_frame *frame;
+
+    stage.link_drains = false;
+    next = end_lease((enum ending)_i, MEMWRITE, token);
+    ck_assert_uint_eq(lease_of(MEMWRITE)->state, VMIBUS_LEASE_STATE_REVOKING);
+    do {
+        frame = stage_link_next();
+        ck_assert_ptr_nonnull(frame);
+    } while (frame->header.kind != VMIBUS_KIND_FENCE_REVOKE);
+    ck_assert_uint_eq(frame->fence_revoke.token, token);
+    stage_settle();
+    ck_assert_ptr_null(fake_control_ack(&bob, next));
+    stage_drained(endpoint, token);
+    assert_ack(&bob, next, OK, NONE);
+    ck_assert_uint_gt(fake_control_ack(&bob, next)->token, token);
+    if (_i == DISCONNECT)
+        fake_control_open(&alice, 1);
+}
+
+TEST(test_p05_every_ending_releases_keys_before_the_next_holder, .setup = open_stage, .teardown = close_stage,
+     .iterations = N_ENDINGS) {
+    uint64_t token = fake_hold(&alice, endpoint, INPUT), next;
+    const struct vmibus_frame *release;
+
+    assert_ack(&alice, fake_input(&alice, endpoint, token, 30), OK, NONE);
+    sensor.answers = false;
+    next = end_lease((enum ending)_i, INPUT, token);
+    release = fake_sensor_next_of(&sensor, VMIBUS_KIND_INPUT_RELEASE);
+    ck_assert_ptr_nonnull(release);
+    stage_settle();
+    ck_assert_ptr_null(fake_control_ack(&bob, next));
+    fake_complete(&sensor, release, VMIBUS_ERROR_OK);
+    assert_ack(&bob, next, OK, NONE);
+    if (_i == DISCONNECT)
+        fake_control_open(&alice, 1);
+}
+
+/* --- what waits for its time ------------------------------------------------------------------- */
+
 /* What waits for its time under a lease that ended keeps nobody waiting. */
 TEST(test_p05_commands_that_wait_end_with_the_lease, .setup = open_stage, .teardown = close_stage) {
     struct vmibus_frame frame = {

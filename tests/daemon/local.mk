@@ -22,10 +22,13 @@ daemon_test_programs = \
 	tests/daemon/test_exploit \
 	tests/daemon/test_frames \
 	tests/daemon/test_handover \
-	tests/daemon/test_hoarding \
+	tests/daemon/test_leases \
 	tests/daemon/test_lifetime \
+	tests/daemon/test_limits \
 	tests/daemon/test_memory \
+	tests/daemon/test_patterns \
 	tests/daemon/test_policy \
+	tests/daemon/test_queries \
 	tests/daemon/test_resume \
 	tests/daemon/test_sensors
 test_programs += $(daemon_test_programs)
@@ -46,8 +49,14 @@ tests_daemon_test_exhaustion_SOURCES = tests/daemon/test_exhaustion.c
 tests_daemon_test_exhaustion_LDADD = $(daemon_tests)
 tests_daemon_test_frames_SOURCES = tests/daemon/test_frames.c
 tests_daemon_test_frames_LDADD = $(daemon_tests)
-tests_daemon_test_hoarding_SOURCES = tests/daemon/test_hoarding.c
-tests_daemon_test_hoarding_LDADD = $(daemon_tests)
+tests_daemon_test_leases_SOURCES = tests/daemon/test_leases.c
+tests_daemon_test_leases_LDADD = $(daemon_tests)
+tests_daemon_test_limits_SOURCES = tests/daemon/test_limits.c
+tests_daemon_test_limits_LDADD = $(daemon_tests)
+tests_daemon_test_patterns_SOURCES = tests/daemon/test_patterns.c
+tests_daemon_test_patterns_LDADD = $(daemon_tests)
+tests_daemon_test_queries_SOURCES = tests/daemon/test_queries.c
+tests_daemon_test_queries_LDADD = $(daemon_tests)
 tests_daemon_test_memory_SOURCES = tests/daemon/test_memory.c
 tests_daemon_test_memory_LDADD = $(daemon_tests)
 tests_daemon_test_lifetime_SOURCES = tests/daemon/test_lifetime.c

@@ -6,6 +6,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
+#include <stdio.h>
 #include <string.h>
 #include <sys/socket.h>
 #include <unistd.h>
@@ -17,35 +18,50 @@
 #define PEERS 6
 #define FIRST_UID 60001
 #define ROUNDS 30
+#define PATIENCE 10000 /* round trips */
 #define TAIL_BOUND 65536
 
-static const struct daemon_options options = {
-    .config = "[daemon]\n"
-              "hello-timeout-ms = 600000\n"
-              "frame-timeout-ms = 600000\n"
-              "tail-bound = 65536\n"
-              "queue-depth = 64\n"
-              "audit-records = 64\n"
-              "[limits]\n"
-              "connections = 8\n"
-              "events = 128\n"
-              "[limits-total]\n"
-              "connections = 128\n"
-              "events = 256\n"
-              "descriptors = 128\n"
-              "attachments = 32\n"
-              "leases = 64\n"
-              "waiters = 16\n"
-              "subscriptions = 256\n"
-              "tails = 8\n"
-              "[rule everybody]\n"
-              "everybody = yes\n"
-              "capabilities = all\n",
+#define HOARDERS (USERS * PEERS)
+
+#define CONFIG(sensors)                                                                                                           \
+    "[daemon]\n"                                                                                                                  \
+    "hello-timeout-ms = 600000\n"                                                                                                 \
+    "frame-timeout-ms = 600000\n"                                                                                                 \
+    "hold-ms = 600000\n"                                                                                                          \
+    "tail-bound = 65536\n"                                                                                                        \
+    "queue-depth = 64\n"                                                                                                          \
+    "audit-records = 64\n"                                                                                                        \
+    "[limits]\n"                                                                                                                  \
+    "connections = 8\n"                                                                                                           \
+    "events = 128\n"                                                                                                              \
+    "holds = 16\n"                                                                                                                \
+    "[limits-total]\n"                                                                                                            \
+    "connections = 128\n"                                                                                                         \
+    "events = 256\n"                                                                                                              \
+    "attachments = 32\n"                                                                                                          \
+    "leases = 64\n"                                                                                                               \
+    "waiters = 16\n"                                                                                                              \
+    "subscriptions = 256\n"                                                                                                       \
+    "holds = 32\n"                                                                                                                \
+    "tails = 8\n" sensors "[rule everybody]\n"                                                                                    \
+    "everybody = yes\n"                                                                                                           \
+    "capabilities = all\n"
+
+static const struct daemon_options few = {.config = CONFIG("descriptors = 128\n")};
+static const struct daemon_options hanging = {
+    .config = CONFIG("commands = 512\n"),
+    .arguments = {"--stub=32", "--sensor", "stub:execute=hang"},
+};
+static const struct daemon_options many = {
+    .config = "[limits]\ndescriptors = 4096\nevents = 4096\n[limits-total]\ndescriptors = 16384\nevents = 16384\n"
+              "[rule everybody]\neverybody = yes\ncapabilities = all\n",
+    .arguments = {"--stub=256"},
 };
 
 static struct daemon daemon_under_test;
 static struct daemon *const d = &daemon_under_test;
-static struct wire_endpoint target, other;
+static struct wire_endpoint target, other, own[HOARDERS];
+static size_t n_hoarders;
 static int hoarders[USERS][PEERS];
 static int watcher;
 static uint64_t watched;
@@ -189,18 +205,66 @@ static void refused_commands(int fd) {
     }
 }
 
+/* Each connection commands a VM of its own that never answers. */
+static void unanswered_commands(int fd) {
+    const struct wire_endpoint *vm = &own[n_hoarders];
+    uint64_t token = wire_acquire(fd, vm, VMIBUS_LEASE_CLASS_POWER);
+
+    for (unsigned i = 0; i < 100; i++) {
+        struct vmibus_frame frame = wire_command(VMIBUS_KIND_CMD_VM, vm);
+
+        frame.cmd_vm.operation = VMIBUS_VM_OPERATION_PAUSE;
+        frame.cmd_vm.token = token;
+        send_frame(fd, &frame, NULL, 0);
+    }
+}
+
+static void holds(int fd) {
+    for (unsigned i = 0; i < 100; i++) {
+        struct vmibus_frame frame = wire_command(VMIBUS_KIND_CMD_VM, i % 2 ? &target : &other);
+
+        frame.cmd_vm.operation = VMIBUS_VM_OPERATION_HOLD;
+        send_frame(fd, &frame, NULL, 0);
+    }
+}
+
+/* All that is retained of all VMs, again and again under another pattern. */
+static void roster_unread(int fd) {
+    struct vmibus_frame frame = wire_frame(VMIBUS_KIND_SUBSCRIBE);
+
+    frame.subscribe.kinds = UINT64_MAX;
+    for (char letter = '0'; letter <= '9'; letter++) {
+        const char pattern[] = {'*', letter, '*'};
+
+        frame.header.correlation++;
+        send_frame(fd, &frame, pattern, sizeof(pattern));
+    }
+}
+
 static const struct hoard {
     const char *name;
-    bool silent;            /**< without HELLO */
+    bool silent;                            /**< without HELLO */
     void (*take)(int fd);
+    enum vmibus_reason limit;               /**< of what; each user gets some of it */
+    uint64_t least;                         /**< what they have together, at least: or it would be no hoard */
+    const struct daemon_options *options;
 } hoards[] = {
-    {"connections", false, take_nothing},      {"silent connections", true, take_nothing},
-    {"half-open handshakes", true, half_a_hello}, {"half frames", false, half_a_frame},
-    {"subscriptions", false, subscriptions},   {"events unread", false, unread_events},
-    {"answers unread", false, unread_answers}, {"leases and lines", false, leases_and_lines},
-    {"descriptors unread", false, descriptors}, {"attachments", false, attachments},
-    {"tails", false, tails},                   {"buffers", false, buffers},
-    {"refused commands", false, refused_commands},
+    {"connections", false, take_nothing, VMIBUS_REASON_LIMIT_CONNECTIONS, 24, &few},
+    {"silent connections", true, take_nothing, VMIBUS_REASON_LIMIT_CONNECTIONS, 24, &few},
+    {"half-open handshakes", true, half_a_hello, VMIBUS_REASON_LIMIT_CONNECTIONS, 24, &few},
+    {"half frames", false, half_a_frame, VMIBUS_REASON_LIMIT_CONNECTIONS, 24, &few},
+    {"subscriptions", false, subscriptions, VMIBUS_REASON_LIMIT_SUBSCRIPTIONS, 100, &few},
+    {"events unread", false, unread_events, VMIBUS_REASON_LIMIT_BYTES, 1 << 20, &few},
+    {"answers unread", false, unread_answers, VMIBUS_REASON_LIMIT_BYTES, 1 << 20, &few},
+    {"leases and lines", false, leases_and_lines, VMIBUS_REASON_LIMIT_WAITERS, 12, &few},
+    {"descriptors unread", false, descriptors, VMIBUS_REASON_LIMIT_FDS, 60, &few},
+    {"attachments", false, attachments, VMIBUS_REASON_LIMIT_ATTACHMENTS, 12, &few},
+    {"tails", false, tails, VMIBUS_REASON_LIMIT_TAILS, 4, &few},
+    {"buffers", false, buffers, VMIBUS_REASON_LIMIT_BUFFERS, 20, &few},
+    {"refused commands", false, refused_commands, VMIBUS_REASON_LIMIT_CONNECTIONS, 24, &few},
+    {"commands unanswered", false, unanswered_commands, VMIBUS_REASON_LIMIT_COMMANDS, 200, &hanging},
+    {"holds", false, holds, VMIBUS_REASON_LIMIT_HOLDS, 16, &few},
+    {"a huge roster unread", false, roster_unread, VMIBUS_REASON_LIMIT_SUBSCRIPTIONS, 200, &many},
 };
 #define N_HOARDS (sizeof(hoards) / sizeof(hoards[0]))
 
@@ -212,6 +276,7 @@ static void hoard(const struct hoard *what) {
         for (unsigned i = 0; i < PEERS; i++) {
             hoarders[user][i] = what->silent ? wire_connect(d->path) : wire_open(d->path, NULL);
             what->take(hoarders[user][i]);
+            n_hoarders++;
         }
     }
     become(0);
@@ -229,10 +294,34 @@ static void settle(void) {
     }
 }
 
+/* How much of a limit the hoarders use; each has to have some if @a all. */
+static uint64_t use_of_hoarders(enum vmibus_reason limit, bool all) {
+    struct vmibus_limit_use use;
+    uint64_t sum = 0;
+
+    for (unsigned user = 0; user < USERS; user++) {
+        wire_limit(d->bystander, limit, FIRST_UID + user, &use);
+        ck_assert_msg(!all || use.used, "user %u has none", user);
+        sum += use.used;
+    }
+    return sum;
+}
+
 static void let_go(void) {
     for (unsigned user = 0; user < USERS; user++)
         for (unsigned i = 0; i < PEERS; i++)
             close(hoarders[user][i]);
+}
+
+/* No limit is used by any of them any more. What they did to others is undone, too: daemon_stop() looks at that. */
+static void expect_nothing_left(void) {
+    for (unsigned limit = VMIBUS_REASON_LIMIT_CONNECTIONS; limit <= VMIBUS_REASON_LIMIT_HOLDS; limit++) {
+        uint64_t left = 1;
+
+        for (unsigned i = 0; i < PATIENCE && left; i++)
+            left = use_of_hoarders((enum vmibus_reason)limit, false);
+        ck_assert_msg(!left, "%lu of limit %u are left", (unsigned long)left, limit);
+    }
 }
 
 /* The bystander takes and gives a lease, and its watcher hears of both, in step. */
@@ -266,107 +355,40 @@ static void watch(void) {
     } while (frame.header.kind != VMIBUS_KIND_ACK || frame.header.correlation != correlation);
 }
 
+static void find_vms(const struct hoard *what) {
+    int fd = wire_open(d->path, NULL);
+
+    target = wire_find(fd, "stub-0");
+    other = wire_find(fd, "stub-1");
+    for (unsigned i = 0; i < HOARDERS && what->options == &hanging; i++) {
+        char name[16];
+
+        snprintf(name, sizeof(name), "stub-%u", i + 2);
+        own[i] = wire_find(fd, name);
+    }
+    close(fd);
+}
+
 TEST(test_p08_p09_bystander_while_others_hoard, .iterations = N_HOARDS) {
     const struct hoard *what = &hoards[_i];
-    int fd;
 
     if (geteuid() != 0)
         test_skip("needs root, to be several users");
-    daemon_start(d, &options);
-    fd = wire_open(d->path, NULL);
-    target = wire_find(fd, "stub-0");
-    other = wire_find(fd, "stub-1");
-    close(fd);
+    daemon_start(d, what->options);
+    find_vms(what);
     watch();
     hoard(what);
     for (unsigned i = 0; i < ROUNDS; i++)
         live_on();
     settle();
+    ck_assert_uint_ge(use_of_hoarders(what->limit, true), what->least);
     for (unsigned i = 0; i < ROUNDS; i++)
         live_on();
     let_go();
     for (unsigned i = 0; i < ROUNDS; i++)
         live_on();
+    expect_nothing_left();
     close(watcher);
-    daemon_stop(d);
-}
-
-/* --- what is told ------------------------------------------------------------------------------ */
-
-TEST(test_p08_refused_connection_names_limit_use_and_bound) {
-    struct vmibus_frame last;
-    int fds[9];
-
-    if (geteuid() != 0)
-        test_skip("needs root, to be another user");
-    daemon_start(d, &options);
-    become(FIRST_UID);
-    for (unsigned i = 0; i < 8; i++)
-        fds[i] = wire_open(d->path, NULL);
-    fds[8] = wire_connect(d->path);
-    become(0);
-    last = wire_expect_end(fds[8], VMIBUS_ERROR_QUOTA, VMIBUS_REASON_LIMIT_CONNECTIONS);
-    ck_assert_uint_eq(last.error.value, 8);
-    ck_assert_uint_eq(last.error.bound, 8);
-    for (unsigned i = 0; i < 9; i++)
-        close(fds[i]);
-    daemon_stop(d);
-}
-
-/* The record of one limit and uid in the answer to QUERY LIMITS; uid -1: the total. */
-static bool find_use(int fd, enum vmibus_reason limit, int64_t uid, struct vmibus_limit_use *found) {
-    static uint8_t tail[WIRE_TAIL];
-    struct vmibus_frame frame = wire_frame(VMIBUS_KIND_QUERY), answer;
-    struct vmibus_limit_use use;
-
-    frame.query.query = VMIBUS_QUERY_LIMITS;
-    ck_assert(wire_send(fd, &frame, NULL, 0));
-    answer = wire_answer(fd, frame.header.correlation, tail);
-    ck_assert_uint_eq(answer.ack.error, VMIBUS_ERROR_OK);
-    ck_assert_uint_eq(answer.ack.count * sizeof(use), answer.header.tail_length);
-    for (uint32_t at = 0; at < answer.header.tail_length; at += sizeof(use)) {
-        memcpy(&use, tail + at, sizeof(use));
-        if (use.limit != limit || (uid < 0 ? !use.total : use.total || use.uid != (uint32_t)uid))
-            continue;
-        *found = use;
-        return true;
-    }
-    return false;
-}
-
-TEST(test_p08_limits_tell_who_uses_what) {
-    static const struct daemon_options watched_by_few = {
-        .config = "[limits]\nleases = 7\n[limits-total]\nleases = 40\n"
-                  "[rule root]\nuser = 0\ncapabilities = all\n"
-                  "[rule user]\nuser = 60001\ncapabilities = OBSERVE POWER INPUT\n",
-    };
-    struct vmibus_limit_use use;
-    struct wire_endpoint vm;
-    int fd;
-
-    if (geteuid() != 0)
-        test_skip("needs root, to be another user");
-    daemon_start(d, &watched_by_few);
-    become(FIRST_UID);
-    fd = wire_open(d->path, NULL);
-    become(0);
-    watcher = wire_open(d->path, NULL);
-    vm = wire_find(watcher, "stub-0");
-    close(watcher);
-    (void)wire_acquire(fd, &vm, VMIBUS_LEASE_CLASS_POWER);
-    (void)wire_acquire(fd, &vm, VMIBUS_LEASE_CLASS_INPUT);
-    ck_assert(find_use(fd, VMIBUS_REASON_LIMIT_LEASES, -1, &use));
-    ck_assert_uint_eq(use.used, 2);
-    ck_assert_uint_eq(use.bound, 40);
-    ck_assert(find_use(fd, VMIBUS_REASON_LIMIT_LEASES, FIRST_UID, &use));
-    ck_assert_uint_eq(use.used, 2);
-    ck_assert_uint_eq(use.bound, 7);
-    /* Of others only whoever may see STATS is told. */
-    ck_assert(!find_use(fd, VMIBUS_REASON_LIMIT_CONNECTIONS, 0, &use));
-    ck_assert(find_use(d->bystander, VMIBUS_REASON_LIMIT_LEASES, FIRST_UID, &use));
-    ck_assert_uint_eq(use.used, 2);
-    ck_assert(find_use(d->bystander, VMIBUS_REASON_LIMIT_CONNECTIONS, 0, &use));
-    close(fd);
     daemon_stop(d);
 }
 

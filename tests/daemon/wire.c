@@ -285,9 +285,28 @@ uint64_t wire_counter(int fd, enum vmibus_counter counter) {
     frame.query.query = VMIBUS_QUERY_STATS;
     ck_assert(wire_send(fd, &frame, NULL, 0));
     answer = wire_answer(fd, frame.header.correlation, values);
-    ck_assert_uint_eq(answer.ack.error, VMIBUS_ERROR_OK);
+    ck_assert_msg(answer.ack.error == VMIBUS_ERROR_OK, "no counters: error %u, reason %u, %lu of %lu", answer.ack.error,
+                  answer.ack.reason, (unsigned long)answer.ack.count, (unsigned long)answer.ack.value);
     for (size_t i = 0; i < answer.ack.count; i++)
         if (values[i].counter == counter)
             return values[i].value;
     ck_abort_msg("there is no counter %u", counter);
+}
+
+bool wire_limit(int fd, enum vmibus_reason limit, int64_t uid, struct vmibus_limit_use *use) {
+    static uint8_t tail[WIRE_TAIL];
+    struct vmibus_frame frame = wire_frame(VMIBUS_KIND_QUERY), answer;
+
+    frame.query.query = VMIBUS_QUERY_LIMITS;
+    ck_assert(wire_send(fd, &frame, NULL, 0));
+    answer = wire_answer(fd, frame.header.correlation, tail);
+    ck_assert_uint_eq(answer.ack.error, VMIBUS_ERROR_OK);
+    ck_assert_uint_eq(answer.ack.count * sizeof(*use), answer.header.tail_length);
+    for (uint32_t at = 0; at < answer.header.tail_length; at += sizeof(*use)) {
+        memcpy(use, tail + at, sizeof(*use));
+        if (use->limit == limit && (uid < 0 ? use->total : !use->total && use->uid == (uint32_t)uid))
+            return true;
+    }
+    *use = (struct vmibus_limit_use){};
+    return false;
 }

@@ -11,5 +11,6 @@ tests_kvm_test_embedding_LDADD = libharness.la libvmibus-core.la libvmibus.la
 test_programs += tests/kvm/test_torn
 tests_kvm_test_torn_SOURCES = \
 	tests/kvm/test_torn.c \
-	tests/kvm/tiny_vmm.c tests/kvm/tiny_vmm.h tests/kvm/tiny_vmm_sensor.c
+	tests/kvm/tiny_vmm.c tests/kvm/tiny_vmm.h tests/kvm/tiny_vmm_sensor.c \
+	tests/torn/hunt.c tests/torn/hunt.h
 tests_kvm_test_torn_LDADD = libharness.la libvmibus-core.la libvmibus.la

@@ -19,6 +19,11 @@ struct vmibus_ack *buffer_read(struct fixture *fixture, struct client *client, u
 /** One octet of a file. */
 uint8_t octet_of(int fd, uint64_t offset);
 
+/** What the program's pread(2) does instead, if it is not NULL; pread_really() reads. Also called on workers. */
+extern ssize_t (*pread_hook)(int fd, void *buffer, size_t len, off_t offset);
+
+ssize_t pread_really(int fd, void *buffer, size_t len, off_t offset);
+
 /** From now on a long pread(2) on other threads than this one waits for pread_release(). */
 void pread_block(void);
 

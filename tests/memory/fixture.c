@@ -166,6 +166,7 @@ static void reply(void *context, const struct vmibus_frame *frame, const void *t
 }
 
 uint32_t fixture_retire_ms = 600000;
+bool fixture_small_writes_on_worker;
 
 static void disconnected(void *context, enum vmibus_reason reason, uint64_t value, uint64_t bound) {
     struct client *client = context;
@@ -231,6 +232,7 @@ void fixture_init_levels(struct fixture *fixture, enum vm_kind kind, uint8_t lev
         .incarnation = 3,
         .n_endpoints = 4,
         .retire_ms = fixture_retire_ms,
+        .small_writes_on_worker = fixture_small_writes_on_worker,
         .link = hear,
         .link_context = fixture,
     };

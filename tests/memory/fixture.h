@@ -127,6 +127,9 @@ struct fixture {
 /** How long an epoch that ended may be held; to be changed before fixture_init(). */
 extern uint32_t fixture_retire_ms;
 
+/** Whether small writes into shared RAM go to a worker too; to be changed before fixture_init(). */
+extern bool fixture_small_writes_on_worker;
+
 /** Makes everything up to an occupied endpoint in slot 1, named "vm". */
 void fixture_init(struct fixture *fixture, enum vm_kind kind);
 

@@ -60,6 +60,24 @@ TEST(test_virtual_range, BOUNDED) {
     ck_assert_uint_eq(fx.vm.ram[DATA_GPA + PAGE], 0);
 }
 
+/* Tables of the writer's choosing could show any octet at an address that is allowed. */
+TEST(test_virtual_range_is_the_kernels, BOUNDED) {
+    struct vmibus_frame frame = write_frame(&fx, DATA_GVA, eight, 8, 0);
+
+    set_ranges(&rule->write.place.gva, DATA_GVA, DATA_GVA + PAGE - 1);
+    memcpy(fx.vm.ram + NX_GPA, fx.vm.ram + PGD_GPA, PAGE);
+    frame.cmd_memwrite.cr3 = NX_GPA;
+    assert_refused(submit(&fx.control, &frame, NULL, NULL), VMIBUS_ERROR_DENIED, VMIBUS_REASON_WRITE_RANGE);
+    ck_assert(is_filled(fx.vm.ram + DATA_GPA, 0, 8));
+    frame.cmd_memwrite.cr3 = PGD_GPA;
+    assert_ok(submit(&fx.control, &frame, NULL, NULL));
+    /* Where a physical range is what bounds it, any tables will do. */
+    rule->write.place.gva.n = 0;
+    set_ranges(&rule->write.place.gpa, DATA_GPA, DATA_GPA + PAGE - 1);
+    frame.cmd_memwrite.cr3 = NX_GPA;
+    assert_ok(submit(&fx.control, &frame, NULL, NULL));
+}
+
 /* Whatever address a write names, it is the physical one that counts; and nothing of it is done. */
 TEST(test_p04_physical_range, BOUNDED) {
     struct vmibus_ack *ack;
@@ -129,6 +147,34 @@ TEST(test_page_tables_are_protected, BOUNDED) {
     assert_refused(ack, VMIBUS_ERROR_DENIED, VMIBUS_REASON_PROTECTED);
     ck_assert_uint_eq(ack->value, PGD_GPA + 8);
     assert_refused(write_at(KERNEL_GVA, 8, VMIBUS_MEMWRITE_READ_ONLY_PAGE), VMIBUS_ERROR_DENIED, VMIBUS_REASON_PROTECTED);
+}
+
+/* The RAM is there a second time, at ALIAS_GPA, where no table of the kernel says so. */
+#define ALIAS_GPA UINT64_C(0x10000000)
+
+TEST(test_p12_what_is_protected_has_no_other_address, BOUNDED) {
+    const struct vmibus_layout_range ranges[] = {{.gpa = 0, .len = RAM_SIZE}, {.gpa = ALIAS_GPA, .len = RAM_SIZE}};
+    struct vmibus_frame frame = frame_make(&fx, VMIBUS_KIND_MEM_LAYOUT);
+    int twice[] = {fx.vm.fd, fx.vm.fd};
+
+    for (uint16_t object = 0; object < 2; object++) {
+        struct vmibus_layout_range proposed[] = {ranges[0], ranges[1]};
+
+        proposed[1].object = object; /* the same descriptor, or another one of the same file */
+        frame.header.tail_length = sizeof(proposed);
+        frame.header.fd_count = 2;
+        frame.mem_layout.range_count = 2;
+        assert_ok(submit(&fx.sensor, &frame, proposed, twice));
+        assert_ok(propose_root(&fx));
+        rule->write.place.protect = 0;
+        bounds_changed();
+        assert_ok(write_at(ALIAS_GPA + DATA_GPA + PAGE, 8, VMIBUS_MEMWRITE_PHYSICAL));
+        rule->write.place.protect = PROTECT_KERNEL_TEXT;
+        bounds_changed();
+        assert_refused(write_at(ALIAS_GPA + DATA_GPA, 8, VMIBUS_MEMWRITE_PHYSICAL), VMIBUS_ERROR_DENIED,
+                       VMIBUS_REASON_PROTECTED);
+        ck_assert(is_filled(fx.vm.ram + DATA_GPA, 0, 8));
+    }
 }
 
 /* One rule's range and another's freedom: rules only add. */

@@ -202,6 +202,19 @@ TEST(test_p05_queued_write_is_refused_at_commit, READY) {
     ck_assert_uint_eq(count_of(&fx.link, VMIBUS_KIND_FENCE_DRAINED), 1);
 }
 
+/* What is revoked costs nothing more: it is not even translated. */
+TEST(test_p09_queue_of_a_revoked_holder_is_not_worked_off, READY) {
+    struct vmibus_frame frame = write_frame(&fx, 0, mib, 8192, VMIBUS_MEMWRITE_SRC_PAYLOAD); /* maps nothing */
+
+    pwrite_block();
+    submit_mib(&fx.control);
+    submit_only(&fx.control, &frame, mib, NULL);
+    link_revoke(&fx, TOKEN(1));
+    pwrite_release();
+    wait_answers(&fx.control, 2);
+    assert_refused(&fx.control.journal.frames[1].ack, VMIBUS_ERROR_STALE_TOKEN, VMIBUS_REASON_REVOKED);
+}
+
 /* The time to live runs out while the write waits for its turn. */
 TEST(test_p05_queued_write_expires, READY) {
     struct vmibus_frame frame = write_frame(&fx, DATA_GVA, eight, 8, 0);

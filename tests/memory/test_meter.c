@@ -51,10 +51,21 @@ TEST(test_what_is_larger_than_a_second_passes_alone) {
 TEST(test_what_was_not_written_is_given_back) {
     meters_init(&meters);
     ck_assert_int_eq(take(1, 1000, SECOND), 0);
-    meter_give_back(&meters, 1, 1000);
+    meter_give_back(&meters, 1, meter_worth(1000, 1000));
     ck_assert_int_eq(take(1, 1000, SECOND), 0);
-    meter_give_back(&meters, 2, 1000);
+    meter_give_back(&meters, 2, meter_worth(1000, 1000));
     ck_assert_int_eq(take(1, 1, SECOND), METER_WAIT);
+    meters_deinit(&meters);
+}
+
+/* A user writes two guests at two rates: what comes back of the faster one pays nothing of the slower one's. */
+TEST(test_what_is_given_back_is_worth_what_was_taken) {
+    meters_init(&meters);
+    ck_assert_int_eq(take(1, 500, SECOND), 0);
+    ck_assert_int_eq(meter_take(&meters, 1, 2, 1, SECOND, &wait_us), 0);
+    meter_give_back(&meters, 1, meter_worth(500, 1000));
+    ck_assert_int_eq(meter_take(&meters, 1, 2, 2, SECOND, &wait_us), METER_WAIT);
+    ck_assert_uint_eq(wait_us, 500000);
     meters_deinit(&meters);
 }
 

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /* CMD_MEMWRITE with QUIESCE: what is asked of the bus, and what becomes of the writes that wait for it. */
+#include <semaphore.h>
 #include <string.h>
 
 #include "harness.h"
@@ -123,6 +124,37 @@ TEST(test_p04_guest_that_cannot_be_held, .setup = begin, .teardown = end) {
 }
 
 /* What waits for the guest holds up nobody else. */
+static sem_t arrived, released;
+
+static ssize_t pwrite_in_the_middle(int fd, const void *buffer, size_t len, off_t offset) {
+    sem_post(&arrived);
+    while (sem_wait(&released) < 0)
+        continue;
+    sem_post(&released);
+    return pwrite_really(fd, buffer, len, offset);
+}
+
+/* The guest goes on in the middle of a write: it may have seen half of it. */
+TEST(test_p04_guest_that_goes_on_too_early, .setup = begin, .teardown = end) {
+    static uint8_t source[MIB];
+    struct vmibus_frame frame = write_frame(&fx, DATA_GVA, source, sizeof(source), VMIBUS_MEMWRITE_QUIESCE);
+    size_t before = fx.control.journal.n;
+
+    sem_init(&arrived, 0, 0);
+    sem_init(&released, 0, 0);
+    pwrite_hook = pwrite_in_the_middle;
+    submit_only(&fx.control, &frame, source, NULL);
+    tell_state(name_of_hold(), VMIBUS_ERROR_OK);
+    while (sem_wait(&arrived) < 0)
+        continue;
+    tell_state(name_of_hold(), VMIBUS_ERROR_BUSY);
+    sem_post(&released);
+    wait_answers(&fx.control, before + 1);
+    ck_assert_uint_eq(answer(before)->error, VMIBUS_ERROR_BUSY);
+    ck_assert_uint_eq(answer(before)->reason, VMIBUS_REASON_QUIESCE_FAILED);
+    ck_assert_uint_eq(answer(before)->count, sizeof(source));
+}
+
 TEST(test_p09_other_writes_do_not_wait, .setup = begin, .teardown = end) {
     struct client other;
     struct vmibus_frame frame;

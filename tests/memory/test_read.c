@@ -305,6 +305,31 @@ TEST(test_reads_stay_in_order, READY) {
     ck_assert_uint_eq(fx.control.journal.frames[1].header.correlation, quick.header.correlation);
 }
 
+/* Somebody queues much before another user comes, who waits for no more than what is under way. */
+TEST(test_p09_users_take_turns, READY) {
+    struct vmibus_frame frame = read_frame(&fx, DATA_GVA, MIB, 1, 0);
+    struct client other;
+
+    fixture_grant(&fx, geteuid(), CAPABILITIES_ALL);
+    fixture_grant(&fx, FOREIGN, CAPABILITIES_ALL);
+    client_init(&other, &fx, VMIBUS_ROLE_CONTROL, FOREIGN, 12);
+    assert_ok(buffer_allocate(&fx, &other, MIB));
+    fx.control.journal.n = other.journal.n = 0;
+    pread_block();
+    for (size_t i = 0; i < 8; i++)
+        submit_only(&fx.control, &frame, NULL, NULL);
+    pread_wait_blocked();
+    submit_only(&other, &frame, NULL, NULL);
+    submit_only(&other, &frame, NULL, NULL);
+    pread_release();
+    wait_answers(&fx.control, 8);
+    wait_answers(&other, 2);
+    ck_assert_uint_lt(other.journal.frames[0].ack.started, fx.control.journal.frames[2].ack.started);
+    ck_assert_uint_lt(other.journal.frames[1].ack.started, fx.control.journal.frames[3].ack.started);
+    ck_assert_uint_gt(other.journal.frames[1].ack.started, fx.control.journal.frames[1].ack.started);
+    client_deinit(&other);
+}
+
 /* The client is gone while a worker is reading into its buffer. */
 TEST(test_p09_a_client_that_goes_away, READY) {
     struct client other;

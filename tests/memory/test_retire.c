@@ -279,6 +279,23 @@ TEST(test_p06_epoch_retires_with_its_last_holder, READY) {
     ck_assert_uint_eq(receiver.n_disconnected, 0);
 }
 
+/* Epochs that are held cost who holds them, not the sensor whose next layout needs descriptors. */
+TEST(test_p09_held_epochs_are_not_paid_by_their_provider, READY) {
+    uint64_t used;
+
+    assert_ok(attach(&receiver)); /* makes the page, which stays */
+    assert_ok(attach(&receiver));
+    used = fx.sensor.account->used[RESOURCE_FDS];
+    for (size_t i = 0; i < 20; i++) {
+        end_epoch();
+        assert_ok(propose_layout(&fx, false));
+        assert_ok(attach(&receiver));
+    }
+    ck_assert_uint_eq(retiring(), 20);
+    ck_assert_uint_eq(fx.sensor.account->used[RESOURCE_FDS], used);
+    ck_assert_uint_eq(fx.sensor.n_retired, 0);
+}
+
 /* A write that is on a worker holds its context too. */
 TEST(test_p06_epoch_retires_with_its_last_command, READY) {
     static uint8_t source[MIB];

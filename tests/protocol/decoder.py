@@ -21,6 +21,9 @@ RECORDS = {
     "input_event": ("<HHi", "type code value"),
     "counter_value": ("<I4xQ", "counter value"),
     "sensor_info": ("<HBxII4x32s", "source state groups endpoints name"),
+    "extent_result": ("<QQIHHB7x", "gpa value written error reason level"),
+    "limit_use": ("<HBxIQQ", "limit total uid used bound"),
+    "memory_holder": ("<QQIII4x", "epoch overdue uid pid descriptors"),
 }
 
 # kind: name, format and fields of the body, what the tail is.
@@ -42,6 +45,7 @@ BODIES = {
     0x0107: ("GAP", "<H2xI", "dropped count", None),
     0x0108: ("SENSOR", "<B3xI32s", "state groups name", "octets"),
     0x0109: ("ERROR", "<HHHBxQQ", "error reason offender closing value bound", None),
+    0x010A: ("RESOURCES", "<QqQIiI4x", "resident resident_unaccounted cpu fds fds_unaccounted pid", None),
     0x0201: ("SUBSCRIBE", "<Q", "kinds", "octets"),
     0x0202: ("CMD_LEASE", "<QIBBBx", "token ttl_ms operation class mode", None),
     0x0203: ("CMD_INPUT", "<QIH2x" + 6 * "HHi",
@@ -54,8 +58,9 @@ BODIES = {
     0x0301: ("CMD_MEMWRITE", "<QQIIQQ24s", "cr3 gva len flags token epoch data", "octets"),
     0x0302: ("MEM_ATTACH", "<Q", "epoch", None),
     0x0303: ("MEM_RELEASE", "<Q", "epoch", None),
-    0x0304: ("MEM_READ", "<", "", None),
-    0x0305: ("BUFFER", "<", "", None),
+    0x0304: ("MEM_READ", "<QQQQIII4x", "cr3 gva epoch offset len buffer flags", None),
+    0x0305: ("BUFFER", "<QIB3x", "size buffer operation", None),
+    0x0306: ("MEM_QUERY", "<B", "query", None),
     0x0401: ("SENSOR_ANNOUNCE", "<B3xII32s", "state groups fallback name", "octets"),
     0x0402: ("ENDPOINT_OFFER", "<16sQII", "uuid start_time pid groups", "octets"),
     0x0403: ("ENDPOINT_WITHDRAW", "<H", "reason", None),
@@ -66,12 +71,16 @@ BODIES = {
     0x0421: ("CANCEL", "<", "", None),
     0x0422: ("DEMAND", "<Q", "kinds", None),
     0x0423: ("INPUT_RELEASE", "<", "", None),
+    0x0424: ("MEM_RETIRED", "<Q", "epoch", None),
     0x0501: ("ENDPOINT_OPENED", "<16s", "uuid", "octets"),
     0x0502: ("ENDPOINT_CLOSED", "<H", "reason", None),
     0x0503: ("FENCE_ISSUE", "<16sQQI", "session token expires uid", None),
     0x0504: ("FENCE_REVOKE", "<Q", "token", None),
     0x0505: ("FENCE_DRAINED", "<Q", "token", None),
     0x0506: ("SESSION_CLOSED", "<16s", "session", None),
+    0x0507: ("QUIESCE_BEGIN", "<", "", None),
+    0x0508: ("QUIESCE_STATE", "<HH", "error reason", None),
+    0x0509: ("QUIESCE_END", "<", "", None),
 }
 
 

@@ -153,6 +153,44 @@ void scene_begin(struct scene *scene, struct bed *bed) {
     ck_assert(scene_wait(scene, has_endpoint, NULL));
 }
 
+static bool has_epoch(struct scene *scene, void *data) {
+    (void)data;
+    return scene->epoch != 0;
+}
+
+/* QEMU has the file open when it answers: the name goes at once. */
+static struct bed *boot_sector(const uint8_t *code, size_t size, struct bed_options *options) {
+    char path[] = "/tmp/vmibus-boot-XXXXXX", drive[128];
+    const char *const extra[] = {"-drive", drive, NULL};
+    uint8_t sector[512] = {[510] = 0x55, [511] = 0xaa};
+    struct bed *bed;
+    int fd, r;
+
+    ck_assert_uint_le(size, 510);
+    memcpy(sector, code, size);
+    fd = mkstemp(path);
+    ck_assert_int_ge(fd, 0);
+    ck_assert_int_eq(write(fd, sector, sizeof(sector)), sizeof(sector));
+    close(fd);
+    snprintf(drive, sizeof(drive), "file=%s,format=raw,readonly=on,if=floppy", path);
+    options->extra = extra;
+    r = bed_start(&bed, options);
+    unlink(path);
+    ck_assert_msg(r == 0, "%s", bed_error(NULL));
+    return bed;
+}
+
+void scene_boot(struct scene *scene, const uint8_t *code, size_t size, const char *smp, const char *accel) {
+    struct bed_options options = {.firmware_only = true, .smp = smp, .accel = accel};
+    const char *reason;
+
+    if (!bed_available(true, &reason))
+        test_skip("%s", reason);
+    scene_begin(scene, boot_sector(code, size, &options));
+    scene_take_leases(scene);
+    ck_assert_msg(scene_wait(scene, has_epoch, NULL), "no memory context was published");
+}
+
 void scene_take_leases(struct scene *scene) {
     ck_assert_int_eq(vmibus_lease_acquire(scene->bus, &scene->endpoint,
                                           VMIBUS_LEASE_CLASS_MEMWRITE, VMIBUS_LEASE_MODE_FAIL, 0,

@@ -49,7 +49,16 @@ struct scene {
 /** Starts bus, sensor and control on a guest whose QEMU runs. Skips the test where there is no sensor built. */
 void scene_begin(struct scene *scene, struct bed *bed);
 
-/** Ends them; the guest stays. */
+/**
+ * Boots code of at most 510 octets as the boot sector of a guest of its own, begins the scene on it, takes the leases
+ * and waits for an epoch. Skips the test where no guest can be had.
+ *
+ * @param smp    its processors; NULL: one
+ * @param accel  NULL: TCG
+ */
+void scene_boot(struct scene *scene, const uint8_t *code, size_t size, const char *smp, const char *accel);
+
+/** Ends bus, sensor and control; the guest stays. */
 void scene_end(struct scene *scene);
 
 /** Lets everything run until a condition holds. Returns whether it came to that within SCENE_WAIT_MS. */

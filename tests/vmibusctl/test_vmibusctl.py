@@ -414,6 +414,18 @@ def test_refusals_name_object_reason_and_remedy():
 
 
 @harness.test
+def test_bounds_are_told_as_what_they_are():
+    """A bound of 256 octets is no capability, though one of them has that bit, and the cap on memory is none of [limits]."""
+    for (error, reason, value), words in (((2, 27, 256), "WRITE_SIZE 256 octets"), ((2, 26, 32), "WRITE_RANGE 0x20."),
+                                          ((2, 29, 64), "PROTECTED 0x40."), ((11, 28, 1500), "WRITE_RATE 2 ms"),
+                                          ((1, 102, 128), "TARGET_MOVED 0x80."), ((8, 62, 4096), "LIMIT_MEMORY memory-cap")):
+        with Bus(refuse={CMD_MEMWRITE: (error, reason, value)}) as bus:
+            said = bus.run("write", "guest", "0", "--hex", "00", "--token", "1", status=10 + error).stderr
+            assert all(word in said for word in words.split()), said
+            assert "The capability is" not in said and "'memory'" not in said, said
+
+
+@harness.test
 def test_input():
     with Bus() as bus:
         bus.run("key", "guest", "ctrl-alt-f2", "a")

@@ -1,11 +1,15 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* Taking as much as there is of leases, places in lines, subscriptions, commands and attachments. */
+/*
+ * The limits of a user, each at its bound: what is refused, what is told of it (limit, use, bound), and that what is given
+ * back can be had again.
+ */
 #include <string.h>
 #include <unistd.h>
 
 #include "daemon/daemon.h"
 #include "harness.h"
 
+#define FIRST_UID 60001
 #define KINDS_ALL UINT64_MAX
 
 static struct daemon daemon_under_test;
@@ -27,7 +31,37 @@ static struct vmibus_frame subscription(uint64_t kinds) {
     return frame;
 }
 
-/* --- leases ------------------------------------------------------------------------------------ */
+/* --- connections -------------------------------------------------------------------------------- */
+
+static void become(uid_t uid) {
+    ck_assert_int_eq(seteuid(0), 0);
+    ck_assert_int_eq(seteuid(uid), 0);
+}
+
+TEST(test_p08_refused_connection_names_limit_use_and_bound) {
+    const struct daemon_options options = {
+        .config = "[limits]\nconnections = 8\n[rule everybody]\neverybody = yes\ncapabilities = all\n",
+    };
+    struct vmibus_frame last;
+    int fds[9];
+
+    if (geteuid() != 0)
+        test_skip("needs root, to be another user");
+    daemon_start(d, &options);
+    become(FIRST_UID);
+    for (unsigned i = 0; i < 8; i++)
+        fds[i] = wire_open(d->path, NULL);
+    fds[8] = wire_connect(d->path);
+    become(0);
+    last = wire_expect_end(fds[8], VMIBUS_ERROR_QUOTA, VMIBUS_REASON_LIMIT_CONNECTIONS);
+    ck_assert_uint_eq(last.error.value, 8);
+    ck_assert_uint_eq(last.error.bound, 8);
+    for (unsigned i = 0; i < 9; i++)
+        close(fds[i]);
+    daemon_stop(d);
+}
+
+/* --- leases and places in lines ------------------------------------------------------------------ */
 
 TEST(test_p08_leases_are_bounded) {
     const struct daemon_options options = {.config = "[limits]\nleases = 2\nwaiters = 3\n"};
@@ -74,71 +108,6 @@ TEST(test_p08_leases_are_bounded) {
     daemon_stop(d);
 }
 
-TEST(test_p05_token_of_another_session_is_stale) {
-    struct vmibus_frame frame;
-    struct wire_endpoint vm;
-    uint64_t token;
-    int holder, thief;
-
-    daemon_start(d, NULL);
-    holder = wire_open(d->path, NULL);
-    thief = wire_open(d->path, NULL);
-    vm = wire_find(holder, "stub-0");
-    token = wire_acquire(holder, &vm, VMIBUS_LEASE_CLASS_POWER);
-    frame = wire_command(VMIBUS_KIND_CMD_POWER, &vm);
-    frame.cmd_power.operation = VMIBUS_POWER_OPERATION_QUIT;
-    wire_expect(thief, &frame, NULL, 0, VMIBUS_ERROR_NO_LEASE, VMIBUS_REASON_HELD);
-    frame.cmd_power.token = token;
-    frame.header.correlation++;
-    wire_expect(thief, &frame, NULL, 0, VMIBUS_ERROR_STALE_TOKEN, VMIBUS_REASON_NOT_RIGHTS_HOLDER);
-    for (int i = 1; i < 64; i++) {
-        frame.cmd_power.token = token ^ UINT64_C(1) << i;
-        frame.header.correlation += 1000;
-        ck_assert_uint_eq(wire_ask(thief, &frame, NULL, 0).ack.error, VMIBUS_ERROR_STALE_TOKEN);
-    }
-    frame = lease(&vm, VMIBUS_LEASE_CLASS_POWER, VMIBUS_LEASE_MODE_FAIL);
-    frame.cmd_lease.operation = VMIBUS_LEASE_OPERATION_RELEASE;
-    frame.cmd_lease.token = token;
-    wire_expect(thief, &frame, NULL, 0, VMIBUS_ERROR_STALE_TOKEN, VMIBUS_REASON_NOT_RIGHTS_HOLDER);
-    close(thief);
-    close(holder);
-    daemon_stop(d);
-}
-
-/* Input that waits for a far time must not keep the class from the next holder. */
-TEST(test_p05_p09_lease_ends_while_input_waits_for_its_time) {
-    const struct daemon_options options = {.config = "[daemon]\nrevoke-timeout-ms = 600000\n"};
-    struct vmibus_frame frame, late, answer;
-    struct wire_endpoint vm;
-    uint64_t token;
-    int holder, next;
-
-    daemon_start(d, &options);
-    holder = wire_open(d->path, NULL);
-    next = wire_open(d->path, NULL);
-    vm = wire_find(holder, "stub-0");
-    token = wire_acquire(holder, &vm, VMIBUS_LEASE_CLASS_INPUT);
-    late = wire_command(VMIBUS_KIND_CMD_INPUT, &vm);
-    late.cmd_input.token = token;
-    late.cmd_input.count = 1;
-    late.cmd_input.events[0] = (struct vmibus_input_event){.type = VMIBUS_INPUT_TYPE_KEY, .code = 30, .value = 1};
-    late.cmd_input.not_before_us = 1;
-    late.header.timestamp = UINT64_MAX / 2;
-    ck_assert(wire_send(holder, &late, NULL, 0));
-    frame = lease(&vm, VMIBUS_LEASE_CLASS_INPUT, VMIBUS_LEASE_MODE_FAIL);
-    frame.cmd_lease.operation = VMIBUS_LEASE_OPERATION_RELEASE;
-    frame.cmd_lease.token = token;
-    ck_assert(wire_send(holder, &frame, NULL, 0));
-    ck_assert_uint_gt(wire_acquire(next, &vm, VMIBUS_LEASE_CLASS_INPUT), token);
-    do {
-        answer = wire_await(holder, VMIBUS_KIND_ACK);
-    } while (answer.header.correlation != late.header.correlation);
-    ck_assert_uint_eq(answer.ack.error, VMIBUS_ERROR_STALE_TOKEN);
-    close(next);
-    close(holder);
-    daemon_stop(d);
-}
-
 /* --- subscriptions ----------------------------------------------------------------------------- */
 
 TEST(test_p08_subscriptions_are_bounded) {
@@ -169,85 +138,6 @@ TEST(test_p08_subscriptions_are_bounded) {
     wire_expect(fd, &frame, "never was", 9, VMIBUS_ERROR_OK, VMIBUS_REASON_NONE);
     frame = subscription(KINDS_ALL);
     wire_expect(fd, &frame, "z", 1, VMIBUS_ERROR_OK, VMIBUS_REASON_NONE);
-    close(fd);
-    daemon_stop(d);
-}
-
-TEST(test_patterns_of_every_length_and_content) {
-    char pattern[300];
-    struct vmibus_frame frame;
-    int fd;
-
-    daemon_start(d, NULL);
-    fd = wire_open(d->path, NULL);
-    memset(pattern, '*', sizeof(pattern));
-    frame = subscription(KINDS_ALL);
-    wire_expect(fd, &frame, "", 0, VMIBUS_ERROR_VALIDATION, VMIBUS_REASON_BAD_LENGTH);
-    frame = subscription(KINDS_ALL);
-    wire_expect(fd, &frame, pattern, 256, VMIBUS_ERROR_VALIDATION, VMIBUS_REASON_BAD_LENGTH);
-    frame = subscription(KINDS_ALL);
-    wire_expect(fd, &frame, pattern, 255, VMIBUS_ERROR_OK, VMIBUS_REASON_NONE);
-    /* A NUL anywhere: what would be compared is not what was said. */
-    for (size_t i = 0; i < 255; i += 127) {
-        pattern[i] = '\0';
-        frame = subscription(KINDS_ALL);
-        wire_expect(fd, &frame, pattern, 255, VMIBUS_ERROR_VALIDATION, VMIBUS_REASON_BAD_FIELD);
-        pattern[i] = '*';
-    }
-    for (unsigned octet = 1; octet < 256; octet++) {
-        char one = (char)octet;
-
-        frame = subscription(0);
-        wire_expect(fd, &frame, &one, 1, VMIBUS_ERROR_OK, VMIBUS_REASON_NONE);
-    }
-    /* What matching by trying every way would never end with. */
-    for (size_t i = 0; i + 1 < 255; i += 2)
-        memcpy(pattern + i, "*[!x]", i + 5 < 255 ? 5 : 2);
-    memset(pattern + 200, '?', 55);
-    frame = subscription(KINDS_ALL);
-    wire_expect(fd, &frame, pattern, 255, VMIBUS_ERROR_OK, VMIBUS_REASON_NONE);
-    static const char *const odd[] = {
-        "[",   "[[:",         "[[:alpha:", "[a-",       "\\",      "uuid:", "uuid:zz", "uuid:00000000-0000-0000-0000-000000000000",
-        "[!]", "[[.space.]]", "[[=a=]]",   "stub-0/..", "\xff\xfe"};
-    for (size_t i = 0; i < sizeof(odd) / sizeof(odd[0]); i++) {
-        frame = subscription(KINDS_ALL);
-        wire_expect(fd, &frame, odd[i], strlen(odd[i]), VMIBUS_ERROR_OK, VMIBUS_REASON_NONE);
-    }
-    close(fd);
-    daemon_stop(d);
-}
-
-/* Counts the endpoints that are told before the ACK. */
-static unsigned count_roster(int fd, const char *pattern) {
-    struct vmibus_frame frame = subscription(VMIBUS_KIND_BIT(VMIBUS_KIND_ROSTER)), received;
-    unsigned n = 0;
-
-    ck_assert(wire_send(fd, &frame, pattern, strlen(pattern)));
-    for (;;) {
-        ck_assert(wire_receive(fd, &received, NULL));
-        if (received.header.kind == VMIBUS_KIND_ACK && received.header.correlation == frame.header.correlation)
-            break;
-        n += received.header.kind == VMIBUS_KIND_ROSTER;
-    }
-    ck_assert_uint_eq(received.ack.error, VMIBUS_ERROR_OK);
-    frame = subscription(0);
-    wire_expect(fd, &frame, pattern, strlen(pattern), VMIBUS_ERROR_OK, VMIBUS_REASON_NONE);
-    return n;
-}
-
-TEST(test_p07_patterns_match_what_they_say) {
-    int fd;
-
-    daemon_start(d, NULL);
-    fd = wire_open(d->path, NULL);
-    ck_assert_uint_eq(count_roster(fd, "*"), 2);
-    ck_assert_uint_eq(count_roster(fd, "stub-?"), 2);
-    ck_assert_uint_eq(count_roster(fd, "stub-1"), 1);
-    ck_assert_uint_eq(count_roster(fd, "stub"), 0);
-    ck_assert_uint_eq(count_roster(fd, "STUB-1"), 0);
-    ck_assert_uint_eq(count_roster(fd, "uuid:766d6962-7573-8000-8000-000000000001"), 1);
-    ck_assert_uint_eq(count_roster(fd, "uuid:766d6962757380008000000000000001"), 1);
-    ck_assert_uint_eq(count_roster(fd, "uuid:00000000-0000-0000-0000-000000000000"), 0);
     close(fd);
     daemon_stop(d);
 }
@@ -333,4 +223,4 @@ TEST(test_p08_attachments_and_descriptors_in_flight_are_bounded) {
     daemon_stop(d);
 }
 
-HARNESS_SUITE("hoarding", HARNESS_QUICK)
+HARNESS_SUITE("limits", HARNESS_QUICK)
