@@ -41,6 +41,8 @@ static const char *limit_key(unsigned reason) {
         return "attachments";
     case VMIBUS_REASON_LIMIT_HOLDS:
         return "holds";
+    case VMIBUS_REASON_LIMIT_ANSWERS:
+        return "answers";
     default:
         return NULL;
     }

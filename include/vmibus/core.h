@@ -33,6 +33,7 @@ struct vmibus_core_options {
     int audit_fd;               /**< regular file or memfd for the intents log, borrowed; -1: none */
     uint64_t audit_records;     /**< its capacity; 0: 16384 */
     uint64_t memory_cap;        /**< octets that are held for controls at most; 0: as many as the above ask for, and 64 MiB */
+    uint32_t hold_ms;           /**< how long one hold may keep a guest still, milliseconds; 0: 10000 */
 };
 
 /**

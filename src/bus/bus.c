@@ -83,6 +83,8 @@ static int reserve(struct bus *bus) {
         r = region_pool_init(&bus->regions, options->arena, options->region_octets);
     if (r == 0)
         r = command_table_init(&bus->commands, bus, n_commands(options));
+    if (r == 0)
+        ledger_bound(options->ledger, RESOURCE_ANSWERS, store_for_peers(&bus->events.tails));
     return r;
 }
 

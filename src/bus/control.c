@@ -280,7 +280,9 @@ static bool answer_tail(const struct control *control, struct event *event, cons
         return true;
     event->fds = event_fds_free(event->fds);
     event->frame.header.fd_count = 0;
-    (void)region_refusal(&event->frame.ack, r, &control->region);
+    /* A store without a fitting block is full for whoever asks, whatever the sum says. */
+    (void)refusal_of_charge(&event->frame.ack, r == CHARGE_QUOTA ? CHARGE_QUOTA : CHARGE_PRESSURE, control->account,
+                            RESOURCE_ANSWERS);
     return false;
 }
 

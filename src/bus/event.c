@@ -25,7 +25,7 @@ int tail_new(struct tail **tailp, struct store *store, struct account *account, 
     if (!tail)
         return REGION_FULL;
     tail_fill(tail, pool, data, length);
-    r = account ? charge_take(&tail->charge, account, RESOURCE_BYTES, pool->block_size) : 0;
+    r = account ? charge_take(&tail->charge, account, RESOURCE_ANSWERS, pool->block_size) : 0;
     *tailp = r ? tail_unref(tail) : tail;
     return r;
 }

@@ -243,7 +243,7 @@ int vmibus_core_new(struct vmibus_core **corep, const struct vmibus_core_options
         .queue_depth = options->queue_depth ? options->queue_depth : DEFAULT_QUEUE_DEPTH,
         .commands = DEFAULT_COMMANDS,
         .drain_ms = DEFAULT_DRAIN_MS,
-        .hold_ms = DEFAULT_HOLD_MS,
+        .hold_ms = options->hold_ms ? options->hold_ms : DEFAULT_HOLD_MS,
         .retire_ms = DEFAULT_RETIRE_MS,
         .tail_bound = VMIBUS_TAIL_BOUND_DEFAULT,
         .memory_cap = options->memory_cap,

@@ -85,6 +85,10 @@ bool service_is_there(void) {
 void service_keep_page(uint32_t slot, int fd) {
     char text[64];
 
+    if (fd < 0) {
+        (void)sd_notifyf(0, "FDSTOREREMOVE=1\nFDNAME=" PAGE_NAME "%" PRIu32, slot);
+        return;
+    }
     /* A memory file cannot be polled, and need not be: it is there until it is taken out. */
     snprintf(text, sizeof(text), "FDSTORE=1\nFDNAME=" PAGE_NAME "%" PRIu32 "\nFDPOLL=0", slot);
     (void)sd_pid_notify_with_fds(0, 0, text, &fd, 1);

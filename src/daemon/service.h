@@ -38,7 +38,7 @@ void service_fds_deinit(struct service_fds *fds);
 /** Whether there is a manager to tell something. */
 bool service_is_there(void);
 
-/** Has the manager keep an epoch page for the next daemon, should this one die. @param fd borrowed */
+/** Has the manager keep an epoch page for the next daemon, should this one die. @param fd borrowed; -1: not any more */
 void service_keep_page(uint32_t slot, int fd);
 
 /** The daemon serves. */

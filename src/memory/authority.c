@@ -249,6 +249,19 @@ struct authority_client *authority_client_free(struct authority_client *client) 
     return NULL;
 }
 
+/* 0, a negative errno or an enum charge_result. */
+static int find_allowance(const struct authority_client *client, const struct memory_endpoint *endpoint,
+                          struct write_allowance **allowancep) {
+    int r = policy_write_allowance(client->authority->policy, &client->principal, endpoint->name, endpoint->uuid, allowancep);
+
+    if (r < 0 || !*allowancep)
+        return r;
+    r = charge_take(&(*allowancep)->charge, client->account, RESOURCE_BYTES, write_allowance_octets(*allowancep));
+    if (r)
+        *allowancep = write_allowance_unref(*allowancep);
+    return r;
+}
+
 /* A bound that cannot be kept in mind would be none: without memory for it there is no writing, until the next look. */
 static void look_up(struct authority_client *client, const struct memory_endpoint *endpoint, struct client_grant *grant) {
     const struct authority *authority = client->authority;
@@ -260,7 +273,7 @@ static void look_up(struct authority_client *client, const struct memory_endpoin
         .generation = endpoint->generation,
         .capabilities = policy_evaluate(policy, &client->principal, endpoint->name, endpoint->uuid).capabilities,
     };
-    if (policy_write_allowance(policy, &client->principal, endpoint->name, endpoint->uuid, &grant->allowance) < 0) {
+    if (find_allowance(client, endpoint, &grant->allowance)) {
         grant->policy_version = 0;
         grant->capabilities &= ~(uint32_t)VMIBUS_CAP_MEM_WRITE;
     }

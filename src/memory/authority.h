@@ -60,7 +60,7 @@ struct authority_client_ops {
 
 /**
  * Keeps the epoch page of a slot for the next authority, after this one has died: see memory/epoch_page.h.
- * @param fd borrowed
+ * @param fd borrowed; -1: the slot's page is given up, and need not be kept any more
  */
 typedef void (*authority_keep_fn)(void *context, uint32_t slot, int fd);
 

@@ -201,11 +201,23 @@ void memory_endpoint_open(struct memory_endpoint *endpoint, uint64_t generation,
     endpoint->open = true;
 }
 
+/* Who has mapped it sees no epoch in it for ever. Slots are taken in turn, so pages that stayed would become many. */
+static void drop_page(struct memory_endpoint *endpoint) {
+    const struct authority_options *options = &endpoint->authority->options;
+
+    if (!epoch_page_is_there(&endpoint->page))
+        return;
+    epoch_page_deinit(&endpoint->page);
+    if (options->keep)
+        options->keep(options->keep_context, endpoint->slot, -1);
+}
+
 void memory_endpoint_close(struct memory_endpoint *endpoint, uint16_t reason) {
     if (!endpoint->open)
         return;
     endpoint->open = false;
     memory_endpoint_end_epoch(endpoint, reason);
+    drop_page(endpoint);
     quiesce_close(endpoint);
     endpoint->worker = worker_leave(endpoint->worker);
     endpoint->look = NULL;

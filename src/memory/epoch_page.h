@@ -4,8 +4,8 @@
  *
  * One page of a memfd, mapped writable here alone, that begins with struct vmibus_epoch_page.  Its size
  * is sealed, so that no reader can be made to fault; its mode is 0400; readers get descriptors that
- * were opened read-only for them.  It is made with the slot's first attachment and stays as long as the
- * authority, whoever occupies the slot: a reader that comes late to look still sees the change.
+ * were opened read-only for them.  It is made with an occupant's first attachment and given up when the occupant
+ * goes: what a reader has mapped stays, without an epoch, so one that comes late to look still sees the end.
  *
  * Written as atomics, in this order: epoch 0, then the rest, then the next epoch.  So epoch is 0 from the moment
  * on that an epoch ends, before anybody is told, and never names an epoch that is not the current one.

@@ -26,6 +26,7 @@ static const uint64_t default_limits[N_RESOURCES] = {
     [RESOURCE_BUFFERS] = 64,
     [RESOURCE_ENDPOINTS] = 256,
     [RESOURCE_HOLDS] = 64,
+    [RESOURCE_ANSWERS] = 16 * MIB,
 };
 
 static const uint64_t default_limits_total[N_RESOURCES] = {
@@ -42,6 +43,7 @@ static const uint64_t default_limits_total[N_RESOURCES] = {
     [RESOURCE_BUFFERS] = 512,
     [RESOURCE_ENDPOINTS] = 256,
     [RESOURCE_HOLDS] = 256,
+    [RESOURCE_ANSWERS] = 64 * MIB,
 };
 
 int policy_new(struct policy **policyp) {

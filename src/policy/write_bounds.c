@@ -102,6 +102,10 @@ int write_allowance_new(struct write_allowance **allowancep, const struct write_
     return 0;
 }
 
+size_t write_allowance_octets(const struct write_allowance *allowance) {
+    return sizeof(*allowance) + allowance->n_places * sizeof(allowance->places[0]);
+}
+
 struct write_allowance *write_allowance_ref(struct write_allowance *allowance) {
     if (allowance)
         allowance->refs++;
@@ -109,8 +113,10 @@ struct write_allowance *write_allowance_ref(struct write_allowance *allowance) {
 }
 
 struct write_allowance *write_allowance_unref(struct write_allowance *allowance) {
-    if (allowance && --allowance->refs == 0)
-        free(allowance);
+    if (!allowance || --allowance->refs > 0)
+        return NULL;
+    charge_release(&allowance->charge);
+    free(allowance);
     return NULL;
 }
 

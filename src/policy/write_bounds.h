@@ -15,6 +15,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "util/ledger.h"
+
 /** What a rule protects: bits. */
 enum write_protection {
     PROTECT_KERNEL_TEXT = 1u << 0,  /**< what the kernel's tables map as executable by the kernel */
@@ -55,6 +57,7 @@ struct write_bounds {
 /** What the rules of a principal on an endpoint come to. References are taken and given on one thread; reading it is any thread's. */
 struct write_allowance {
     size_t refs;
+    struct charge charge;                   /**< of whoever it is kept for; taken by the keeper */
     uint64_t size;                          /**< the largest of the bounds; 0: none */
     uint64_t rate;                          /**< the largest of the bounds; 0: none */
     bool protects;                          /**< some place protects something */
@@ -84,10 +87,13 @@ int write_protection_parse(uint32_t *protect, const char *text);
  */
 int write_allowance_new(struct write_allowance **allowancep, const struct write_bounds *const *bounds, size_t n_bounds);
 
+/** Octets that it takes. */
+size_t write_allowance_octets(const struct write_allowance *allowance);
+
 /** One more reference. Takes and returns NULL. */
 struct write_allowance *write_allowance_ref(struct write_allowance *allowance);
 
-/** Frees it with the last reference. Takes and returns NULL. */
+/** Frees it, and releases its charge, with the last reference. Takes and returns NULL. */
 struct write_allowance *write_allowance_unref(struct write_allowance *allowance);
 
 /**

@@ -19,10 +19,10 @@
  *      the sensors' side: sensors, endpoints, providers, what is retained of an endpoint, memory contexts
  *      per uid that has a connection an account (util/ledger.h) and a line (transport/turns.h); per uid that
  *      writes at a bounded rate a meter (memory/meter.h); a pointer per armed timer (util/loop.h)
- *      per session and endpoint where a rule bounds writing, the sum of the rules (policy/write_bounds.h)
  *
- * and bounded by the ledger, at the memory authority, which may be a process of its own: buffers, and the
- * writes and reads on their way to a worker (RESOURCE_BUFFERS, _BYTES).  The answer to a query is on the heap
+ * and bounded by the ledger, at the memory authority, which may be a process of its own: buffers, the
+ * writes and reads on their way to a worker, and per session and endpoint what policy bounds writing by
+ * (RESOURCE_BUFFERS, _BYTES).  The answer to a query is on the heap
  * while it is being answered.
  *
  * One thread owns an arena and everything made of it.

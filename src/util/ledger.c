@@ -158,6 +158,7 @@ uint16_t resource_reason(enum resource resource) {
         [RESOURCE_BUFFERS] = VMIBUS_REASON_LIMIT_BUFFERS,
         [RESOURCE_ENDPOINTS] = VMIBUS_REASON_LIMIT_ENDPOINTS,
         [RESOURCE_HOLDS] = VMIBUS_REASON_LIMIT_HOLDS,
+        [RESOURCE_ANSWERS] = VMIBUS_REASON_LIMIT_ANSWERS,
     };
 
     return reasons[resource];

@@ -52,6 +52,7 @@ enum resource {
     RESOURCE_BUFFERS,       /**< buffers shared with peers */
     RESOURCE_ENDPOINTS,
     RESOURCE_HOLDS,         /**< on guests, by controls */
+    RESOURCE_ANSWERS,       /**< octets of tails of answers that have not been read */
     N_RESOURCES,
 };
 

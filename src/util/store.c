@@ -43,6 +43,18 @@ void store_deinit(struct store *store) {
         pool_deinit(&store->pools[i]);
 }
 
+static size_t blocks_for_peers(const struct pool *pool) {
+    return pool->capacity - pool->capacity / 4;
+}
+
+size_t store_for_peers(const struct store *store) {
+    size_t octets = 0;
+
+    for (unsigned i = 0; i < STORE_SIZES; i++)
+        octets += blocks_for_peers(&store->pools[i]) * store->pools[i].block_size;
+    return octets;
+}
+
 void *store_take(struct store *store, size_t size, bool for_peer, struct pool **poolp) {
     if (fault_hit(FAULT_ALLOCATION) < 0)
         return NULL;
@@ -50,7 +62,7 @@ void *store_take(struct store *store, size_t size, bool for_peer, struct pool **
         struct pool *pool = &store->pools[i];
         void *block;
 
-        if (pool->block_size < size || (for_peer && pool->in_use >= pool->capacity - pool->capacity / 4))
+        if (pool->block_size < size || (for_peer && pool->in_use >= blocks_for_peers(pool)))
             continue;
         block = pool_take(pool);
         if (block) {

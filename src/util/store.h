@@ -29,6 +29,9 @@ struct store {
  */
 int store_init(struct store *store, struct arena *arena, size_t octets, size_t largest);
 
+/** What peers can have of it, octets of whole blocks. */
+size_t store_for_peers(const struct store *store);
+
 /** What store_init() carves at most, octets. */
 size_t store_cost(size_t octets, size_t largest);
 

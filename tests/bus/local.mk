@@ -48,7 +48,7 @@ tests_bus_test_policy_SOURCES = tests/bus/test_policy.c
 tests_bus_test_policy_LDADD = libharness.la libvmibus_policy.la libvmibus_util.la libvmibus_protocol.la
 
 tests_bus_test_write_bounds_SOURCES = tests/bus/test_write_bounds.c
-tests_bus_test_write_bounds_LDADD = libharness.la libvmibus_policy.la
+tests_bus_test_write_bounds_LDADD = libharness.la libvmibus_policy.la libvmibus_util.la
 
 tests_bus_test_provider_SOURCES = tests/bus/test_provider.c
 tests_bus_test_provider_LDADD = $(bus_test_libraries)

@@ -37,6 +37,7 @@ static void set_limits(void) {
         limits_total[i] = 1000;
     }
     limits[RESOURCE_BYTES] = limits_total[RESOURCE_BYTES] = 64 << 20; /* a region of each control's own */
+    limits[RESOURCE_ANSWERS] = limits_total[RESOURCE_ANSWERS] = 64 << 20;
 }
 
 static void close_stage(void) {

@@ -20,6 +20,7 @@ static void set_limits(void) {
         limits_total[i] = 4000;
     }
     limits[RESOURCE_BYTES] = limits_total[RESOURCE_BYTES] = UINT64_C(1) << 32;
+    limits[RESOURCE_ANSWERS] = limits_total[RESOURCE_ANSWERS] = UINT64_C(1) << 32;
     limits[RESOURCE_SUBSCRIPTIONS] = limits_total[RESOURCE_SUBSCRIPTIONS] = 1 << 20;
 }
 
@@ -117,16 +118,16 @@ TEST(test_p08_untaken_answers_are_charged, .setup = set_limits) {
     const struct vmibus_frame *frame;
     unsigned refused = 0;
 
-    limits[RESOURCE_BYTES] = 4 * REGION_BLOCK;
+    limits[RESOURCE_ANSWERS] = 4 * REGION_BLOCK;
     stage_open(&(struct stage_options){.limits = limits, .limits_total = limits_total, .commands = 512});
     fake_control_open(&control, 1);
     for (unsigned i = 0; i < 300; i++)
         (void)fake_query(&control, NULL, VMIBUS_QUERY_STATS);
-    ck_assert_uint_le(stage_used(RESOURCE_BYTES), 4 * REGION_BLOCK);
+    ck_assert_uint_le(stage_used(RESOURCE_ANSWERS), 4 * REGION_BLOCK);
     while ((frame = fake_control_next_of(&control, VMIBUS_KIND_ACK))) {
         ck_assert(frame->ack.error == VMIBUS_ERROR_OK || frame->ack.error == VMIBUS_ERROR_QUOTA);
         if (frame->ack.error) {
-            ck_assert_uint_eq(frame->ack.reason, VMIBUS_REASON_LIMIT_BYTES);
+            ck_assert_uint_eq(frame->ack.reason, VMIBUS_REASON_LIMIT_ANSWERS);
             ck_assert_uint_eq(frame->header.tail_length, 0);
             refused++;
         }
@@ -135,6 +136,7 @@ TEST(test_p08_untaken_answers_are_charged, .setup = set_limits) {
     ck_assert_uint_lt(refused, 300);
     assert_ack(&control, fake_query(&control, NULL, VMIBUS_QUERY_STATS), OK, NONE);
     fake_control_close(&control);
+    ck_assert_uint_eq(stage_used(RESOURCE_ANSWERS), 0);
     ck_assert_uint_eq(stage_used(RESOURCE_BYTES), 0);
     stage_close();
 }

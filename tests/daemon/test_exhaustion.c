@@ -254,8 +254,8 @@ static const struct hoard {
     {"half-open handshakes", true, half_a_hello, VMIBUS_REASON_LIMIT_CONNECTIONS, 24, &few},
     {"half frames", false, half_a_frame, VMIBUS_REASON_LIMIT_CONNECTIONS, 24, &few},
     {"subscriptions", false, subscriptions, VMIBUS_REASON_LIMIT_SUBSCRIPTIONS, 100, &few},
-    {"events unread", false, unread_events, VMIBUS_REASON_LIMIT_BYTES, 1 << 20, &few},
-    {"answers unread", false, unread_answers, VMIBUS_REASON_LIMIT_BYTES, 1 << 20, &few},
+    {"events unread", false, unread_events, VMIBUS_REASON_LIMIT_ANSWERS, 1 << 20, &few},
+    {"answers unread", false, unread_answers, VMIBUS_REASON_LIMIT_ANSWERS, 1 << 20, &few},
     {"leases and lines", false, leases_and_lines, VMIBUS_REASON_LIMIT_WAITERS, 12, &few},
     {"descriptors unread", false, descriptors, VMIBUS_REASON_LIMIT_FDS, 60, &few},
     {"attachments", false, attachments, VMIBUS_REASON_LIMIT_ATTACHMENTS, 12, &few},
@@ -315,7 +315,7 @@ static void let_go(void) {
 
 /* No limit is used by any of them any more. What they did to others is undone, too: daemon_stop() looks at that. */
 static void expect_nothing_left(void) {
-    for (unsigned limit = VMIBUS_REASON_LIMIT_CONNECTIONS; limit <= VMIBUS_REASON_LIMIT_HOLDS; limit++) {
+    for (unsigned limit = VMIBUS_REASON_LIMIT_CONNECTIONS; limit <= VMIBUS_REASON_LIMIT_ANSWERS; limit++) {
         uint64_t left = 1;
 
         for (unsigned i = 0; i < PATIENCE && left; i++)

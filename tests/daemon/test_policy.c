@@ -191,6 +191,7 @@ TEST(test_broken_configuration_names_the_line_and_changes_nothing) {
         {"[daemon]\nmax-connections = 4294967297\n", "vmibusd.conf:2: max-connections = 4294967297: a number"},
         {"[daemon]\nsocket-mode = 0999\n", "vmibusd.conf:2: socket-mode"},
         {"[daemon]\nsocket-mode = -1\n", "vmibusd.conf:2: socket-mode"},
+        {"[daemon]\nsmall-writes = there\n", "vmibusd.conf:2: small-writes"},
         {"[daemon]\nno-such-key = 1\n", "vmibusd.conf:2: unknown key 'no-such-key'"},
         {"[limits]\nconnections = 99999999999999999999\n", "vmibusd.conf:2: connections"},
         {"[nothing]\nx = y\n", "vmibusd.conf:2: unknown section [nothing]"},

@@ -4,6 +4,7 @@
  *
  * What is looked for is in torn/hunt.h.  VMIBUS_TORN_WRITES: how many writes, other than 240000.
  */
+#include <sched.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -49,6 +50,11 @@ static uint64_t peek(void *guest, uint32_t gpa) {
     return tiny_vmm_peek(vmm, TINY_KERNEL_BASE + gpa);
 }
 
+static void turn(void *guest) {
+    (void)guest;
+    sched_yield();
+}
+
 static void start_guest(struct tiny_vmm *vmm) {
     uint8_t code[sizeof(prologue) + HUNT_GUEST_MAX];
     size_t size = sizeof(prologue);
@@ -68,7 +74,7 @@ static void begin(struct scenery *scenery) {
     char address[32];
 
     *scenery = (struct scenery){};
-    *hunt = (struct hunt){.base = TINY_KERNEL_BASE, .vcpus = 1, .peek = peek, .guest = &scenery->vmm};
+    *hunt = (struct hunt){.base = TINY_KERNEL_BASE, .vcpus = 1, .peek = peek, .turn = turn, .guest = &scenery->vmm};
     start_guest(&scenery->vmm);
     snprintf(address, sizeof(address), "%llx", (unsigned long long)(uintptr_t)scenery->vmm.ram);
     ram.value = address;

@@ -381,7 +381,7 @@ TEST(test_p08_limits_are_named, READY) {
 
 /*
  * The last attachment releases the context, after its epoch and its endpoint have gone; what it costs its provider goes with
- * the epoch.  The page stays with its slot.
+ * the epoch, and the page with the endpoint.
  */
 TEST(test_p08_context_outlives_its_epoch, READY) {
     const uint64_t *provider = fx.sensor.account->used;
@@ -390,11 +390,10 @@ TEST(test_p08_context_outlives_its_epoch, READY) {
     attach(&receiver, 0);
     ck_assert_uint_eq(provider[RESOURCE_FDS], before + 1);
     link_close(&fx, fx.generation);
-    ck_assert_uint_eq(provider[RESOURCE_FDS], 1);
+    ck_assert_uint_eq(provider[RESOURCE_FDS], 0);
     ck_assert_uint_eq(receiver.account->used[RESOURCE_FDS], 2);
     receiver.handle = authority_client_free(receiver.handle);
-    ck_assert_uint_eq(fx.ledger.used[RESOURCE_FDS], 1);
-    ck_assert_uint_eq(provider[RESOURCE_FDS], 1);
+    ck_assert_uint_eq(fx.ledger.used[RESOURCE_FDS], 0);
     ck_assert_uint_eq(fx.ledger.used[RESOURCE_ATTACHMENTS], 0);
 }
 

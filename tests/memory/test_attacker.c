@@ -328,7 +328,8 @@ static void map_fuse(void) {
     struct stat st; /* what is asked for is the file's size, which the kernel knows from then on */
 
     fd_close(fuse_fd); /* or the server would live on in it */
-    if (fd < 0 || fstat(fd, &st) < 0 || mmap(fuse_map, fuse_len, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED, fd, 0) == MAP_FAILED)
+    if (fd < 0 || fstat(fd, &st) < 0 ||
+        mmap(fuse_map, fuse_len, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED, fd, 0) == MAP_FAILED)
         _exit(1);
 }
 

@@ -423,23 +423,24 @@ TEST(test_layout_huge_pages, PLAIN) {
 
 TEST(test_p08_layout_descriptors_are_charged, PLAIN) {
     struct vmibus_frame end = frame_make(&fx, VMIBUS_KIND_MEM_END);
-
     const struct vmibus_ack *refusal;
 
-    fx.sensor.account->limit[RESOURCE_FDS] = 1;
-    refusal = propose_layout(&fx, true);
-    assert_refused(refusal, VMIBUS_ERROR_QUOTA, VMIBUS_REASON_LIMIT_FDS);
-    ck_assert_uint_eq(refusal->value, 1);
-    ck_assert_uint_eq(refusal->count, 0);
-    ck_assert_uint_eq(refusal->token, fx.sensor.account->uid);
-    fx.sensor.account->limit[RESOURCE_FDS] = 100;
-    fx.ledger.limit[RESOURCE_FDS] = 1;
-    refusal = propose_layout(&fx, true);
-    assert_refused(refusal, VMIBUS_ERROR_PRESSURE, VMIBUS_REASON_LIMIT_FDS);
-    ck_assert_uint_eq(refusal->value, 1);
-    fx.ledger.limit[RESOURCE_FDS] = 100;
     assert_ok(propose_layout(&fx, true));
     ck_assert_uint_eq(fx.ledger.used[RESOURCE_FDS], 2); /* the file and the process */
+    fx.sensor.account->limit[RESOURCE_FDS] = 3;
+    refusal = propose_layout(&fx, true);
+    ck_assert_uint_eq(refusal->error, VMIBUS_ERROR_QUOTA);
+    ck_assert_uint_eq(refusal->reason, VMIBUS_REASON_LIMIT_FDS);
+    ck_assert_uint_eq(refusal->value, 3);
+    ck_assert_uint_eq(refusal->count, 2);
+    ck_assert_uint_eq(refusal->token, fx.sensor.account->uid);
+    fx.sensor.account->limit[RESOURCE_FDS] = 100;
+    fx.ledger.limit[RESOURCE_FDS] = 3;
+    refusal = propose_layout(&fx, true);
+    ck_assert_uint_eq(refusal->error, VMIBUS_ERROR_PRESSURE);
+    ck_assert_uint_eq(refusal->reason, VMIBUS_REASON_LIMIT_FDS);
+    ck_assert_uint_eq(refusal->value, 3);
+    ck_assert_uint_eq(refusal->count, 2);
     assert_ok(submit(&fx.sensor, &end, NULL, NULL));
     ck_assert_uint_eq(fx.ledger.used[RESOURCE_FDS], 0);
 }

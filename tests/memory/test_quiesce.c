@@ -190,6 +190,40 @@ TEST(test_p09_endpoint_goes_while_a_write_waits, .setup = begin, .teardown = end
     ck_assert_ptr_nonnull(last_of(&fx.link, VMIBUS_KIND_FENCE_DRAINED));
 }
 
+/* Only the first one waits to be let go. */
+static ssize_t pwrite_first_waits(int fd, const void *buffer, size_t len, off_t offset) {
+    pwrite_hook = NULL;
+    return pwrite_in_the_middle(fd, buffer, len, offset);
+}
+
+/* The next occupant's guest goes on, though a write of the one before has not come back. */
+TEST(test_p09_write_of_an_earlier_occupant_holds_nobody, .setup = begin, .teardown = end) {
+    size_t before = fx.control.journal.n;
+
+    sem_init(&arrived, 0, 0);
+    sem_init(&released, 0, 0);
+    pwrite_hook = pwrite_first_waits;
+    write_still(&fx.control, 0, 7, 0);
+    tell_state(name_of_hold(), VMIBUS_ERROR_OK);
+    while (sem_wait(&arrived) < 0)
+        continue;
+    link_close(&fx, fx.generation);
+    link_open(&fx, fx.generation + 1, "vm");
+    assert_ok(propose_layout(&fx, false));
+    assert_ok(propose_root(&fx));
+    link_issue(&fx, &fx.control, fx.token + 1, 0);
+    write_still(&fx.control, 1, 8, 0);
+    ck_assert_uint_eq(begun(), 2);
+    tell_state(name_of_hold(), VMIBUS_ERROR_OK);
+    wait_answers(&fx.control, before + 1);
+    assert_ok(answer(before));
+    ck_assert_uint_eq(ended(), 1);
+    sem_post(&released);
+    wait_answers(&fx.control, before + 2);
+    ck_assert_uint_eq(answer(before + 1)->error, VMIBUS_ERROR_STALE_EPOCH);
+    ck_assert_uint_eq(ended(), 1);
+}
+
 TEST(test_p08_client_goes_while_its_write_waits, .setup = begin, .teardown = end) {
     struct client other;
 

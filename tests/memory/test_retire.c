@@ -99,13 +99,24 @@ TEST(test_p06_page_shows_the_epoch_and_its_end, READY) {
     assert_ok(propose_layout(&fx, false));
     ck_assert_uint_ne(page->epoch, first);
     ck_assert_uint_eq(page->epoch, fx.epoch);
-    /* The slot's next occupant has the same page. */
+    /* The slot's next occupant has another page; this one says for ever that it has ended. */
     link_close(&fx, fx.generation);
     ck_assert_uint_eq(page->epoch, 0);
     link_open(&fx, fx.generation + 1, "other");
     assert_ok(propose_layout(&fx, false));
+    assert_ok(attach(&receiver));
+    ck_assert_uint_eq(page->epoch, 0);
+    page = map_page(&receiver);
     ck_assert_uint_eq(page->epoch, fx.epoch);
     ck_assert_uint_eq(page->generation, fx.generation);
+}
+
+/* Slots are taken in turn: pages that stayed would in the end leave no descriptors to prove a layout with. */
+TEST(test_p08_page_goes_with_its_occupant, READY) {
+    assert_ok(attach(&receiver));
+    ck_assert_uint_eq(fx.sensor.account->used[RESOURCE_FDS], 2);
+    link_close(&fx, fx.generation);
+    ck_assert_uint_eq(fx.sensor.account->used[RESOURCE_FDS], 0);
 }
 
 static const volatile struct vmibus_epoch_page *watched;

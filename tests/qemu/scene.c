@@ -135,7 +135,7 @@ static void load_sensor(struct scene *scene) {
 
 void scene_begin(struct scene *scene, struct bed *bed) {
     const struct vmibus_core_options options = {
-        .struct_size = sizeof(options), .incarnation = 1, .audit_fd = -1};
+        .struct_size = sizeof(options), .incarnation = 1, .audit_fd = -1, .hold_ms = 600000};
 
     if (geteuid() != 0)
         test_skip("the memory of another process is for root");

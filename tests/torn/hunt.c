@@ -2,7 +2,6 @@
 #include "torn/hunt.h"
 
 #include <inttypes.h>
-#include <sched.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -103,7 +102,7 @@ static void wait_for_rounds(const struct hunt *hunt, uint64_t rounds) {
         uint64_t until = counter(hunt, vcpu, ROUNDS) + rounds;
 
         while (counter(hunt, vcpu, ROUNDS) < until)
-            sched_yield();
+            hunt->turn(hunt->guest);
     }
 }
 

@@ -38,7 +38,8 @@ struct hunt {
     uint32_t flags;     /**< VMIBUS_MEMWRITE_ of every write */
     unsigned int vcpus; /**< that run the loop: 1 or 2 */
     uint64_t (*peek)(void *guest, uint32_t gpa); /**< 8 aligned octets of the guest; fails the test if the guest has ended */
-    void *guest;        /**< given to peek */
+    void (*turn)(void *guest); /**< lets all others go on, while the guest is waited for */
+    void *guest;        /**< given to both */
 };
 
 /** Writes one octet into all of every place. */
