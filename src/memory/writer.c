@@ -56,7 +56,7 @@ int writer_write(const struct memctx *memctx, size_t range, uint64_t skip, const
         return write_fd(object->fd, where->offset + skip, source, len, done);
     if (memctx->memory_fd < 0)
         return -EACCES;
-    if (memctx->own_process && len > WRITE_SMALL)
+    if (memctx->own_process)
         return write_own(address, source, len, done);
     return write_fd(memctx->memory_fd, address, source, len, done);
 }

@@ -117,7 +117,7 @@ TEST(test_running_guest_sees_writes) {
     tear_down(&embedding);
 }
 
-/* Long writes into this very process go by process_vm_writev: its pid cannot be anybody else's. */
+/* Writes into this very process go by process_vm_writev: its pid cannot be anybody else's. */
 TEST(test_long_write_into_own_process) {
     static uint8_t data[64 << 10];
     struct embedding embedding;

@@ -203,9 +203,12 @@ uint64_t start_time_of(pid_t pid);
 
 /* --- writes that fail -------------------------------------------------------------------------- */
 
+/** Instead of a descriptor: this process's memory, by process_vm_writev(2); the offset is an address. */
+#define FD_OWN_PROCESS (-2)
+
 /**
- * What the program's pwrite(2) does instead, if it is not NULL; pwrite_really() writes. Also called on
- * workers.
+ * What the program's pwrite(2) and process_vm_writev(2) do instead, if it is not NULL; pwrite_really() writes. Also
+ * called on workers.
  */
 extern ssize_t (*pwrite_hook)(int fd, const void *buffer, size_t len, off_t offset);
 
