@@ -20,4 +20,12 @@ static inline uint16_t answer_refuse(struct vmibus_ack *ack, enum vmibus_error e
     return (uint16_t)error;
 }
 
+/**
+ * Writes into an ACK how a page walk ended: error, reason, level, and the address as the value.
+ * @param r     what vmibus_guest_translate() returned
+ * @param level the level that ended it
+ * @return the error; 0 if r is nothing that the guest's tables say, but a failure of the host
+ */
+uint16_t answer_refuse_walk(struct vmibus_ack *ack, int r, uint64_t gva, uint8_t level);
+
 #endif

@@ -318,6 +318,18 @@ bool client_write_allowance(struct authority_client *client, const struct memory
     return grant->capabilities & VMIBUS_CAP_MEM_WRITE;
 }
 
+uint64_t client_audit(const struct authority_client *client, const struct vmibus_frame *frame, uint64_t received,
+                      struct vmibus_audit_record *record) {
+    record->received = received;
+    record->generation = frame->header.generation;
+    record->slot = frame->header.slot;
+    record->uid = client->principal.uid;
+    record->pid = (uint32_t)client->principal.pid;
+    record->kind = frame->header.kind;
+    record->correlation = frame->header.correlation;
+    return audit_begin(client->authority->options.audit, record);
+}
+
 void client_answer(struct authority_client *client, struct vmibus_frame *answer,
                    uint32_t command_flags, const void *tail, const int *fds) {
     answer->header.flags = command_flags & VMIBUS_FRAME_NO_ACK;

@@ -24,18 +24,9 @@
 
 static uint64_t audit_attach(const struct authority_client *client,
                              const struct vmibus_frame *frame, uint64_t received) {
-    const struct vmibus_audit_record record = {
-        .received = received,
-        .generation = frame->header.generation,
-        .slot = frame->header.slot,
-        .uid = client->principal.uid,
-        .pid = (uint32_t)client->principal.pid,
-        .kind = VMIBUS_KIND_MEM_ATTACH,
-        .epoch = frame->mem_attach.epoch,
-        .correlation = frame->header.correlation,
-    };
+    struct vmibus_audit_record record = {.epoch = frame->mem_attach.epoch};
 
-    return audit_begin(client->authority->options.audit, &record);
+    return client_audit(client, frame, received, &record);
 }
 
 /* --- descriptors ------------------------------------------------------------------------------- */

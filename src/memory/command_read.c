@@ -27,21 +27,14 @@ struct read_job {
 static uint64_t audit_read(const struct authority_client *client, const struct vmibus_frame *frame,
                            uint64_t received) {
     const struct vmibus_mem_read *command = &frame->mem_read;
-    const struct vmibus_audit_record record = {
-        .received = received,
-        .generation = frame->header.generation,
-        .slot = frame->header.slot,
-        .uid = client->principal.uid,
-        .pid = (uint32_t)client->principal.pid,
-        .kind = VMIBUS_KIND_MEM_READ,
+    struct vmibus_audit_record record = {
         .len = command->len,
         .epoch = command->epoch,
         .cr3 = command->cr3,
         .address = command->gva,
-        .correlation = frame->header.correlation,
     };
 
-    return audit_begin(client->authority->options.audit, &record);
+    return client_audit(client, frame, received, &record);
 }
 
 static void count(struct authority *authority, const struct vmibus_ack *ack) {
@@ -71,20 +64,6 @@ static uint16_t check_shape(const struct vmibus_frame *frame, struct vmibus_ack 
     return 0;
 }
 
-/* Which address space: the physical one, the kernel's, or one of the sender's choosing at the kernel's depth. */
-static uint16_t find_root(const struct vmibus_mem_read *command, const struct memctx *memctx,
-                          struct vmibus_guest_root *root, struct vmibus_ack *ack) {
-    *root = (struct vmibus_guest_root){};
-    if (command->flags & VMIBUS_MEMREAD_PHYSICAL)
-        return 0;
-    if (!memctx_is_ready(memctx))
-        return answer_refuse(ack, VMIBUS_ERROR_TRANSLATION, VMIBUS_REASON_NO_ROOT, command->gva);
-    *root = memctx->root.root;
-    if (command->cr3)
-        root->cr3 = command->cr3;
-    return 0;
-}
-
 /* Passes all gates, and prepares the read. */
 static uint16_t prepare(struct authority_client *client, const struct vmibus_frame *frame,
                         uint64_t now, struct memory_endpoint **endpointp, struct buffer **bufferp,
@@ -111,7 +90,8 @@ static uint16_t prepare(struct authority_client *client, const struct vmibus_fra
                              *bufferp ? command->offset : command->buffer);
     if (deadline_has_passed(&frame->header, now))
         return answer_refuse(ack, VMIBUS_ERROR_EXPIRED, VMIBUS_REASON_NONE, 0);
-    return find_root(command, read->memctx, &read->root, ack);
+    return gate_root(read->memctx, command->flags & VMIBUS_MEMREAD_PHYSICAL, command->cr3, command->gva, &read->root,
+                     ack);
 }
 
 /* --- on a worker ------------------------------------------------------------------------------- */

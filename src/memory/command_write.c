@@ -39,22 +39,15 @@ struct write_job {
 static uint64_t audit_write(const struct authority_client *client,
                             const struct vmibus_frame *frame, uint64_t received) {
     const struct vmibus_cmd_memwrite *command = &frame->cmd_memwrite;
-    const struct vmibus_audit_record record = {
-        .received = received,
-        .generation = frame->header.generation,
-        .slot = frame->header.slot,
-        .uid = client->principal.uid,
-        .pid = (uint32_t)client->principal.pid,
-        .kind = VMIBUS_KIND_CMD_MEMWRITE,
+    struct vmibus_audit_record record = {
         .len = command->len,
         .token = command->token,
         .epoch = command->epoch,
         .cr3 = command->cr3,
         .address = command->gva,
-        .correlation = frame->header.correlation,
     };
 
-    return audit_begin(client->authority->options.audit, &record);
+    return client_audit(client, frame, received, &record);
 }
 
 /* What was written, for statistics; what was not, for the user's meter. */

@@ -63,6 +63,19 @@ uint16_t gate_epoch(const struct memory_endpoint *endpoint, uint64_t epoch,
                          current);
 }
 
+uint16_t gate_root(const struct memctx *memctx, bool physical, uint64_t cr3, uint64_t gva,
+                   struct vmibus_guest_root *root, struct vmibus_ack *ack) {
+    *root = (struct vmibus_guest_root){};
+    if (physical)
+        return 0;
+    if (!memctx_is_ready(memctx))
+        return answer_refuse(ack, VMIBUS_ERROR_TRANSLATION, VMIBUS_REASON_NO_ROOT, gva);
+    *root = memctx->root.root;
+    if (cr3)
+        root->cr3 = cr3;
+    return 0;
+}
+
 /* --- CMD_MEMWRITE ------------------------------------------------------------------------------ */
 
 /* Looked up after the grant: who may do nothing does not learn which buffers there are. */
@@ -111,23 +124,6 @@ static uint16_t check_fence(const struct authority_client *client, uint64_t toke
     if (reason)
         return answer_refuse(ack, VMIBUS_ERROR_STALE_TOKEN, reason, 0);
     passage->fence = fence;
-    return 0;
-}
-
-/* Which address space: the physical one, the kernel's, or one of the sender's choosing at the kernel's depth. */
-static uint16_t check_root(const struct vmibus_cmd_memwrite *command, struct gate_passage *passage,
-                           struct vmibus_ack *ack) {
-    const struct memctx *memctx = passage->endpoint->current;
-
-    passage->root = (struct vmibus_guest_root){};
-    if (command->flags & VMIBUS_MEMWRITE_PHYSICAL)
-        return 0;
-    if (!memctx_is_ready(memctx))
-        return answer_refuse(ack, VMIBUS_ERROR_TRANSLATION, VMIBUS_REASON_NO_ROOT,
-                             passage->shape.plain.gva);
-    passage->root = memctx->root.root;
-    if (command->cr3)
-        passage->root.cr3 = command->cr3;
     return 0;
 }
 
@@ -181,7 +177,8 @@ uint16_t gate_write(struct authority_client *client, const struct vmibus_frame *
     passage->deadline = deadline_of(&frame->header);
     if (deadline_has_passed(&frame->header, now))
         return answer_refuse(ack, VMIBUS_ERROR_EXPIRED, VMIBUS_REASON_NONE, 0);
-    if (check_root(command, passage, ack))
+    if (gate_root(passage->endpoint->current, command->flags & VMIBUS_MEMWRITE_PHYSICAL, command->cr3,
+                  passage->shape.plain.gva, &passage->root, ack))
         return ack->error;
     return check_bounds(client, command, now, passage, ack);
 }

@@ -35,6 +35,15 @@ uint16_t gate_grant(struct authority_client *client, const struct vmibus_frame *
 uint16_t gate_epoch(const struct memory_endpoint *endpoint, uint64_t epoch,
                     struct vmibus_ack *ack);
 
+/**
+ * The address space that a command names: the physical one, the kernel's, or one of the sender's choosing at the kernel's
+ * depth. TRANSLATION: no root is proven.
+ * @param gva  for the refusal
+ * @param root levels 0: physical
+ */
+uint16_t gate_root(const struct memctx *memctx, bool physical, uint64_t cr3, uint64_t gva,
+                   struct vmibus_guest_root *root, struct vmibus_ack *ack);
+
 /** All gates of a CMD_MEMWRITE, and what they found out. */
 struct gate_passage {
     struct memory_endpoint *endpoint;

@@ -83,27 +83,15 @@ static uint16_t add_physical(struct planning *planning, uint64_t gpa, uint64_t g
     return 0;
 }
 
-static uint16_t refuse_walk(struct planning *planning, int r, uint64_t gva,
-                            const struct vmibus_guest_translation *translation) {
+static uint16_t refuse_walk(struct planning *planning, int r, uint64_t gva, uint8_t level) {
     struct vmibus_ack *ack = &planning->ack;
 
-    ack->level = translation->level;
-    switch (r) {
-    case VMIBUS_GUEST_NOT_PRESENT:
-        return answer_refuse(ack, VMIBUS_ERROR_TRANSLATION, VMIBUS_REASON_NOT_PRESENT, gva);
-    case VMIBUS_GUEST_RESERVED_BITS:
-        return answer_refuse(ack, VMIBUS_ERROR_TRANSLATION, VMIBUS_REASON_RESERVED_BITS, gva);
-    case VMIBUS_GUEST_OUTSIDE_RAM:
-        return answer_refuse(ack, VMIBUS_ERROR_TRANSLATION, VMIBUS_REASON_OUTSIDE_RAM, gva);
-    case VMIBUS_GUEST_NON_CANONICAL:
-        ack->level = 0;
-        return answer_refuse(ack, VMIBUS_ERROR_VALIDATION, VMIBUS_REASON_BAD_ADDRESS, gva);
-    case VMIBUS_GUEST_TRUNCATED:
-        planning->write->end_epoch = VMIBUS_REASON_BACKING_CHANGED;
-        return answer_refuse(ack, VMIBUS_ERROR_STALE_EPOCH, VMIBUS_REASON_BACKING_CHANGED, gva);
-    default:
+    if (answer_refuse_walk(ack, r, gva, level))
+        return ack->error;
+    if (r != VMIBUS_GUEST_TRUNCATED)
         return write_refuse_errno(planning->write, ack, r);
-    }
+    planning->write->end_epoch = VMIBUS_REASON_BACKING_CHANGED;
+    return answer_refuse(ack, VMIBUS_ERROR_STALE_EPOCH, VMIBUS_REASON_BACKING_CHANGED, gva);
 }
 
 /* Where an extent begins, and whether it may begin there. */
@@ -125,7 +113,7 @@ static uint16_t add_page(struct planning *planning, uint64_t gva, uint64_t left,
     if (r == 0)
         r = vmibus_guest_translate(planning->reader, &write->root, gva, &translation);
     if (r)
-        return refuse_walk(planning, r, gva, &translation);
+        return refuse_walk(planning, r, gva, translation.level);
     planning->ack.level = translation.level;
     if (gva == write->extents[planning->extent].gva && begin_at(planning, translation.gpa))
         return planning->ack.error;

@@ -47,21 +47,7 @@ static uint16_t check_epoch(struct read *read, const struct vmibus_guest_reader 
 
 static uint16_t refuse_walk(struct read *read, int r, uint64_t gva, uint8_t level,
                             struct vmibus_ack *ack) {
-    ack->level = level;
-    switch (r) {
-    case VMIBUS_GUEST_NOT_PRESENT:
-        return answer_refuse(ack, VMIBUS_ERROR_TRANSLATION, VMIBUS_REASON_NOT_PRESENT, gva);
-    case VMIBUS_GUEST_RESERVED_BITS:
-        return answer_refuse(ack, VMIBUS_ERROR_TRANSLATION, VMIBUS_REASON_RESERVED_BITS, gva);
-    case VMIBUS_GUEST_OUTSIDE_RAM:
-        return answer_refuse(ack, VMIBUS_ERROR_TRANSLATION, VMIBUS_REASON_OUTSIDE_RAM, gva);
-    case VMIBUS_GUEST_NON_CANONICAL:
-        ack->level = 0;
-        return answer_refuse(ack, VMIBUS_ERROR_VALIDATION, VMIBUS_REASON_BAD_ADDRESS, gva);
-    default:
-        ack->level = 0;
-        return refuse_host(read, ack, r);
-    }
+    return answer_refuse_walk(ack, r, gva, level) ? ack->error : refuse_host(read, ack, r);
 }
 
 /* Where the octets at an address are, up to the end of its page or of its range. */

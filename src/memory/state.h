@@ -85,6 +85,14 @@ bool client_write_allowance(struct authority_client *client, const struct memory
 /** Sees to it that contexts which somebody relies on are looked at from time to time. */
 void authority_rely(struct authority *authority);
 
+/**
+ * Records a client's command before it is executed.
+ * @param record what is special to its kind; the rest is filled here
+ * @return as audit_begin()
+ */
+uint64_t client_audit(const struct authority_client *client, const struct vmibus_frame *frame, uint64_t received,
+                      struct vmibus_audit_record *record);
+
 /** Gives a client an answer; the client may be gone afterwards. */
 void client_answer(struct authority_client *client, struct vmibus_frame *answer,
                    uint32_t command_flags, const void *tail, const int *fds);
