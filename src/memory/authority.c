@@ -223,14 +223,9 @@ int authority_client_new(struct authority_client **clientp, struct authority *au
 }
 
 struct authority_client *authority_client_free(struct authority_client *client) {
-    struct job *job, *following;
-
     if (!client)
         return NULL;
-    list_for_each_safe(job, following, &client->jobs, client_link) {
-        list_unlink(&job->client_link);
-        job->client = NULL;
-    }
+    client_leave_jobs(client);
     if (client->role == VMIBUS_ROLE_SENSOR)
         retire_forget(client);
     client_detach(client);

@@ -8,10 +8,7 @@
 #include <unistd.h>
 
 #include "memory/answer.h"
-#include "memory/command.h"
 #include "memory/state.h"
-#include "util/clock.h"
-#include "util/deadline.h"
 #include "util/fds.h"
 #include "util/refusal.h"
 
@@ -19,9 +16,6 @@
 #ifndef MFD_NOEXEC_SEAL
 #define MFD_NOEXEC_SEAL 0x0008U
 #endif
-
-/* Whoever may use a buffer somewhere may have some. */
-#define CAPABILITIES (VMIBUS_CAP_MEM_READ | VMIBUS_CAP_MEM_WRITE)
 
 /* --- buffers ----------------------------------------------------------------------------------- */
 
@@ -175,53 +169,6 @@ static uint32_t enlist(struct authority_client *client, struct buffer *buffer) {
     return number;
 }
 
-static void buffer_free(struct buffer *buffer) {
-    list_unlink(&buffer->link);
-    buffer_unref(buffer);
-}
-
-void client_free_buffers(struct authority_client *client) {
-    while (!list_is_empty(&client->buffers))
-        buffer_free(list_first(&client->buffers, struct buffer, link));
-}
-
-static uint32_t capabilities_anywhere(const struct authority_client *client) {
-    return policy_evaluate_any(client->authority->policy, &client->principal).capabilities;
-}
-
-void client_review_buffers(struct authority_client *client) {
-    if (!list_is_empty(&client->buffers) && !(capabilities_anywhere(client) & CAPABILITIES))
-        client_free_buffers(client);
-}
-
-/* --- the command ------------------------------------------------------------------------------- */
-
-static uint16_t check(const struct authority_client *client, const struct vmibus_frame *frame,
-                      uint64_t now, struct vmibus_ack *ack) {
-    const struct vmibus_buffer *command = &frame->buffer;
-    uint32_t capabilities = capabilities_anywhere(client);
-
-    if (frame->header.fd_count)
-        return answer_refuse(ack, VMIBUS_ERROR_VALIDATION, VMIBUS_REASON_BAD_FDS,
-                             frame->header.fd_count);
-    if (command->operation != VMIBUS_BUFFER_OPERATION_ALLOCATE &&
-        command->operation != VMIBUS_BUFFER_OPERATION_FREE)
-        return answer_refuse(ack, VMIBUS_ERROR_VALIDATION, VMIBUS_REASON_BAD_FIELD,
-                             command->operation);
-    if (command->operation == VMIBUS_BUFFER_OPERATION_ALLOCATE &&
-        (command->size == 0 || command->size > VMIBUS_BUFFER_BOUND))
-        return answer_refuse(ack, VMIBUS_ERROR_VALIDATION, VMIBUS_REASON_BAD_LENGTH,
-                             VMIBUS_BUFFER_BOUND);
-    /* What one has may be given back whatever the policy says. */
-    if (command->operation == VMIBUS_BUFFER_OPERATION_ALLOCATE && !(capabilities & CAPABILITIES))
-        return answer_refuse(ack, VMIBUS_ERROR_DENIED,
-                             capabilities ? VMIBUS_REASON_NO_CAPABILITY : VMIBUS_REASON_NO_GRANT,
-                             VMIBUS_CAP_MEM_READ);
-    if (deadline_has_passed(&frame->header, now))
-        return answer_refuse(ack, VMIBUS_ERROR_EXPIRED, VMIBUS_REASON_NONE, 0);
-    return 0;
-}
-
 static uint16_t refuse_errno(struct vmibus_ack *ack, int r) {
     if (r == -ENOMEM)
         return answer_refuse(ack, VMIBUS_ERROR_PRESSURE, VMIBUS_REASON_LIMIT_BUFFERS, 0);
@@ -241,18 +188,27 @@ static uint16_t buffer_make(struct buffer *buffer, int *fd, struct vmibus_ack *a
     return *fd < 0 ? refuse_errno(ack, *fd) : 0;
 }
 
-static uint16_t allocate(struct authority_client *client, uint64_t size, int *fd,
-                         struct vmibus_ack *ack) {
+/* Not charged, not listed, without octets. */
+static struct buffer *buffer_blank(struct authority_client *client, uint64_t size) {
     struct buffer *buffer = calloc(1, sizeof(*buffer));
 
     if (!buffer)
-        return refuse_errno(ack, -ENOMEM);
+        return NULL;
     buffer->refs = 1;
     buffer->fd = -1;
     buffer->size = (size_t)((size + MEMCTX_PAGE - 1) & ~(MEMCTX_PAGE - 1));
     buffer->account = account_ref(client->account);
     buffer->counters = &client->authority->counters;
     list_init(&buffer->link);
+    return buffer;
+}
+
+uint16_t buffer_new(struct buffer **bufferp, struct authority_client *client, uint64_t size, int *fd,
+                    struct vmibus_ack *ack) {
+    struct buffer *buffer = buffer_blank(client, size);
+
+    if (!buffer)
+        return refuse_errno(ack, -ENOMEM);
     if (!enlist(client, buffer)) {
         refusal_of_bound(ack, VMIBUS_ERROR_QUOTA, VMIBUS_REASON_LIMIT_BUFFERS, VMIBUS_BUFFERS_BOUND,
                          VMIBUS_BUFFERS_BOUND, client->account->uid);
@@ -266,35 +222,17 @@ static uint16_t allocate(struct authority_client *client, uint64_t size, int *fd
     }
     buffer->counters->buffers++;
     buffer->counters->buffer_bytes += buffer->size;
-    ack->value = buffer->number;
-    ack->count = buffer->size;
+    *bufferp = buffer;
     return 0;
 }
 
-static void give_back(struct authority_client *client, uint32_t number, struct vmibus_ack *ack) {
-    struct buffer *buffer = buffer_find(client, number);
-
+struct buffer *buffer_free(struct buffer *buffer) {
     if (buffer)
-        buffer_free(buffer);
-    else
-        answer_refuse(ack, VMIBUS_ERROR_VALIDATION, VMIBUS_REASON_NO_BUFFER, number);
+        list_unlink(&buffer->link);
+    return buffer_unref(buffer);
 }
 
-void command_buffer(struct authority_client *client, const struct vmibus_frame *frame,
-                    uint64_t received) {
-    bool allocates = frame->buffer.operation == VMIBUS_BUFFER_OPERATION_ALLOCATE;
-    struct vmibus_frame answer;
-    int fd = -1;
-
-    answer_begin(&answer, frame, received);
-    if (!check(client, frame, received, &answer.ack)) {
-        if (!allocates)
-            give_back(client, frame->buffer.buffer, &answer.ack);
-        else if (!allocate(client, frame->buffer.size, &fd, &answer.ack))
-            answer.header.fd_count = 1;
-    }
-    answer.ack.finished = clock_now();
-    /* The descriptor is the answer: it is wanted whatever the flags say. */
-    client_answer(client, &answer, allocates ? 0 : frame->header.flags, NULL, &fd);
-    fd_close(fd);
+void client_free_buffers(struct authority_client *client) {
+    while (!list_is_empty(&client->buffers))
+        buffer_free(list_first(&client->buffers, struct buffer, link));
 }

@@ -44,8 +44,17 @@ struct buffer {
     struct authority_counters *counters; /**< borrowed; counted there */
 };
 
-/** BUFFER. The client may be gone afterwards. */
-void command_buffer(struct authority_client *client, const struct vmibus_frame *frame, uint64_t received);
+/**
+ * Makes a buffer of a client, all of it charged to the client's account, under the lowest number that is free.
+ * @param size octets; whole pages come of them
+ * @param fd   the client's descriptor, of another file description: the caller's to close
+ * @return 0 or the error of the answer, which says why; no descriptor is left open then
+ */
+uint16_t buffer_new(struct buffer **bufferp, struct authority_client *client, uint64_t size, int *fd,
+                    struct vmibus_ack *ack);
+
+/** The client frees it: it has no number any more, and lives until the last command that uses it. Takes and returns NULL. */
+struct buffer *buffer_free(struct buffer *buffer);
 
 /** The client's buffer of this number, or NULL. */
 struct buffer *buffer_find(const struct authority_client *client, uint32_t number);
@@ -70,8 +79,5 @@ void buffer_abandon(struct buffer *buffer);
 
 /** The client is gone: all its buffers are freed, as soon as no command uses them. */
 void client_free_buffers(struct authority_client *client);
-
-/** The policy is another: frees the buffers of a client that may have none any more. */
-void client_review_buffers(struct authority_client *client);
 
 #endif

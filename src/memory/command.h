@@ -18,6 +18,13 @@ void command_write(struct authority_client *client, const struct vmibus_frame *f
 void command_read(struct authority_client *client, const struct vmibus_frame *frame,
                   uint64_t received);
 
+/** BUFFER. */
+void command_buffer(struct authority_client *client, const struct vmibus_frame *frame,
+                    uint64_t received);
+
+/** The policy is another: frees the buffers of a client that may have none any more. */
+void client_review_buffers(struct authority_client *client);
+
 /** MEM_ATTACH. */
 void command_attach(struct authority_client *client, const struct vmibus_frame *frame,
                     uint64_t received);
@@ -41,9 +48,5 @@ void command_propose(struct authority_client *client, const struct vmibus_frame 
  */
 bool command_root(struct authority_client *client, struct memory_endpoint *endpoint, const struct vmibus_mem_root *proposal,
                   uint32_t flags, struct vmibus_frame *answer);
-
-/** Whether a job of the client on the endpoint is under way, which its next command must not overtake. */
-bool client_must_wait(const struct authority_client *client,
-                      const struct memory_endpoint *endpoint);
 
 #endif

@@ -340,16 +340,6 @@ static uint16_t execute_there(struct authority_client *client, const struct vmib
 
 /* --- the command ------------------------------------------------------------------------------- */
 
-bool client_must_wait(const struct authority_client *client,
-                      const struct memory_endpoint *endpoint) {
-    const struct job *job;
-
-    list_for_each(job, &client->jobs, client_link)
-        if (job->endpoint == endpoint)
-            return true;
-    return false;
-}
-
 void command_write(struct authority_client *client, const struct vmibus_frame *frame,
                    const void *tail, uint64_t received) {
     struct authority *authority = client->authority;

@@ -12,6 +12,7 @@ libvmibus_memory_la_SOURCES = \
 	src/memory/canary.c src/memory/canary.h \
 	src/memory/command.h \
 	src/memory/command_attach.c \
+	src/memory/command_buffer.c \
 	src/memory/command_propose.c \
 	src/memory/command_root.c \
 	src/memory/command_query.c \
@@ -23,6 +24,7 @@ libvmibus_memory_la_SOURCES = \
 	src/memory/fence.c src/memory/fence.h \
 	src/memory/gate.c src/memory/gate.h \
 	src/memory/handout.c src/memory/handout.h \
+	src/memory/job.c src/memory/job.h \
 	src/memory/layout.c src/memory/layout.h \
 	src/memory/maps.c src/memory/maps.h \
 	src/memory/memctx.c src/memory/memctx.h \

@@ -20,39 +20,13 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
-#include <sys/types.h>
 
-#include <vmibus/protocol.h>
-
+#include "memory/job.h"
 #include "util/list.h"
 #include "util/loop.h"
 
-struct authority_client;
 struct copier;
-struct job;
-struct memctx;
-struct memory_endpoint;
 struct worker;
-
-typedef void (*job_fn)(struct job *job);
-
-/** Something on its way through a worker, embedded in what it is. Between queueing and completion the worker owns `answer`. */
-struct job {
-    struct list link;                   /**< in a queue */
-    struct list client_link;            /**< among the client's */
-    job_fn execute;                     /**< on the worker: fills answer.ack, but for its stamps */
-    job_fn done;                        /**< afterwards on the loop's thread, and owns the job */
-    job_fn abandon;                     /**< instead, if it never comes back: takes it off the books, and frees nothing */
-    struct worker *worker;
-    uid_t uid;                          /**< whose turn it takes; the worker's */
-    uint64_t turn;                      /**< when; the worker's */
-    struct memory_endpoint *endpoint;   /**< borrowed */
-    struct authority_client *client;    /**< NULL once it is gone, or if nobody has asked for it */
-    struct memctx *memctx;              /**< referenced */
-    uint64_t audit_sequence;
-    uint32_t command_flags;
-    struct vmibus_frame answer;
-};
 
 /** Where finished jobs of all workers wait for the loop, and workers that leave for the end of their jobs. */
 struct completions {

@@ -16,7 +16,16 @@ differential_test_programs = \
 	tests/differential/test_soak
 test_programs += $(differential_test_programs)
 
-tests_differential_test_differential_SOURCES = tests/differential/test_differential.c
+tests_differential_test_differential_SOURCES = \
+	tests/differential/connection.c tests/differential/connection.h \
+	tests/differential/handover.c tests/differential/handover.h \
+	tests/differential/model.c tests/differential/model.h \
+	tests/differential/sequence.c tests/differential/sequence.h \
+	tests/differential/steps.h \
+	tests/differential/steps_lease.c \
+	tests/differential/steps_memory.c \
+	tests/differential/steps_power.c \
+	tests/differential/test_differential.c
 tests_differential_test_differential_CPPFLAGS = $(AM_CPPFLAGS) -I$(top_srcdir)/sensors
 tests_differential_test_differential_LDADD = libdifferential.la $(daemon_tests)
 tests_differential_test_faults_SOURCES = tests/differential/test_faults.c
