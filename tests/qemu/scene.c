@@ -180,13 +180,35 @@ static struct bed *boot_sector(const uint8_t *code, size_t size, struct bed_opti
     return bed;
 }
 
+static bool has_loaded_sector(struct bed *bed) {
+    bool loaded;
+    char *text;
+
+    ck_assert_msg(bed_hmp(bed, "xp /1hx 0x7dfe", &text) == 0, "%s", bed_error(bed));
+    loaded = strstr(text, "0xaa55");
+    free(text);
+    return loaded;
+}
+
+/* The firmware makes its own copy read-only before it loads anything: until then the layout goes on changing. */
+static void wait_for_sector(struct bed *bed) {
+    unsigned int attempts = 6000;
+
+    while (!has_loaded_sector(bed)) {
+        ck_assert_msg(attempts-- > 0, "the firmware does not boot");
+        poll(NULL, 0, 10);
+    }
+}
+
 void scene_boot(struct scene *scene, const uint8_t *code, size_t size, const char *smp, const char *accel) {
     struct bed_options options = {.firmware_only = true, .smp = smp, .accel = accel};
     const char *reason;
 
     if (!bed_available(true, &reason))
         test_skip("%s", reason);
-    scene_begin(scene, boot_sector(code, size, &options));
+    scene->bed = boot_sector(code, size, &options);
+    wait_for_sector(scene->bed);
+    scene_begin(scene, scene->bed);
     scene_take_leases(scene);
     ck_assert_msg(scene_wait(scene, has_epoch, NULL), "no memory context was published");
 }

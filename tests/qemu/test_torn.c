@@ -9,6 +9,8 @@
 #include <stdio.h>
 #include <string.h>
 
+#include <vmibus/names.h>
+
 #include "harness.h"
 #include "scene.h"
 #include "torn/hunt.h"
@@ -75,9 +77,11 @@ static struct vmibus_mediated *memory;
 
 static uint64_t peek(void *guest, uint32_t gpa) {
     uint64_t value;
+    int r = vmibus_mediated_read(memory, gpa, &value, sizeof(value));
 
     (void)guest;
-    ck_assert_int_eq(vmibus_mediated_read(memory, gpa, &value, sizeof(value)), 0);
+    ck_assert_msg(r == 0, "reading: %d; epochs ended: %zu, the last for %s", r, scene.n_ends,
+                  scene.n_ends ? vmibus_reason_name(scene.ends[scene.n_ends - 1].reason) : "nothing");
     return value;
 }
 
