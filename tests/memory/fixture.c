@@ -478,7 +478,7 @@ ssize_t pwrite_really(int fd, const void *buffer, size_t len, off_t offset) {
     struct iovec local = {(void *)(uintptr_t)buffer, len}, remote = {(void *)(uintptr_t)offset, len};
 
     if (fd == FD_OWN_PROCESS)
-        return syscall(SYS_process_vm_writev, getpid(), &local, 1, &remote, 1, 0);
+        return syscall(SYS_process_vm_writev, (long)getpid(), &local, 1UL, &remote, 1UL, 0UL);
     return syscall(SYS_pwrite64, fd, buffer, len, offset);
 }
 
