@@ -161,17 +161,10 @@ static uint16_t execute_there(struct authority_client *client, const struct vmib
     read_job->read = *read;
     read_job->buffer = buffer_ref(buffer);
     job = &read_job->job;
-    list_init(&job->link);
     job->execute = job_execute;
     job->done = job_done;
     job->abandon = job_abandon;
-    job->endpoint = endpoint;
-    job->client = client;
-    job->memctx = memctx_ref(read->memctx);
-    job->audit_sequence = sequence;
-    job->command_flags = frame->header.flags;
-    job->answer = *answer;
-    list_append(&client->jobs, &job->client_link);
+    job_begin(job, client, endpoint, read->memctx, frame->header.flags, sequence, answer);
     worker_queue(endpoint->worker, job);
     return 0;
 }

@@ -184,16 +184,10 @@ static uint16_t examine_there(struct authority_client *client, struct memory_end
     if (!root_job)
         return answer->ack.error;
     job = &root_job->job;
-    list_init(&job->link);
     job->execute = job_execute;
     job->done = job_done;
     job->abandon = job_abandon;
-    job->endpoint = endpoint;
-    job->client = client;
-    job->memctx = memctx_ref(examination->memctx);
-    job->command_flags = flags;
-    job->answer = *answer;
-    list_append(&client->jobs, &job->client_link);
+    job_begin(job, client, endpoint, examination->memctx, flags, 0, answer);
     worker_queue(endpoint->worker, job);
     return 0;
 }

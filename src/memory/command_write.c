@@ -236,10 +236,7 @@ static struct write_job *write_job_new(struct authority_client *client, const st
             answer_refuse(ack, VMIBUS_ERROR_PRESSURE, VMIBUS_REASON_LIMIT_BYTES, 0);
         return NULL;
     }
-    list_init(&job->job.link);
-    list_init(&job->job.client_link);
     job->account = account_ref(client->account);
-    job->job.memctx = memctx_ref(passage->endpoint->current);
     job->buffer = passage->buffer ? buffer_ref(passage->buffer) : NULL;
     job->fence = passage->fence;
     job->allowance = write_allowance_ref(passage->allowance);
@@ -324,12 +321,7 @@ static uint16_t execute_there(struct authority_client *client, const struct vmib
     job->execute = job_execute;
     job->done = job_done;
     job->abandon = job_abandon;
-    job->endpoint = endpoint;
-    job->client = client;
-    job->audit_sequence = sequence;
-    job->command_flags = frame->header.flags;
-    job->answer = *answer;
-    list_append(&client->jobs, &job->client_link);
+    job_begin(job, client, endpoint, endpoint->current, frame->header.flags, sequence, answer);
     fence_enter(write_job->fence);
     if (write_job->quiesced)
         quiesce_park(endpoint, job);

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
  * What the memory authority knows of one endpoint slot: its occupant, the current memory context, the
- * fences, whether writes are refused for now, and the worker for what is long or can block.
+ * fences, whether writes are refused at present, and the worker for what is long or can block.
  *
  * It begins and ends epochs, and tells the bus of each exactly once.
  */

@@ -43,6 +43,14 @@ struct job {
 };
 
 /**
+ * Begins a job of a client; execute, done and abandon are the caller's to set, before or after.
+ * @param memctx a reference is taken
+ * @param answer copied
+ */
+void job_begin(struct job *job, struct authority_client *client, struct memory_endpoint *endpoint, struct memctx *memctx,
+               uint32_t command_flags, uint64_t audit_sequence, const struct vmibus_frame *answer);
+
+/**
  * Whether a job of the client on the endpoint is under way, which its next command must not overtake.
  * The loop's thread only, as for all that concerns a client.
  */
