@@ -52,7 +52,7 @@ tests_client_test_socket_link_SOURCES = tests/client/test_socket_link.c $(client
 tests_client_test_socket_link_CPPFLAGS = $(AM_CPPFLAGS) -I$(top_srcdir)/tests
 tests_client_test_socket_link_LDADD = $(client_test_libraries)
 # The test counts what the library asks of the kernel.
-tests_client_test_socket_link_LDFLAGS = $(AM_LDFLAGS) -Wl,--wrap=sendmsg,--wrap=recvmsg,--wrap=poll
+tests_client_test_socket_link_LDFLAGS = $(AM_LDFLAGS) -Wl,--wrap=send,--wrap=sendmsg,--wrap=recvmsg,--wrap=poll
 
 test_programs += tests/client/test_channels
 tests_client_test_channels_SOURCES = tests/client/test_channels.c $(client_test_sources)

@@ -155,6 +155,7 @@ static const char *const resource_keys[N_RESOURCES] = {
     [RESOURCE_ENDPOINTS] = "endpoints",
     [RESOURCE_HOLDS] = "holds",
     [RESOURCE_ANSWERS] = "answers",
+    [RESOURCE_WATCHES] = "watches",
 };
 
 static int set_limit(struct reading *reading, const char *section, uint64_t *limits, const char *name, const char *value) {

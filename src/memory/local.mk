@@ -8,6 +8,7 @@ libvmibus_memory_la_SOURCES = \
 	src/memory/answer.c src/memory/answer.h \
 	src/memory/attachment.c src/memory/attachment.h \
 	src/memory/authority.c src/memory/authority.h \
+	src/memory/backing.c src/memory/backing.h \
 	src/memory/buffer.c src/memory/buffer.h \
 	src/memory/canary.c src/memory/canary.h \
 	src/memory/command.h \
@@ -115,6 +116,11 @@ tests_memory_test_meter_LDADD = libharness.la libvmibus_memory.la libvmibus_poli
 test_programs += tests/memory/test_protect
 tests_memory_test_protect_SOURCES = tests/memory/test_protect.c tests/guest_lib/fake_guest.c
 tests_memory_test_protect_LDADD = $(memory_test_libraries)
+
+test_programs += tests/memory/test_resident
+tests_memory_test_resident_SOURCES = \
+	tests/memory/test_resident.c tests/memory/buffers.c tests/memory/buffers.h $(memory_fixture) $(memory_table)
+tests_memory_test_resident_LDADD = $(memory_test_libraries)
 
 test_programs += tests/memory/test_retire
 tests_memory_test_retire_SOURCES = tests/memory/test_retire.c $(memory_fixture)

@@ -44,9 +44,8 @@ static bool range_contains(const struct memctx *memctx, ptrdiff_t index, uint64_
     return gpa >= range->gpa && gpa - range->gpa < range->len;
 }
 
-/* Reads as much as lies in one range, and for loads in one page; 0 octets if *result is not 0. */
-static size_t read_some(struct memory_reader *reader, uint64_t gpa, void *buffer, size_t len,
-                        int *result) {
+/* Reads as much of *len as lies in one range, and for loads in one page. */
+static inline int read_some(struct memory_reader *reader, uint64_t gpa, void *buffer, size_t *len) {
     const struct memctx *memctx = reader->memctx;
     const struct vmibus_ram_range *range;
     struct ram_object *object;
@@ -54,35 +53,30 @@ static size_t read_some(struct memory_reader *reader, uint64_t gpa, void *buffer
 
     if (!range_contains(memctx, reader->range, gpa))
         reader->range = memctx_locate(memctx, gpa);
-    if (reader->range < 0) {
-        *result = VMIBUS_GUEST_OUTSIDE_RAM;
-        return 0;
-    }
+    if (reader->range < 0)
+        return VMIBUS_GUEST_OUTSIDE_RAM;
     range = &memctx->ranges[reader->range];
     object = &memctx->objects[range->object];
     skip = gpa - range->gpa;
     left = range->len - skip;
-    if (len > left)
-        len = (size_t)left;
-    if (reader->loads && view_is_there(&object->view)) {
-        left = VIEW_PAGE - (range->offset + skip) % VIEW_PAGE;
-        if (len > left)
-            len = (size_t)left;
-        *result = view_read(&object->view, object->fd, range->offset + skip, buffer, len, reader->now);
-        return *result ? 0 : len;
-    }
-    *result = memory_read_range(memctx, (size_t)reader->range, skip, buffer, len);
-    return *result ? 0 : len;
+    if (*len > left)
+        *len = (size_t)left;
+    if (!reader->loads || !view_is_there(&object->view))
+        return memory_read_range(memctx, (size_t)reader->range, skip, buffer, *len);
+    left = VIEW_PAGE - (range->offset + skip) % VIEW_PAGE;
+    if (*len > left)
+        *len = (size_t)left;
+    return view_read(&object->view, object->fd, range->offset + skip, buffer, *len, reader->now);
 }
 
 static int memory_reader_read(void *context, uint64_t gpa, void *buffer, size_t len) {
     struct memory_reader *reader = context;
     uint8_t *at = buffer;
-    size_t n;
-    int r;
 
     while (len > 0) {
-        n = read_some(reader, gpa, at, len, &r);
+        size_t n = len;
+        int r = read_some(reader, gpa, at, &n);
+
         if (r)
             return r;
         gpa += n;

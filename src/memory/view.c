@@ -35,17 +35,11 @@ void view_deinit(struct view *view) {
     *view = (struct view){};
 }
 
-/* Page tables lie at round addresses, so the low bits of their page numbers collide: Fibonacci hashing takes the upper ones. */
-static size_t cache_slot(uint64_t page) {
-    return page / VIEW_PAGE * UINT64_C(0x9e3779b97f4a7c15) >> (64 - VIEW_CACHE_BITS);
-}
-
 static bool is_zero(const uint8_t *octets, size_t len) {
     return octets[0] == 0 && memcmp(octets, octets + 1, len - 1) == 0;
 }
 
-/* Without loading. What is not all zeros is no hole: the page is remembered. */
-static int read_unknown(struct view_page *known, int fd, uint64_t offset, void *buffer, size_t len, uint64_t now) {
+int view_read_unknown(struct view_page *known, int fd, uint64_t offset, void *buffer, size_t len, uint64_t now) {
     ssize_t n;
 
     do
@@ -57,22 +51,5 @@ static int read_unknown(struct view_page *known, int fd, uint64_t offset, void *
         return -EIO;
     if (!is_zero(buffer, len))
         *known = (struct view_page){.offset = offset & ~(VIEW_PAGE - 1), .until = now + VIEW_TRUST_NS};
-    return 0;
-}
-
-int view_read(struct view *view, int fd, uint64_t offset, void *buffer, size_t len, uint64_t now) {
-    const uint64_t page = offset & ~(VIEW_PAGE - 1);
-    struct view_page *known = &view->pages[cache_slot(page)];
-    const uint8_t *source = view->map + offset;
-    uint64_t value;
-
-    if (known->offset != page || now >= known->until)
-        return read_unknown(known, fd, offset, buffer, len, now);
-    if (len == sizeof(value) && offset % sizeof(value) == 0) {
-        value = __atomic_load_n((const uint64_t *)(const void *)source, __ATOMIC_RELAXED);
-        memcpy(buffer, &value, sizeof(value));
-        return 0;
-    }
-    memcpy(buffer, source, len);
     return 0;
 }

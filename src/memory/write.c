@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "memory/answer.h"
+#include "memory/backing.h"
 #include "memory/buffer.h"
 #include "memory/copier.h"
 #include "memory/plan.h"
@@ -42,7 +43,7 @@ static uint16_t check_backing(struct write *write, struct vmibus_ack *ack) {
 
     for (size_t i = 0; i < write->n_pieces; i++) {
         object = &write->memctx->objects[write->memctx->ranges[write->pieces[i].range].object];
-        if (object == looked_at)
+        if (object == looked_at || !object->is_file || object->sealed)
             continue;
         r = ram_object_is_whole(object);
         if (r < 0)
@@ -308,10 +309,18 @@ static void check_overtaken(struct write *write, struct vmibus_ack *ack) {
         answer_refuse(ack, VMIBUS_ERROR_BUSY, VMIBUS_REASON_QUIESCE_FAILED, 0);
 }
 
-/* What to expect is compared whole before anything moves; without, a long write is copied while it moves. */
-static void commit(struct write *write, struct vmibus_ack *ack) {
-    if (write->expects || write->dry_run)
+/* What to expect is compared whole before anything moves; else what can fail is copied, a long write while it moves. */
+static void choose_copy(struct write *write) {
+    if (write->expects || write->dry_run) {
         write->copier = NULL;
+    } else if (write->copy && backing_cannot_fail(write)) {
+        write->copier = NULL;
+        write->copy = NULL;
+    }
+}
+
+static void commit(struct write *write, struct vmibus_ack *ack) {
+    choose_copy(write);
     if (write->copy && !write->copier && take_copies(write, ack))
         return;
     if (check_word(write, ack) || (write->expects && (compare(write, ack) || check_word(write, ack))))

@@ -9,13 +9,11 @@
  * taken before they were overwritten: where extents overlap, what was there first comes back.
  *
  * A copy is not taken where a write cannot fail in the middle: octets that lie in one page and come from
- * memory that is ours alone.  The host's kernel then has the page in hand before it moves the first one.
- * Nothing else is so sure.  A file of tmpfs whose pages are all there can lose some in that very moment
- * (swap, a balloon), a process can unmap some, and a shared source can be cut off by a failing swap-in:
- * all that is rare, and none of it may leave half a write.
+ * memory that is ours alone, for the host's kernel has the page in hand before it moves the first one; and whatever
+ * backing.h says that of, right before the first octet moves.
  *
  * Copying takes as long as writing (measured: raw pwrite(2) of 1 MiB is halved by a pread(2) before, in
- * whatever portions).  A long write is therefore copied ahead of itself by a second thread (copier.h):
+ * whatever portions).  A long write that may fail is therefore copied ahead of itself by a second thread (copier.h):
  * each portion is copied before it is overwritten, while the one before it is being written.
  *
  * The source, and what to expect, may lie in memory that the client is changing meanwhile: each octet to
@@ -83,7 +81,7 @@ struct write {
     uint64_t expect_offset;         /**< with a buffer: where in it those to expect begin */
     const uint8_t *expect;          /**< without: len octets to expect */
     const uint8_t *source;          /**< len octets; with a buffer: for system calls only, see buffer.h */
-    uint8_t *copy;                  /**< len octets for what was there before; NULL: write_needs_copy() said no */
+    uint8_t *copy;                  /**< len octets for what was there before; NULL: none is needed */
     struct copier *copier;          /**< copies ahead; NULL: everything is copied before the first octet moves */
     struct write_piece *pieces;     /**< room for as many as write_pieces() says of all extents */
     size_t n_pieces;
@@ -94,7 +92,7 @@ struct write {
 size_t write_pieces(uint64_t gva, uint32_t len);
 
 /**
- * Whether a copy of what was there is needed: to compare, or to undo what can fail in the middle.
+ * Whether room for a copy of what was there is needed: to compare, or to undo what may fail in the middle.
  * @param n_pieces what write_pieces() says of all extents
  * @param shared   the source is in memory that others can change or take away
  */

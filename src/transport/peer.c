@@ -17,9 +17,10 @@
 /* How long a peer that was told to go may take to read why. */
 #define FAREWELL_MS 1000
 
-/* Frames read at once while others wait: as many as fit a turn, which is learnt. */
+/* Frames read at once while others wait: as many as fit a turn, which is learnt. Of a tail, so many octets for each. */
 #define PACE_FIRST 4
 #define PACE_MAXIMUM 64
+#define PACE_TAIL 1024
 
 enum peer_state {
     PEER_HELLO,   /**< nothing but HELLO is read */
@@ -246,12 +247,16 @@ static size_t frames_allowed(const struct peer *peer) {
     return n > peer->pace && !turn_is_alone(&peer->turn) ? peer->pace : n;
 }
 
+static size_t octets_allowed(const struct peer *peer) {
+    return turn_is_alone(&peer->turn) ? SIZE_MAX : (size_t)peer->pace * PACE_TAIL;
+}
+
 /* A turn is short, whatever a frame of this peer costs. */
-static void adapt_pace(struct peer *peer, uint64_t n_frames) {
+static void adapt_pace(struct peer *peer, size_t n_frames) {
     uint64_t elapsed;
 
     /* Less came than would have been read: nothing is left, and nothing is learnt. */
-    if (n_frames < peer->pace || turn_is_alone(&peer->turn))
+    if (!peer->receiver.filled || n_frames < peer->pace || turn_is_alone(&peer->turn))
         return;
     elapsed = turn_elapsed(&peer->turn);
     turn_exhaust(&peer->turn);
@@ -275,8 +280,8 @@ static void watch_half_frame(struct peer *peer) {
 
 /* False: the peer is gone. */
 static bool peer_read(struct peer *peer) {
-    uint64_t n_before = peer->receiver.n_whole;
-    int r = receiver_read(&peer->receiver, frames_allowed(peer), &receiver_events, peer);
+    size_t n_frames = frames_allowed(peer);
+    int r = receiver_read(&peer->receiver, n_frames, octets_allowed(peer), &receiver_events, peer);
 
     if (r == -EAGAIN)
         return true;
@@ -288,7 +293,7 @@ static bool peer_read(struct peer *peer) {
         return false;
     }
     watch_half_frame(peer);
-    adapt_pace(peer, peer->receiver.n_whole - n_before);
+    adapt_pace(peer, n_frames);
     if (!may_read(peer))
         wait_for(peer, peer->source.events & EPOLLOUT);
     return true;

@@ -169,44 +169,64 @@ static int feed(struct receiver *receiver, const uint8_t *data, size_t length, u
     return 0;
 }
 
-int receiver_read(struct receiver *receiver, size_t n_frames, const struct receiver_events *events, void *context) {
+/* Where a read goes: into the tail that is being gathered, then into the area. No frame follows a tail that is taken in parts. */
+struct aim {
+    struct iovec pieces[2];
+    struct msghdr message;
+    size_t missing;     /* octets of the tail */
+    size_t asked;       /* octets in all */
+    bool gathering;
+};
+
+static void take_aim(struct aim *aim, const struct receiver *receiver, size_t n_frames, size_t n_octets) {
     size_t room = n_frames * VMIBUS_FRAME_SIZE < RECEIVER_AREA ? n_frames * VMIBUS_FRAME_SIZE : RECEIVER_AREA;
+    struct iovec *pieces = aim->pieces;
+    size_t of_tail;
+
+    aim->gathering = receiver->in_tail && receiver->tail;
+    aim->missing = aim->gathering ? receiver->frame.header.tail_length - receiver->n_tail : 0;
+    of_tail = aim->missing < n_octets ? aim->missing : n_octets;
+    if (of_tail < aim->missing)
+        room = 0;
+    aim->message = (struct msghdr){.msg_iov = pieces};
+    if (aim->gathering)
+        pieces[aim->message.msg_iovlen++] = (struct iovec){receiver->tail + receiver->n_tail, of_tail};
+    if (room)
+        pieces[aim->message.msg_iovlen++] = (struct iovec){receiver->pool->area, room};
+    aim->asked = of_tail + room;
+}
+
+int receiver_read(struct receiver *receiver, size_t n_frames, size_t n_octets, const struct receiver_events *events,
+                  void *context) {
     int injected = fault_hit(FAULT_SOCKET_RECEIVE);
-    bool gathering = receiver->in_tail && receiver->tail;
-    size_t missing = receiver->in_tail ? receiver->frame.header.tail_length - receiver->n_tail : 0;
-    struct iovec pieces[2] = {
-        {.iov_base = gathering ? receiver->tail + receiver->n_tail : NULL, .iov_len = gathering ? missing : 0},
-        {.iov_base = receiver->pool->area, .iov_len = room},
-    };
-    struct msghdr message = {
-        .msg_iov = gathering ? pieces : pieces + 1,
-        .msg_iovlen = gathering ? 2 : 1,
-    };
+    struct aim aim;
     uint64_t received;
     size_t in_place;
     ssize_t n;
 
     if (injected < 0 && injected != -EAGAIN)
         return injected;
+    take_aim(&aim, receiver, n_frames, n_octets);
     if (injected == -EAGAIN) {
-        message.msg_iovlen = 1;
-        if (message.msg_iov->iov_len > CUT_READ)
-            message.msg_iov->iov_len = CUT_READ;
+        aim.message.msg_iovlen = 1;
+        if (aim.pieces->iov_len > CUT_READ)
+            aim.pieces->iov_len = CUT_READ;
     }
-    n = recvmsg(receiver->fd, &message, MSG_DONTWAIT | MSG_CMSG_CLOEXEC);
+    n = recvmsg(receiver->fd, &aim.message, MSG_DONTWAIT | MSG_CMSG_CLOEXEC);
     if (n < 0)
         return -errno;
     if (n == 0)
         return -ECONNRESET;
     received = clock_now();
-    if (message.msg_flags & MSG_CTRUNC) {
+    receiver->filled = (size_t)n == aim.asked;
+    if (aim.message.msg_flags & MSG_CTRUNC) {
         /* With no room for them the kernel has closed whatever descriptors were sent. */
         const struct frame_fault fault = {.error = VMIBUS_ERROR_VALIDATION, .reason = VMIBUS_REASON_BAD_FDS, .value = 1};
 
         events->violation(context, NULL, &fault);
         return -ECANCELED;
     }
-    in_place = gathering ? ((size_t)n < missing ? (size_t)n : missing) : 0;
+    in_place = (size_t)n < aim.missing ? (size_t)n : aim.missing;
     receiver->n_tail += in_place;
     return feed(receiver, receiver->pool->area, (size_t)n - in_place, received, events, context);
 }

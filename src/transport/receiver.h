@@ -49,6 +49,7 @@ struct receiver {
     bool tail_is_large;
     struct charge charge;       /**< for a large tail */
     int refusal;                /**< charge_result for which the tail is skipped */
+    bool filled;                /**< the last read took all that it was allowed to: there is more, it seems */
 };
 
 struct receiver_events {
@@ -80,10 +81,11 @@ void receiver_deinit(struct receiver *receiver);
 /**
  * Reads once and hands on what has become whole.
  * @param n_frames frames to hand on at most
+ * @param n_octets octets of a tail being gathered to take at most
  * @return 0, -EAGAIN nothing was there, -ECONNRESET the peer closed, or another negative errno.
  *         After a callback asked to stop, -ECANCELED.
  */
-int receiver_read(struct receiver *receiver, size_t n_frames, const struct receiver_events *events, void *context);
+int receiver_read(struct receiver *receiver, size_t n_frames, size_t n_octets, const struct receiver_events *events, void *context);
 
 /** Whether a frame has begun and is not whole. */
 bool receiver_is_halfway(const struct receiver *receiver);

@@ -95,6 +95,20 @@ static bool may_go_first(struct turn_user *user) {
     return user->uid != TURN_NOBODY && user->usual < TURN_NS && user->spent < TURN_NS;
 }
 
+/* Serves those in a user's line, as long as another one that takes as long as the one before fits into the turn. */
+static void serve_line(struct turn_user *user) {
+    uint64_t before, last = 0;
+
+    while (!list_is_empty(&user->line) && user->spent + last < TURN_NS) {
+        struct turn *turn = list_first(&user->line, struct turn, link);
+
+        list_unlink(&turn->link);
+        before = user->spent;
+        run(turn);
+        last = user->spent - before;
+    }
+}
+
 static void serve_next(struct loop_deferred *deferred) {
     struct turns *turns = container_of(deferred, struct turns, serve);
     struct turn_user *user = list_first(&turns->lines, struct turn_user, line_link);
@@ -110,12 +124,7 @@ static void serve_next(struct loop_deferred *deferred) {
     user->refs++;
     begin_round(user);
     user->spent = 0;
-    while (!list_is_empty(&user->line) && user->spent < TURN_NS) {
-        struct turn *turn = list_first(&user->line, struct turn, link);
-
-        list_unlink(&turn->link);
-        run(turn);
-    }
+    serve_line(user);
     turns->owed = user->spent > TURN_NS ? user->spent - TURN_NS : 0;
     if (!list_is_empty(&user->line))
         list_append(&turns->lines, &user->line_link);

@@ -329,7 +329,7 @@ int loop_get_fd(const struct loop *loop) {
     return loop->epoll_fd;
 }
 
-int loop_dispatch(struct loop *loop, int timeout_ms) {
+static int iterate(struct loop *loop, int timeout_ms) {
     int n, ran = 0, r;
 
     assert(!loop->dispatching);
@@ -356,22 +356,28 @@ int loop_dispatch(struct loop *loop, int timeout_ms) {
     loop->batch_length = 0;
     ran += deferred_run(loop);
     loop->dispatching = false;
-    if (!list_is_empty(&loop->deferred))
-        kick(loop);
     r = timers_arm(loop);
     return r < 0 ? r : ran;
 }
 
+/* Whoever goes on by polling the loop's descriptor has to find it readable if there is something left to do. */
+static int leave(struct loop *loop, int r) {
+    if (!list_is_empty(&loop->deferred))
+        kick(loop);
+    return r;
+}
+
+int loop_dispatch(struct loop *loop, int timeout_ms) {
+    return leave(loop, iterate(loop, timeout_ms));
+}
+
 int loop_run(struct loop *loop) {
-    int r;
+    int r = 0;
 
     loop->stopping = false;
-    while (!loop->stopping) {
-        r = loop_dispatch(loop, -1);
-        if (r < 0)
-            return r;
-    }
-    return loop->result;
+    while (!loop->stopping && r >= 0)
+        r = iterate(loop, -1);
+    return leave(loop, r < 0 ? r : loop->result);
 }
 
 void loop_stop(struct loop *loop, int result) {

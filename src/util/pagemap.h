@@ -17,7 +17,7 @@
 /**
  * Asks for n pages, from that of an address on.
  * @param fd    /proc/PID/pagemap
- * @param pages receives n entries, for pagemap_is_touched() and pagemap_is_mapped()
+ * @param pages receives n entries, for pagemap_is_touched() and the like
  * @return 0, -ESRCH (the process is gone) or another negative errno
  */
 static inline int pagemap_read(int fd, uint64_t address, uint64_t *pages, size_t n) {
@@ -39,6 +39,14 @@ static inline bool pagemap_is_touched(uint64_t page) {
  */
 static inline bool pagemap_is_mapped(uint64_t page) {
     return page >> 55 & 1;
+}
+
+/**
+ * Whether the process alone has the page, and writing there needs no other: it is present (bit 63), mapped exclusively (56),
+ * neither of a file nor shared (61), and no write to it is waited for by userfaultfd(2) (57). The page of zeros is not exclusive.
+ */
+static inline bool pagemap_is_owned(uint64_t page) {
+    return (page >> 63 & 1) && (page >> 56 & 1) && !(page >> 61 & 1) && !(page >> 57 & 1);
 }
 
 #endif

@@ -96,6 +96,13 @@ void vm_map(struct vm *vm, uint64_t gva, uint64_t gpa, uint64_t flags, unsigned 
     table[gva >> (12 + 9 * (level - 1)) & 511] = gpa | flags;
 }
 
+void vm_forget(struct vm *vm, uint64_t gpa, uint64_t len) {
+    if (vm->fd < 0)
+        ck_assert_int_eq(madvise(vm->ram + gpa, len, MADV_DONTNEED), 0);
+    else
+        ck_assert_int_eq(fallocate(vm->fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, (off_t)gpa, (off_t)len), 0);
+}
+
 uint64_t vm_blocks(const struct vm *vm) {
     struct stat st;
 

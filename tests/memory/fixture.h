@@ -69,6 +69,9 @@ const char *vm_shm_path(void);
 /** Maps a page of the guest. @a flags: bits of the last entry besides the address. */
 void vm_map(struct vm *vm, uint64_t gva, uint64_t gpa, uint64_t flags, unsigned level);
 
+/** Gives pages of the RAM back to the host: they read as zeros, and are not there. */
+void vm_forget(struct vm *vm, uint64_t gpa, uint64_t len);
+
 /** Host blocks of 512 octets that the RAM file takes. */
 uint64_t vm_blocks(const struct vm *vm);
 

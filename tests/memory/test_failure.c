@@ -47,13 +47,13 @@ static void assert_untouched(void) {
 static const enum vm_kind kinds[] = {VM_SEALED, VM_UNSEALED, VM_PRIVATE};
 
 /* Two pieces, the second fails: small, then on a worker. */
-TEST(test_p04_second_piece_fails, .iterations = 6) {
+TEST(test_p04_second_piece_fails, .iterations = 4) {
     static uint8_t source[2 * PAGE];
     size_t len = _i < 3 ? 64 : 2 * PAGE;
     struct vmibus_ack *ack;
 
     memset(source, 0x66, sizeof(source));
-    ready_for(kinds[_i % 3], 2, 2, 0);
+    ready_for(_i < 3 ? kinds[_i] : VM_UNSEALED, 2, 2, 0);
     ack = do_write(&fx, SCATTER_GVA + PAGE - 10, source, len, 0);
     assert_refused(ack, VMIBUS_ERROR_IO, VMIBUS_REASON_NONE);
     ck_assert_uint_eq(ack->value, ENOSPC);
@@ -68,7 +68,7 @@ TEST(test_p04_one_piece_fails_in_the_middle, .iterations = 2) {
     struct vmibus_ack *ack;
 
     memset(source, 0x66, sizeof(source));
-    ready_for(VM_SEALED, 1, 2, 3000);
+    ready_for(_i ? VM_UNSEALED : VM_SEALED, 1, 2, 3000);
     ack = do_write(&fx, DATA_GVA + 5, source, _i ? sizeof(source) : 4096, 0);
     assert_refused(ack, VMIBUS_ERROR_IO, VMIBUS_REASON_NONE);
     assert_untouched();
@@ -104,7 +104,7 @@ TEST(test_p04_failed_undo_is_told, .iterations = 2) {
     size_t len = _i ? 2 * PAGE : 64;
 
     memset(source, 0x66, sizeof(source));
-    ready_for(VM_SEALED, 2, 1000, 0);
+    ready_for(_i ? VM_UNSEALED : VM_SEALED, 2, 1000, 0);
     ack = do_write(&fx, SCATTER_GVA + PAGE - 10, source, len, 0);
     ck_assert_uint_eq(ack->error, VMIBUS_ERROR_IO);
     ck_assert_uint_eq(ack->reason, VMIBUS_REASON_PARTIAL);

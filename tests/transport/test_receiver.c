@@ -123,7 +123,7 @@ static int read_all(size_t n_frames) {
     int r;
 
     do {
-        r = receiver_read(&receiver, n_frames, &events, &heard);
+        r = receiver_read(&receiver, n_frames, 1000 * n_frames, &events, &heard);
     } while (r == 0);
     return r;
 }
@@ -199,10 +199,35 @@ TEST(test_p08_no_more_frames_than_allowed) {
     put_frames(stream, tails, 50);
     ck_assert_int_eq(write(sockets[1], stream, sizeof(stream)), sizeof(stream));
     for (unsigned i = 1; i <= 10; i++) {
-        ck_assert_int_eq(receiver_read(&receiver, 5, &events, &heard), 0);
+        ck_assert_int_eq(receiver_read(&receiver, 5, SIZE_MAX, &events, &heard), 0);
         ck_assert_uint_eq(heard.n_frames, 5 * i);
     }
-    ck_assert_int_eq(receiver_read(&receiver, 5, &events, &heard), -EAGAIN);
+    ck_assert_int_eq(receiver_read(&receiver, 5, SIZE_MAX, &events, &heard), -EAGAIN);
+    end();
+}
+
+/* Nor more of a tail than is good for a turn; and who is read is told whether there was more. */
+TEST(test_p09_no_more_of_a_tail_than_allowed) {
+    static uint8_t stream[2 * (VMIBUS_FRAME_SIZE + BOUND)];
+    static const uint32_t tails[] = {BOUND, 0};
+    size_t length, left = BOUND - 1;
+
+    begin();
+    length = put_frames(stream, tails, 2);
+    ck_assert_int_eq(write(sockets[1], stream, VMIBUS_FRAME_SIZE + 1), VMIBUS_FRAME_SIZE + 1);
+    ck_assert_int_eq(receiver_read(&receiver, 100, 1000, &events, &heard), 0);
+    ck_assert(!receiver.filled);
+    ck_assert_int_eq(write(sockets[1], stream + VMIBUS_FRAME_SIZE + 1, length - VMIBUS_FRAME_SIZE - 1),
+                     (ssize_t)(length - VMIBUS_FRAME_SIZE - 1));
+    for (; left > 1000; left -= 1000) {
+        ck_assert_int_eq(receiver_read(&receiver, 100, 1000, &events, &heard), 0);
+        ck_assert_uint_eq(receiver.n_tail, BOUND - left + 1000);
+        ck_assert(receiver.filled);
+    }
+    ck_assert_uint_eq(heard.n_frames, 0);
+    ck_assert_int_eq(receiver_read(&receiver, 100, 1000, &events, &heard), 0);
+    ck_assert(!receiver.filled);
+    ck_assert_uint_eq(heard.n_frames, 2);
     end();
 }
 
@@ -215,17 +240,17 @@ TEST(test_stopping_leaves_the_rest) {
     put_frame(stream + VMIBUS_FRAME_SIZE + 10, 1, 0);
     put_frame(stream + 2 * VMIBUS_FRAME_SIZE + 10, 2, 0);
     ck_assert_int_eq(write(sockets[1], stream, sizeof(stream)), sizeof(stream));
-    ck_assert_int_eq(receiver_read(&receiver, 100, &events, &heard), -ECANCELED);
+    ck_assert_int_eq(receiver_read(&receiver, 100, SIZE_MAX, &events, &heard), -ECANCELED);
     ck_assert_uint_eq(heard.n_frames, 1);
     end();
     /* The same at the end of a tail that was gathered. */
     begin();
     heard.stop_at_once = true;
     ck_assert_int_eq(write(sockets[1], stream, VMIBUS_FRAME_SIZE + 5), VMIBUS_FRAME_SIZE + 5);
-    ck_assert_int_eq(receiver_read(&receiver, 100, &events, &heard), 0);
+    ck_assert_int_eq(receiver_read(&receiver, 100, SIZE_MAX, &events, &heard), 0);
     ck_assert(receiver_is_halfway(&receiver));
     ck_assert_int_eq(write(sockets[1], stream + VMIBUS_FRAME_SIZE + 5, 5 + VMIBUS_FRAME_SIZE), 5 + VMIBUS_FRAME_SIZE);
-    ck_assert_int_eq(receiver_read(&receiver, 100, &events, &heard), -ECANCELED);
+    ck_assert_int_eq(receiver_read(&receiver, 100, SIZE_MAX, &events, &heard), -ECANCELED);
     ck_assert_uint_eq(heard.n_frames, 1);
     end();
 }
@@ -238,7 +263,7 @@ TEST(test_framing_violation_stops_before_the_tail) {
     put_frame(stream + VMIBUS_FRAME_SIZE, 1, 0);
     memset(stream + VMIBUS_FRAME_SIZE + offsetof(struct vmibus_header, tail_length), 0xff, 4);
     ck_assert_int_eq(write(sockets[1], stream, sizeof(stream)), sizeof(stream));
-    ck_assert_int_eq(receiver_read(&receiver, 100, &events, &heard), -ECANCELED);
+    ck_assert_int_eq(receiver_read(&receiver, 100, SIZE_MAX, &events, &heard), -ECANCELED);
     ck_assert_uint_eq(heard.n_frames, 1);
     ck_assert_uint_eq(heard.n_violations, 1);
     ck_assert_uint_eq(heard.fault.reason, VMIBUS_REASON_BAD_LENGTH);
@@ -326,7 +351,7 @@ TEST(test_descriptors_are_a_violation) {
     memcpy(CMSG_DATA(header), &fd, sizeof(fd));
     ck_assert_int_eq(sendmsg(sockets[1], &message, 0), sizeof(frame));
     close(fd);
-    ck_assert_int_eq(receiver_read(&receiver, 1, &events, &heard), -ECANCELED);
+    ck_assert_int_eq(receiver_read(&receiver, 1, SIZE_MAX, &events, &heard), -ECANCELED);
     ck_assert_uint_eq(heard.n_violations, 1);
     ck_assert_uint_eq(heard.fault.reason, VMIBUS_REASON_BAD_FDS);
     ck_assert_uint_eq(heard.n_frames, 0);

@@ -190,6 +190,25 @@ TEST(test_p09_long_turn_is_made_up_for, .setup = open_turns, .teardown = close_t
     close(fd);
 }
 
+/* A part of it that would go beyond the turn waits for the next one. */
+TEST(test_p09_turn_of_a_line_ends_in_time, .setup = open_turns, .teardown = close_turns) {
+    unsigned served = 0;
+
+    open_peer(0, MODEST);
+    for (size_t i = 1; i <= 4; i++) {
+        open_peer(i, GREEDY);
+        peers[i].burns = TURN_NS * 6 / 10;
+        ck_assert(turn_want(&peers[i].turn));
+    }
+    for (unsigned n = 1; n <= 4; n++) {
+        iterate();
+        served = 0;
+        for (size_t i = 1; i <= 4; i++)
+            served += peers[i].served;
+        ck_assert_uint_eq(served, n);
+    }
+}
+
 /* Whoever is served may take anybody out, itself too. */
 TEST(test_p09_peers_go_in_anybodys_turn, .setup = open_turns, .teardown = close_turns) {
     for (size_t i = 0; i < 8; i++) {
