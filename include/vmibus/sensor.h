@@ -94,7 +94,10 @@ struct vmibus_sensor_api {
     /** The VM is gone; invalidates the handle. Commands not completed are answered GONE. */
     void (*withdraw)(struct vmibus_sensor_endpoint *endpoint, enum vmibus_reason reason);
 
-    /** Publishes an UP event. Kind and body are the sensor's, the rest of the header is the bus's; timestamp 0: now. */
+    /**
+     * Publishes an UP event. Kind and body are the sensor's, the rest of the header is the bus's; timestamp 0: now.  -E2BIG: the
+     * tail is longer than the tail bound that WELCOME tells.
+     */
     int (*publish)(struct vmibus_sensor_endpoint *endpoint, const struct vmibus_frame *frame, const void *tail, size_t tail_length);
 
     /** Answers a command, once. Stamps that are 0 are filled in. An unknown id is ignored (the command was already answered GONE). */
@@ -147,7 +150,27 @@ struct vmibus_sensor_api {
 
     /** CLOCK_MONOTONIC in nanoseconds. */
     uint64_t (*now)(void);
+
+    /**
+     * Answers a command with data: as complete(), with a tail of at most the tail bound that WELCOME tells, and descriptors, which
+     * are duplicated.  Both are charged to who asked; what that may not have is answered QUOTA or PRESSURE instead.  With an
+     * error in @a ack, neither is passed on.
+     * @return 0; -E2BIG: too long a tail or too many descriptors, and the command is still to be answered
+     */
+    int (*complete_with)(struct vmibus_sensor_host *host, uint64_t id, const struct vmibus_ack *ack, const void *tail,
+                         size_t tail_length, const int *fds, size_t n_fds);
+
+    /**
+     * Says which groups (VMIBUS_GROUP_ bits) the sensor provides for an endpoint that appeared, or changes what it offered;
+     * commands of these come from then on, perhaps before this returns.  For one that only appeared, 0 takes it back; it does
+     * not keep the endpoint there if all it provides is WATCH.  -ENODEV: the endpoint is gone; -EINVAL: nothing of one's own.
+     */
+    int (*provide)(struct vmibus_sensor_endpoint *endpoint, uint32_t groups);
 };
+
+/** Whether the host has a function, which may have been appended after it was built. */
+#define VMIBUS_SENSOR_API_HAS(api, member) \
+    ((api)->struct_size >= offsetof(struct vmibus_sensor_api, member) + sizeof((api)->member) && (api)->member)
 
 /** What a sensor is. */
 struct vmibus_sensor_module {
@@ -165,8 +188,9 @@ struct vmibus_sensor_module {
     void (*stop)(void *instance);
 
     /**
-     * Executes a command: CMD_INPUT, CMD_POWER, CMD_VM, INPUT_RELEASE.  0: accepted, complete() follows, now or later.
-     * A negative errno answers it with IO.
+     * Executes a command of the groups it provides: CMD_INPUT, CMD_POWER, CMD_VM, INPUT_RELEASE, SCREENSHOT, REGISTERS, WATCH.
+     * WATCH with GO_ON, for which nobody waits, says that the watch's last WATCH_CHANGED has left the bus.
+     * 0: accepted, complete() or complete_with() follows, now or later.  A negative errno answers it with IO.
      */
     int (*execute)(void *instance, void *userdata, const struct vmibus_sensor_command *command);
 

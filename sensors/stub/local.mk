@@ -12,7 +12,9 @@ libvmibus_stub_la_SOURCES = \
 	sensors/stub/stub_map.h \
 	sensors/stub/stub_options.c sensors/stub/stub_options.h \
 	sensors/stub/stub_ram.c sensors/stub/stub_ram.h \
-	sensors/stub/stub_vm.c sensors/stub/stub_vm.h
+	sensors/stub/stub_show.c sensors/stub/stub_show.h \
+	sensors/stub/stub_vm.c sensors/stub/stub_vm.h \
+	sensors/stub/stub_watch.c sensors/stub/stub_watch.h
 
 sensor_LTLIBRARIES += sensors/stub.la
 sensors_stub_la_SOURCES =

@@ -15,9 +15,6 @@
 #include "stub_options.h"
 #include "stub_vm.h"
 
-#define GROUPS \
-    (VMIBUS_GROUP_LIFECYCLE | VMIBUS_GROUP_POWER | VMIBUS_GROUP_INPUT | VMIBUS_GROUP_MEMORY)
-
 static void stub_stop(void *instance) {
     struct stub *stub = instance;
     uint32_t i;
@@ -112,7 +109,8 @@ const struct vmibus_sensor_module vmibus_stub_sensor = {
     .struct_size = sizeof(vmibus_stub_sensor),
     .abi = VMIBUS_SENSOR_ABI,
     .name = "stub",
-    .groups = GROUPS,
+    .groups = STUB_GROUPS,
+    .fallback = VMIBUS_GROUP_WATCH, /* where no sensor of its own watches */
     .start = stub_start,
     .stop = stub_stop,
     .execute = stub_execute,

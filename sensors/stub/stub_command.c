@@ -5,6 +5,10 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
+
+#include "stub_show.h"
+#include "stub_watch.h"
 
 #define NS_PER_MS UINT64_C(1000000)
 
@@ -103,6 +107,41 @@ static void answer_power(struct vmibus_ack *ack, int result) {
         fail(ack, VMIBUS_ERROR_IO, VMIBUS_REASON_SENSOR_FAILED, (uint64_t)-result);
 }
 
+/* An answer with data is given here. */
+static void complete_with(struct stub_vm *vm, uint64_t id, struct vmibus_ack *ack, const void *tail, size_t length, int fd) {
+    ack->finished = vm->stub->api->now();
+    (void)vm->stub->api->complete_with(vm->stub->host, id, ack, tail, length, &fd, fd >= 0);
+}
+
+static void perform_screenshot(struct stub_vm *vm, uint64_t id, const struct vmibus_screenshot *asked, struct vmibus_ack *ack) {
+    int fd;
+
+    if (asked->head != 0) {
+        fail(ack, VMIBUS_ERROR_VALIDATION, VMIBUS_REASON_BAD_FIELD, asked->head);
+        complete(vm, id, ack);
+        return;
+    }
+    fd = stub_show_screen(vm, asked->format, &ack->count);
+    if (fd < 0)
+        fail(ack, VMIBUS_ERROR_IO, VMIBUS_REASON_SENSOR_FAILED, (uint64_t)-fd);
+    complete_with(vm, id, ack, NULL, 0, fd);
+    if (fd >= 0)
+        close(fd);
+}
+
+static void perform_registers(struct stub_vm *vm, uint64_t id, uint32_t vcpu, struct vmibus_ack *ack) {
+    struct vmibus_vcpu_registers registers;
+
+    if (vcpu != 0 && vcpu != UINT32_MAX) {
+        fail(ack, VMIBUS_ERROR_VALIDATION, VMIBUS_REASON_BAD_FIELD, vcpu);
+        complete(vm, id, ack);
+        return;
+    }
+    stub_show_registers(vm, &registers);
+    ack->count = 1;
+    complete_with(vm, id, ack, &registers, sizeof(registers), -1);
+}
+
 static void perform(struct stub_vm *vm, uint64_t id, const struct vmibus_frame *frame,
                     const void *tail) {
     struct vmibus_ack ack = {.command = frame->header.kind, .started = vm->stub->api->now()};
@@ -118,6 +157,15 @@ static void perform(struct stub_vm *vm, uint64_t id, const struct vmibus_frame *
     case VMIBUS_KIND_CMD_VM:
         answer_power(&ack, perform_power(vm, frame));
         break;
+    case VMIBUS_KIND_WATCH:
+        stub_watch_execute(vm, frame, &ack);
+        break;
+    case VMIBUS_KIND_SCREENSHOT:
+        perform_screenshot(vm, id, &frame->screenshot, &ack);
+        return;
+    case VMIBUS_KIND_REGISTERS:
+        perform_registers(vm, id, frame->registers.vcpu, &ack);
+        return;
     default:
         fail(&ack, VMIBUS_ERROR_UNSUPPORTED, VMIBUS_REASON_BAD_KIND, frame->header.kind);
         break;

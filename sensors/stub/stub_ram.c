@@ -93,14 +93,37 @@ int stub_ram_clear(struct stub_ram *ram) {
     return 0;
 }
 
-int stub_ram_write(struct stub_ram *ram, uint64_t gpa, const void *data, size_t len) {
+/* The descriptor of the object that has all of it. -ERANGE: none has. */
+static int object_find(const struct stub_ram *ram, uint64_t gpa, size_t len, uint64_t *offset) {
     size_t object = gpa >= STUB_HIGH_GPA && stub_is_split(ram->vm) ? 1 : 0;
-    uint64_t offset = object == 1 ? gpa - STUB_HIGH_GPA : gpa;
+
+    *offset = object == 1 ? gpa - STUB_HIGH_GPA : gpa;
+    if (object >= ram->n_fds || len > ram->sizes[object] || *offset > ram->sizes[object] - len)
+        return -ERANGE;
+    return ram->fds[object];
+}
+
+int stub_ram_read(const struct stub_ram *ram, uint64_t gpa, void *data, size_t len) {
+    uint64_t offset;
+    int fd = object_find(ram, gpa, len, &offset);
+    ssize_t got;
+
+    if (fd < 0)
+        return fd;
+    got = pread(fd, data, len, (off_t)offset);
+    if (got < 0)
+        return -errno;
+    return (size_t)got == len ? 0 : -EIO;
+}
+
+int stub_ram_write(struct stub_ram *ram, uint64_t gpa, const void *data, size_t len) {
+    uint64_t offset;
+    int fd = object_find(ram, gpa, len, &offset);
     ssize_t written;
 
-    if (object >= ram->n_fds || len > ram->sizes[object] || offset > ram->sizes[object] - len)
-        return -ERANGE;
-    written = pwrite(ram->fds[object], data, len, (off_t)offset);
+    if (fd < 0)
+        return fd;
+    written = pwrite(fd, data, len, (off_t)offset);
     if (written < 0)
         return -errno;
     return (size_t)written == len ? 0 : -ENOSPC;

@@ -50,6 +50,9 @@ int stub_ram_clear(struct stub_ram *ram);
 /** Writes. -ERANGE: not RAM, or not in one object. Otherwise 0 or a negative errno. */
 int stub_ram_write(struct stub_ram *ram, uint64_t gpa, const void *data, size_t len);
 
+/** Reads. The same results. */
+int stub_ram_read(const struct stub_ram *ram, uint64_t gpa, void *data, size_t len);
+
 /** Fills the true layout in; returns how many ranges. */
 size_t stub_ram_ranges(const struct stub_ram *ram,
                        struct vmibus_layout_range ranges[STUB_RANGES_MAXIMUM]);

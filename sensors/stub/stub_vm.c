@@ -15,6 +15,7 @@
 
 #include "stub_command.h"
 #include "stub_guest.h"
+#include "stub_watch.h"
 
 #define NS_PER_MS UINT64_C(1000000)
 #define FLAKY_ATTEMPTS 2 /* that fail before one succeeds */
@@ -386,6 +387,7 @@ void stub_vm_quit(struct stub_vm *vm) {
     vm->epoch = 0;
     vm->layouts_pending = 0;
     stub_commands_drop(vm);
+    stub_watches_drop(vm);
     stub_input_reset(&vm->input);
     stub_loans_drop(&vm->loans);
     vm->ram = stub_ram_unref(vm->ram);
@@ -399,8 +401,7 @@ static int introduce(struct stub_vm *vm, uint8_t state, enum vmibus_lifecycle_ca
         .name = vm->name,
         .uuid = {'v', 'm', 'i', 'b', 'u', 's', 0x80, 0, 0x80, 0, 0, 0, (uint8_t)(vm->index >> 24),
                  (uint8_t)(vm->index >> 16), (uint8_t)(vm->index >> 8), (uint8_t)vm->index},
-        .groups =
-            VMIBUS_GROUP_LIFECYCLE | VMIBUS_GROUP_POWER | VMIBUS_GROUP_INPUT | VMIBUS_GROUP_MEMORY,
+        .groups = STUB_GROUPS,
     };
     int r;
 
@@ -464,12 +465,15 @@ int stub_vm_init(struct stub_vm *vm, struct stub *stub, unsigned index) {
         r = api->timer_new(stub->host, heartbeat_due, vm, &vm->heartbeat_timer);
     if (r == 0)
         r = stub_commands_init(vm);
+    if (r == 0)
+        r = stub_watches_init(vm);
     return r;
 }
 
 void stub_vm_deinit(struct stub_vm *vm) {
     const struct vmibus_sensor_api *api = vm->stub->api;
 
+    stub_watches_deinit(vm);
     stub_commands_deinit(vm);
     api->timer_free(vm->heartbeat_timer);
     api->timer_free(vm->power_timer);

@@ -22,6 +22,7 @@
 struct stub_vm;
 struct stub_job;
 struct stub_command;
+struct stub_watch;
 
 /** An instance of the sensor. */
 struct stub {
@@ -31,6 +32,10 @@ struct stub {
     struct stub_vm *vms;   /**< options.vms of them, their addresses stay */
     struct stub_job *jobs; /**< work given and not done */
 };
+
+#define STUB_GROUPS                                                                                \
+    (VMIBUS_GROUP_LIFECYCLE | VMIBUS_GROUP_POWER | VMIBUS_GROUP_INPUT | VMIBUS_GROUP_MEMORY |      \
+     VMIBUS_GROUP_SCREEN | VMIBUS_GROUP_REGISTERS | VMIBUS_GROUP_WATCH)
 
 struct stub_vm {
     struct stub *stub;
@@ -60,6 +65,10 @@ struct stub_vm {
     struct stub_command **last_command;
     unsigned n_commands;
     struct vmibus_sensor_timer *command_timer;
+
+    struct stub_watch *watches; /**< see stub_watch.h */
+    unsigned n_watches;
+    struct vmibus_sensor_timer *watch_timer;
 };
 
 /** Prepares a VM. 0 or a negative errno; stub_vm_deinit() in either case. */

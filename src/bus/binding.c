@@ -4,6 +4,7 @@
 #include "bus/bus.h"
 #include "bus/control.h"
 #include "bus/endpoint.h"
+#include "bus/watch.h"
 
 int binding_new(struct binding **bindingp, struct control *control, struct endpoint *endpoint, struct grant grant) {
     struct binding *binding;
@@ -79,14 +80,18 @@ static void binding_set_kinds(struct binding *binding, uint64_t kinds) {
 }
 
 void binding_set_grant(struct binding *binding, struct grant grant) {
-    uint64_t kinds = binding->kinds & bus_kinds_granted(binding->control->bus, grant.capabilities);
+    uint64_t kinds = binding->kinds & bus_kinds_granted(binding->control->bus, grant.capabilities), told = kinds;
+    bool watched = binding->grant.capabilities & VMIBUS_CAP_WATCH, watches = grant.capabilities & VMIBUS_CAP_WATCH;
 
     binding->grant = grant;
-    if (kinds == binding->kinds)
+    if (kinds == binding->kinds && (watches || !watched))
         return;
     binding_set_kinds(binding, kinds);
+    /* Nobody subscribes to what a watch tells. */
+    if (watches)
+        told |= VMIBUS_KIND_BIT(VMIBUS_KIND_WATCH_CHANGED);
     binding->n_queued -=
-        outbox_withdraw(&binding->control->outbox, binding->endpoint->slot, binding->endpoint->generation, kinds, 0);
+        outbox_withdraw(&binding->control->outbox, binding->endpoint->slot, binding->endpoint->generation, told, 0);
 }
 
 /*
@@ -129,6 +134,8 @@ void binding_drop(struct binding *binding, const struct vmibus_frame *frame) {
         binding_mark_stale(binding, (unsigned)retained);
         binding->lossy = true;
     }
+    if (frame->header.kind == VMIBUS_KIND_WATCH_CHANGED)
+        watch_see_taken(control, frame);
     control_wake(control);
 }
 

@@ -33,9 +33,13 @@ uint64_t bus_kinds_granted(const struct bus *bus, uint32_t capabilities) {
     return kinds;
 }
 
+static uint32_t n_watches(const struct bus_options *options) {
+    return watch_table_capacity(options->policy->limits_total[RESOURCE_WATCHES]);
+}
+
 /*
  * Answers, per connection: commands being executed, their answers and those of refused ones, what tells of the connection's own
- * end, and one removal of each endpoint.  Leases, places in their queues and holds may all end at once.
+ * end, and one removal of each endpoint.  Leases, places in their queues, holds and watches may all end at once.
  */
 static struct event_room event_room(const struct bus_options *options) {
     const uint64_t *limits = options->policy->limits_total;
@@ -43,15 +47,16 @@ static struct event_room event_room(const struct bus_options *options) {
     return (struct event_room){
         .live = limits[RESOURCE_EVENTS],
         .answers = (size_t)options->n_connections * (3 * (size_t)options->commands + 1 + options->n_endpoints + 1) +
-                   limits[RESOURCE_LEASES] + limits[RESOURCE_WAITERS] + limits[RESOURCE_HOLDS],
+                   limits[RESOURCE_LEASES] + limits[RESOURCE_WAITERS] + limits[RESOURCE_HOLDS] + n_watches(options),
         .fds = limits[RESOURCE_FDS],
         .tail_octets = options->region_octets,
         .tail_bound = options->tail_bound,
     };
 }
 
+/* The bus's own: an INPUT_RELEASE and a HOLD or LET_GO of each endpoint, and the end of each watch. */
 static uint32_t n_commands(const struct bus_options *options) {
-    return (uint32_t)options->policy->limits_total[RESOURCE_COMMANDS] + 2 * options->n_endpoints;
+    return (uint32_t)options->policy->limits_total[RESOURCE_COMMANDS] + 2 * options->n_endpoints + n_watches(options);
 }
 
 static size_t n_deliveries(const struct bus_options *options) {
@@ -64,7 +69,7 @@ size_t bus_memory_needed(const struct bus_options *options) {
     const struct event_room room = event_room(options);
 
     return event_pool_cost(&room) + arena_cost(sizeof(struct delivery), n_deliveries(options)) +
-           command_table_cost(n_commands(options)) +
+           command_table_cost(n_commands(options)) + watch_table_cost(n_watches(options)) +
            arena_cost(REGION_BLOCK, options->region_octets / REGION_BLOCK);
 }
 
@@ -83,6 +88,10 @@ static int reserve(struct bus *bus) {
         r = region_pool_init(&bus->regions, options->arena, options->region_octets);
     if (r == 0)
         r = command_table_init(&bus->commands, bus, n_commands(options));
+    if (r == 0)
+        r = watch_table_init(&bus->watches, options->arena, n_watches(options));
+    if (r == 0)
+        ledger_bound(options->ledger, RESOURCE_WATCHES, n_watches(options));
     if (r == 0)
         ledger_bound(options->ledger, RESOURCE_ANSWERS, store_for_peers(&bus->events.tails));
     return r;
@@ -128,6 +137,7 @@ struct bus *bus_free(struct bus *bus) {
         endpoint_free(bus->endpoints[0], VMIBUS_REASON_NONE);
     assert(bus->n_present == 0 && bus->n_leases == 0 && bus->n_held == 0);
     command_table_deinit(&bus->commands);
+    watch_table_deinit(&bus->watches);
     pool_deinit(&bus->deliveries);
     pool_deinit(&bus->regions);
     event_pool_deinit(&bus->events);
@@ -159,6 +169,9 @@ void bus_set_policy(struct bus *bus, const struct policy *policy) {
     struct control *control;
 
     bus->policy = policy;
+    for (uint32_t slot = 1; slot <= bus->n_endpoints; slot++)
+        if (bus->endpoints[slot])
+            watch_revoke_ungranted(bus->endpoints[slot]);
     list_for_each(control, &bus->controls, link) {
         struct account *account;
 
@@ -194,6 +207,8 @@ void bus_hear_link(struct bus *bus, const struct vmibus_frame *frame, const void
     case VMIBUS_KIND_MEMCTX_INVALIDATED:
         if (endpoint)
             endpoint_publish(endpoint, &event, tail);
+        if (endpoint && frame->header.kind == VMIBUS_KIND_MEMCTX_INVALIDATED)
+            watch_end_epoch(endpoint, frame->memctx_invalidated.epoch);
         break;
     case VMIBUS_KIND_QUIESCE_BEGIN:
     case VMIBUS_KIND_QUIESCE_END:

@@ -13,6 +13,7 @@
 
 #include "bus/command.h"
 #include "bus/event.h"
+#include "bus/watch.h"
 #include "policy/policy.h"
 #include "util/audit.h"
 #include "util/ledger.h"
@@ -112,6 +113,7 @@ struct bus {
     struct pool deliveries;
     struct pool regions;            /**< blocks for what controls hold */
     struct command_table commands;
+    struct watch_table watches;
     struct bus_counters counters;
     uint64_t kinds_by_capability[32];
 };

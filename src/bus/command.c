@@ -10,6 +10,7 @@
 #include "bus/hold.h"
 #include "bus/lease.h"
 #include "bus/sensor.h"
+#include "bus/watch.h"
 #include "util/clock.h"
 #include "util/deadline.h"
 #include "util/refusal.h"
@@ -58,6 +59,7 @@ static struct command *command_take(struct command_table *table) {
     command->control = NULL;
     command->sensor = NULL;
     command->lease = NULL;
+    command->watch = NULL;
     command->tail = NULL;
     command->account = NULL;
     command->charge = (struct charge){};
@@ -82,41 +84,61 @@ static void command_give(struct command *command) {
     pool_give(&table->pool, command);
 }
 
-/* What waits for the end of a command, of a control's or of the bus's own. */
-static void command_ended(struct endpoint *endpoint, struct lease *lease, const struct vmibus_frame *frame,
-                          const struct vmibus_ack *ack) {
-    if (!lease)
-        hold_answered(endpoint, (enum vmibus_vm_operation)frame->cmd_vm.operation, ack);
-    else if (frame->header.kind == VMIBUS_KIND_INPUT_RELEASE)
-        lease_input_answered(lease,
+/* What waits for the end of a command, of a control's or of the bus's own; of a watch's it was told before the answer. */
+static void command_ended(const struct command *command, const struct vmibus_ack *ack) {
+    switch (command->purpose) {
+    case COMMAND_LEASED:
+        lease_command_end(command->lease);
+        break;
+    case COMMAND_RELEASE:
+        lease_input_answered(command->lease,
                              !ack->error || ack->error == VMIBUS_ERROR_GONE || ack->reason == VMIBUS_REASON_GUEST_PAUSED);
-    else
-        lease_command_end(lease);
+        break;
+    case COMMAND_HOLD:
+        hold_answered(command->endpoint, (enum vmibus_vm_operation)command->frame.cmd_vm.operation, ack);
+        break;
+    case COMMAND_ASKED:
+    case COMMAND_WATCH:
+    case COMMAND_UNWATCH:
+        break;
+    }
 }
 
 /* Answers and ends a command; then its lease may be drained, which may begin the next command, so that comes last. */
-static void command_end(struct command *command, const struct vmibus_ack *result) {
+static void command_end(struct command *command, const struct command_result *result) {
     struct endpoint *endpoint = command->endpoint;
-    struct lease *lease = command->lease;
-    struct vmibus_frame frame = command->frame;
-    struct vmibus_ack ack = *result;
+    struct watch *unwanted = NULL;
+    struct command copy;
+    struct vmibus_ack ack = *result->ack;
 
     ack.received = command->received;
+    if (command->watch && command->sensor)
+        unwanted = watch_answered(command->watch, &ack);
+    else if (command->watch)
+        watch_not_begun(command->watch);
     if (!ack.started)
         ack.started = command->started ? command->started : command->received;
     if (!ack.finished)
         ack.finished = clock_now();
     audit_finish(endpoint->bus->audit, command->audit, &ack);
     if (command->control)
-        control_answer(command->control, &command->frame.header, &ack, NULL, 0, NULL, 0);
+        control_answer(command->control, &command->frame.header, &ack, ack.error ? NULL : result->tail,
+                       ack.error ? 0 : result->tail_length, ack.error ? NULL : result->fds, ack.error ? 0 : result->n_fds);
+    copy = *command;
     command_give(command);
-    command_ended(endpoint, lease, &frame, &ack);
+    command_ended(&copy, &ack);
+    if (unwanted)
+        watch_remove(unwanted);
+}
+
+static void command_end_ack(struct command *command, const struct vmibus_ack *ack) {
+    command_end(command, &(struct command_result){.ack = ack});
 }
 
 static void command_end_with(struct command *command, enum vmibus_error error, enum vmibus_reason reason, uint64_t value) {
     const struct vmibus_ack ack = {.error = (uint16_t)error, .reason = (uint16_t)reason, .value = value};
 
-    command_end(command, &ack);
+    command_end_ack(command, &ack);
 }
 
 static void command_send(struct command *command, struct sensor *sensor, const void *tail) {
@@ -195,57 +217,70 @@ static bool is_refused(const struct control *control, const struct sensor *senso
     return ack->error;
 }
 
-void command_begin(struct control *control, struct endpoint *endpoint, struct lease *lease, uint32_t group,
-                   const struct vmibus_frame *frame, const void *tail, uint64_t received, uint64_t audit) {
-    struct bus *bus = endpoint->bus;
-    struct sensor *sensor = endpoint_provider(endpoint, group);
-    struct command *command;
-    bool waits = frame->header.kind == VMIBUS_KIND_CMD_INPUT && not_before_of(frame) > received;
-    struct vmibus_ack refusal = {};
-    int r;
+static struct command *command_of(const struct command_request *request) {
+    struct control *control = request->control;
+    struct endpoint *endpoint = request->endpoint;
+    struct command *command = command_take(&endpoint->bus->commands);
 
-    if (is_refused(control, sensor, group, &refusal)) {
-        refuse_unbegun(control, frame, received, audit, &refusal);
-        return;
-    }
-    command = command_take(&bus->commands);
+    command->purpose = request->lease ? COMMAND_LEASED : request->watch ? COMMAND_WATCH : COMMAND_ASKED;
     command->endpoint = endpoint;
     command->control = control;
     command->account = account_ref(control->account);
-    command->lease = lease;
-    command->frame = *frame;
-    command->received = received;
+    command->lease = request->lease;
+    command->watch = request->watch;
+    command->frame = *request->frame;
+    command->received = request->received;
     command->started = 0;
-    command->audit = audit;
-    loop_timer_init(&command->timer, bus->loop, command_time_came);
+    command->audit = request->audit;
+    loop_timer_init(&command->timer, endpoint->bus->loop, command_time_came);
     list_append(&control->commands, &command->control_link);
     list_append(&endpoint->commands, &command->endpoint_link);
     control->n_commands++;
-    lease_command_begin(lease);
+    if (request->lease)
+        lease_command_begin(request->lease);
+    return command;
+}
+
+void command_begin(const struct command_request *request) {
+    struct control *control = request->control;
+    struct sensor *sensor = endpoint_provider(request->endpoint, request->group);
+    const struct vmibus_frame *frame = request->frame;
+    bool waits = frame->header.kind == VMIBUS_KIND_CMD_INPUT && not_before_of(frame) > request->received;
+    struct vmibus_ack refusal = {};
+    struct command *command;
+    int r;
+
+    if (is_refused(control, sensor, request->group, &refusal)) {
+        if (request->watch)
+            watch_not_begun(request->watch);
+        refuse_unbegun(control, frame, request->received, request->audit, &refusal);
+        return;
+    }
+    command = command_of(request);
     r = charge_take(&command->charge, control->account, RESOURCE_COMMANDS, 1);
     if (r) {
         (void)refusal_of_charge(&refusal, r, control->account, RESOURCE_COMMANDS);
-        command_end(command, &refusal);
+        command_end_ack(command, &refusal);
     } else if (!waits) {
-        command_send(command, sensor, tail);
+        command_send(command, sensor, request->tail);
     } else {
-        r = command_wait(command, tail);
+        r = command_wait(command, request->tail);
         if (r) {
             refusal = (struct vmibus_ack){};
             (void)region_refusal(&refusal, r, &control->region);
-            command_end(command, &refusal);
+            command_end_ack(command, &refusal);
         }
     }
 }
 
 /* A command in the bus's own name. NULL: there is no room. */
-static struct command *command_take_own(struct endpoint *endpoint, struct lease *lease, enum vmibus_kind kind) {
+static struct command *command_take_own(struct endpoint *endpoint, enum command_purpose purpose, enum vmibus_kind kind) {
     struct command *command = command_take(&endpoint->bus->commands);
 
     if (!command)
         return NULL;
     command->endpoint = endpoint;
-    command->lease = lease;
+    command->purpose = purpose;
     command->received = clock_now();
     command->frame = (struct vmibus_frame){
         .header = {.kind = (uint16_t)kind,
@@ -269,16 +304,18 @@ void command_begin_input_release(struct endpoint *endpoint, struct lease *lease)
         lease_input_answered(lease, true); /* nobody pressed what nobody provides */
         return;
     }
-    command = command_take_own(endpoint, lease, VMIBUS_KIND_INPUT_RELEASE);
-    if (command)
-        command_send(command, sensor, NULL);
-    else
+    command = command_take_own(endpoint, COMMAND_RELEASE, VMIBUS_KIND_INPUT_RELEASE);
+    if (!command) {
         lease_input_answered(lease, false);
+        return;
+    }
+    command->lease = lease;
+    command_send(command, sensor, NULL);
 }
 
 void command_begin_hold(struct endpoint *endpoint, struct sensor *sensor, enum vmibus_vm_operation operation) {
     const struct vmibus_ack full = {.error = VMIBUS_ERROR_PRESSURE, .reason = VMIBUS_REASON_LIMIT_COMMANDS};
-    struct command *command = command_take_own(endpoint, NULL, VMIBUS_KIND_CMD_VM);
+    struct command *command = command_take_own(endpoint, COMMAND_HOLD, VMIBUS_KIND_CMD_VM);
 
     if (!command) {
         hold_answered(endpoint, operation, &full);
@@ -288,7 +325,17 @@ void command_begin_hold(struct endpoint *endpoint, struct sensor *sensor, enum v
     command_send(command, sensor, NULL);
 }
 
-void command_complete(struct bus *bus, struct sensor *sensor, uint64_t id, const struct vmibus_ack *ack) {
+void command_begin_unwatch(struct endpoint *endpoint, struct sensor *sensor, struct watch *watch, uint32_t number) {
+    struct command *command = command_take_own(endpoint, COMMAND_UNWATCH, VMIBUS_KIND_WATCH);
+
+    assert(command); /* there is one for each watch */
+    command->watch = watch;
+    command->frame.watch.operation = VMIBUS_WATCH_OPERATION_REMOVE;
+    command->frame.watch.watch = number;
+    command_send(command, sensor, NULL);
+}
+
+void command_complete(struct bus *bus, struct sensor *sensor, uint64_t id, const struct command_result *result) {
     struct command_table *table = &bus->commands;
     struct command *command;
 
@@ -297,7 +344,7 @@ void command_complete(struct bus *bus, struct sensor *sensor, uint64_t id, const
     command = (struct command *)(table->pool.memory + table->pool.block_size * ID_POSITION(id));
     if (command->sensor != sensor || !list_is_linked(&command->endpoint_link))
         return;
-    command_end(command, ack);
+    command_end(command, result);
 }
 
 static void command_cancel(struct command *command) {
@@ -320,10 +367,10 @@ void command_drop_control(struct control *control) {
         list_unlink(&command->control_link);
         control->n_commands--;
         command->control = NULL;
-        if (command->sensor)
-            command_cancel(command);
-        else
+        if (!command->sensor)
             command_end_with(command, VMIBUS_ERROR_GONE, VMIBUS_REASON_DISCONNECTED, 0);
+        else if (!command->watch || watch_may_be_cancelled(command->watch))
+            command_cancel(command);
     }
 }
 

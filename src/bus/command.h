@@ -21,13 +21,26 @@ struct control;
 struct endpoint;
 struct lease;
 struct sensor;
+struct watch;
+
+/** What a command is, and so who waits for its end. */
+enum command_purpose {
+    COMMAND_LEASED,     /**< a control's, under the token of a lease */
+    COMMAND_ASKED,      /**< a control's that needs no lease */
+    COMMAND_WATCH,      /**< a control's that begins or ends a watch */
+    COMMAND_RELEASE,    /**< the bus's own INPUT_RELEASE, before a lease is free */
+    COMMAND_HOLD,       /**< the bus's own CMD_VM HOLD or LET_GO */
+    COMMAND_UNWATCH,    /**< the bus's own end of a watch */
+};
 
 struct command {
     uint64_t id;                /**< position in the table, and a number of its own */
     struct control *control;    /**< NULL: gone; nobody is answered */
     struct endpoint *endpoint;
     struct sensor *sensor;      /**< NULL while it waits for its time */
-    struct lease *lease;        /**< under whose token it runs; NULL: the bus's own hold */
+    enum command_purpose purpose;
+    struct lease *lease;        /**< of LEASED and RELEASE, else NULL */
+    struct watch *watch;        /**< of WATCH and UNWATCH, else NULL */
     struct list control_link;
     struct list endpoint_link;
     struct account *account;    /**< referenced: the charge may outlive the control; NULL: the bus's own command */
@@ -56,12 +69,23 @@ int command_table_init(struct command_table *table, struct bus *bus, uint32_t ca
 /** Releases it; no command may be in use. Harmless on a zeroed table. */
 void command_table_deinit(struct command_table *table);
 
+/** What a control asks of a sensor. */
+struct command_request {
+    struct control *control;
+    struct endpoint *endpoint;
+    struct lease *lease;        /**< whose token was checked; NULL: none is needed */
+    struct watch *watch;        /**< that begins or ends; NULL: none */
+    uint32_t group;             /**< whose provider executes it: one VMIBUS_GROUP_ bit */
+    const struct vmibus_frame *frame;
+    const void *tail;
+    uint64_t received, audit;
+};
+
 /**
- * Begins a command of the classes that sensors execute; its lease, capability and shape have been checked.
- * It is answered now or later, whatever happens.
+ * Begins a command that a sensor executes; its lease, capability and shape have been checked.  It is answered now or later,
+ * whatever happens; its watch is told first, by watch_answered() or watch_not_begun().
  */
-void command_begin(struct control *control, struct endpoint *endpoint, struct lease *lease, uint32_t group,
-                   const struct vmibus_frame *frame, const void *tail, uint64_t received, uint64_t audit);
+void command_begin(const struct command_request *request);
 
 /** Sends INPUT_RELEASE in the bus's own name; lease_input_answered() tells how it ended, perhaps before this returns. */
 void command_begin_input_release(struct endpoint *endpoint, struct lease *lease);
@@ -69,8 +93,20 @@ void command_begin_input_release(struct endpoint *endpoint, struct lease *lease)
 /** Sends CMD_VM HOLD or LET_GO in the bus's own name; hold_answered() tells how it ended, perhaps before this returns. */
 void command_begin_hold(struct endpoint *endpoint, struct sensor *sensor, enum vmibus_vm_operation operation);
 
+/** Sends WATCH REMOVE in the bus's own name; watch_answered() tells how it ended, perhaps before this returns. */
+void command_begin_unwatch(struct endpoint *endpoint, struct sensor *sensor, struct watch *watch, uint32_t number);
+
+/** How a sensor answers. */
+struct command_result {
+    const struct vmibus_ack *ack;
+    const void *tail;
+    size_t tail_length;
+    const int *fds;             /**< duplicated */
+    size_t n_fds;
+};
+
 /** A sensor completed a command. An unknown id is ignored. */
-void command_complete(struct bus *bus, struct sensor *sensor, uint64_t id, const struct vmibus_ack *ack);
+void command_complete(struct bus *bus, struct sensor *sensor, uint64_t id, const struct command_result *result);
 
 /** The control goes: what waits is dropped, what runs is cancelled. */
 void command_drop_control(struct control *control);

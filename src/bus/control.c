@@ -11,6 +11,7 @@
 #include "bus/hold.h"
 #include "bus/lease.h"
 #include "bus/subscription.h"
+#include "bus/watch.h"
 #include "util/clock.h"
 #include "util/refusal.h"
 
@@ -83,6 +84,7 @@ int control_init(struct control *control, struct bus *bus, const struct principa
     list_init(&control->commands);
     list_init(&control->holds);
     list_init(&control->departures);
+    list_init(&control->watches);
     r = open_account(control);
     if (r)
         return r;
@@ -110,6 +112,7 @@ void control_deinit(struct control *control) {
     control->failed = true; /* nobody is told anything any more */
     lease_drop_control(control, VMIBUS_REASON_DISCONNECTED);
     command_drop_control(control);
+    watch_drop_control(control);
     hold_drop_control(control);
     subscription_drop_control(control);
     memcpy(closed.session_closed.session, control->session, sizeof(control->session));
@@ -233,6 +236,8 @@ bool control_take(struct control *control, struct control_item *item) {
     control->ended = item->frame.header.kind == VMIBUS_KIND_ERROR;
     item->frame.header.delivery = ++control->outbox.sequence;
     control->bus->counters.delivered++;
+    if (item->frame.header.kind == VMIBUS_KIND_WATCH_CHANGED)
+        watch_see_taken(control, &item->frame);
     return true;
 }
 

@@ -51,6 +51,7 @@ struct control {
     struct list commands;           /**< being executed, or waiting for their time */
     struct list holds;              /**< on guests: in force, or waiting for that */
     struct list departures;         /**< ended ones whose LET_GO is not answered yet */
+    struct list watches;
     uint32_t n_commands;
 };
 

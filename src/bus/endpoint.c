@@ -10,6 +10,7 @@
 #include "bus/bus.h"
 #include "bus/control.h"
 #include "bus/sensor.h"
+#include "bus/watch.h"
 #include "util/clock.h"
 
 /* --- identity ---------------------------------------------------------------------------------- */
@@ -80,6 +81,7 @@ int endpoint_add_provider(struct endpoint *endpoint, struct sensor *sensor, uint
 found:
     provider->groups = groups;
     endpoint_choose_active(endpoint);
+    watch_see_providers(endpoint);
     return 0;
 }
 
@@ -95,7 +97,7 @@ static bool has_other_provider(const struct endpoint *endpoint, const struct pro
     const struct provider *provider;
 
     list_for_each(provider, &endpoint->providers, endpoint_link)
-        if (provider != leaving && provider->groups)
+        if (provider != leaving && provider->groups & ~GROUPS_OF_KNOWLEDGE)
             return true;
     return false;
 }
@@ -112,7 +114,26 @@ void endpoint_remove_provider(struct provider *provider, enum vmibus_reason reas
     endpoint_choose_active(endpoint);
     hold_drop_sensor(endpoint, sensor);
     command_drop_endpoint(endpoint, sensor);
+    watch_see_providers(endpoint);
     endpoint_publish_roster(endpoint, VMIBUS_ROSTER_CHANGE_ADDED);
+}
+
+uint32_t endpoint_groups(const struct endpoint *endpoint) {
+    const struct provider *provider;
+    uint32_t groups = 0;
+
+    list_for_each(provider, &endpoint->providers, endpoint_link)
+        groups |= provider->groups;
+    return groups;
+}
+
+bool endpoint_has_provider(const struct endpoint *endpoint, const struct sensor *sensor) {
+    const struct provider *provider;
+
+    list_for_each(provider, &endpoint->providers, endpoint_link)
+        if (provider->sensor == sensor)
+            return true;
+    return false;
 }
 
 struct sensor *endpoint_provider(const struct endpoint *endpoint, uint32_t group) {
@@ -123,7 +144,7 @@ struct sensor *endpoint_provider(const struct endpoint *endpoint, uint32_t group
 
 /* --- publishing -------------------------------------------------------------------------------- */
 
-static void number(struct endpoint *endpoint, struct vmibus_frame *frame) {
+void endpoint_number(struct endpoint *endpoint, struct vmibus_frame *frame) {
     frame->header.direction = VMIBUS_DIRECTION_UP;
     frame->header.version = VMIBUS_PROTOCOL_VERSION;
     frame->header.slot = endpoint->slot;
@@ -166,29 +187,45 @@ static void fan_out_gap(struct endpoint *endpoint, const struct vmibus_frame *fr
             binding_drop(binding, frame);
 }
 
+/* NULL: there is no room. */
+static struct event *live_event(struct bus *bus, const struct vmibus_frame *frame, const void *tail) {
+    struct event *event = event_new(&bus->events, EVENT_LIVE, frame);
+
+    return event && event_set_tail(event, NULL, tail, frame->header.tail_length) ? event_unref(event) : event;
+}
+
+void endpoint_publish_to(struct endpoint *endpoint, struct binding *binding, struct vmibus_frame *frame, const void *tail) {
+    struct event *event;
+
+    if (!binding)
+        return;
+    endpoint_number(endpoint, frame);
+    endpoint->bus->counters.published++;
+    event = live_event(endpoint->bus, frame, tail);
+    if (event)
+        binding_deliver(binding, event);
+    else
+        binding_drop(binding, frame);
+    event_unref(event);
+}
+
 void endpoint_publish(struct endpoint *endpoint, struct vmibus_frame *frame, const void *tail) {
     struct bus *bus = endpoint->bus;
     int retained = retained_kind_of(frame);
-    struct tail *copy = NULL;
     struct event *event;
 
-    number(endpoint, frame);
+    endpoint_number(endpoint, frame);
     if (retained >= 0)
         frame->header.priority = VMIBUS_PRIORITY_NORMAL;
     bus->counters.published++;
-    if (frame->header.tail_length)
-        (void)tail_new(&copy, &bus->events.tails, NULL, tail, frame->header.tail_length);
     if (retained >= 0)
         retained_store(&endpoint->retained[retained], frame, tail);
     withdraw_memctx(endpoint, frame);
-    event = copy || !frame->header.tail_length ? event_new(&bus->events, EVENT_LIVE, frame) : NULL;
+    event = live_event(bus, frame, tail);
     if (!event) {
         fan_out_gap(endpoint, frame);
-        tail_unref(copy);
         return;
     }
-    event->tail = copy;
-    event->frame.header.tail_length = frame->header.tail_length;
     fan_out(endpoint, event);
     if (frame->header.kind == VMIBUS_KIND_MEMCTX) {
         /* Only the last is remembered, so it supersedes the one before where that still waits. */
@@ -203,13 +240,13 @@ void endpoint_publish(struct endpoint *endpoint, struct vmibus_frame *frame, con
 void endpoint_publish_roster(struct endpoint *endpoint, enum vmibus_roster_change change) {
     struct vmibus_frame frame = {
         .header = {.kind = VMIBUS_KIND_ROSTER, .tail_length = (uint32_t)strlen(endpoint->name)},
-        .roster = {.change = (uint8_t)change, .pid = endpoint->pid, .start_time = endpoint->start_time},
+        .roster = {.change = (uint8_t)change,
+                   .pid = endpoint->pid,
+                   .start_time = endpoint->start_time,
+                   .groups = endpoint_groups(endpoint)},
     };
-    const struct provider *provider;
 
     memcpy(frame.roster.uuid, endpoint->uuid, sizeof(endpoint->uuid));
-    list_for_each(provider, &endpoint->providers, endpoint_link)
-        frame.roster.groups |= provider->groups;
     endpoint_publish(endpoint, &frame, endpoint->name);
 }
 
@@ -279,6 +316,7 @@ static struct endpoint *endpoint_allocate(struct bus *bus, uint32_t slot) {
     list_init(&endpoint->subscribers);
     list_init(&endpoint->providers);
     list_init(&endpoint->commands);
+    list_init(&endpoint->watches);
     for (unsigned i = 0; i < LEASE_CLASSES; i++)
         lease_init(&endpoint->leases[i], endpoint, (enum vmibus_lease_class)(i + 1));
     holding_init(&endpoint->holding, endpoint);
@@ -349,7 +387,7 @@ static struct event *removal_event(struct endpoint *endpoint) {
         .roster = {.change = VMIBUS_ROSTER_CHANGE_REMOVED, .pid = endpoint->pid, .start_time = endpoint->start_time},
     };
 
-    number(endpoint, &frame);
+    endpoint_number(endpoint, &frame);
     memcpy(frame.roster.uuid, endpoint->uuid, sizeof(endpoint->uuid));
     endpoint->bus->counters.published++;
     /* One block of those kept back for answers: a removal is never dropped. */
@@ -400,6 +438,7 @@ struct endpoint *endpoint_free(struct endpoint *endpoint, enum vmibus_reason rea
         lease_deinit(&endpoint->leases[i]);
     holding_deinit(&endpoint->holding);
     command_drop_endpoint(endpoint, NULL);
+    watch_drop_endpoint(endpoint);
     if (endpoint->memctx_event)
         endpoint->memctx_event->withdrawn = true;
     bid_farewell(endpoint);
@@ -409,7 +448,7 @@ struct endpoint *endpoint_free(struct endpoint *endpoint, enum vmibus_reason rea
     for (unsigned i = 0; i < N_RETAINED; i++)
         retained_clear(&endpoint->retained[i]);
     event_unref(endpoint->memctx_event);
-    assert(list_is_empty(&endpoint->commands));
+    assert(list_is_empty(&endpoint->commands) && list_is_empty(&endpoint->watches));
     charge_release(&endpoint->charge);
     bus->endpoints[endpoint->slot] = NULL;
     if (endpoint->slot)

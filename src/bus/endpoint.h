@@ -9,6 +9,7 @@
 #ifndef BUS_ENDPOINT_H
 #define BUS_ENDPOINT_H
 
+#include <stdbool.h>
 #include <stdint.h>
 
 #include <vmibus/protocol.h>
@@ -23,7 +24,10 @@ struct binding;
 struct bus;
 struct sensor;
 
-#define N_GROUPS 4 /* bits of VMIBUS_GROUP_ */
+#define N_GROUPS 7 /* bits of VMIBUS_GROUP_ */
+
+/** Groups whose providers only look at what is there: a VM does not stay for them. */
+#define GROUPS_OF_KNOWLEDGE ((uint32_t)VMIBUS_GROUP_WATCH)
 
 /** One sensor's offer of an endpoint. */
 struct provider {
@@ -49,6 +53,7 @@ struct endpoint {
     struct list subscribers;        /**< bindings with kinds */
     struct list providers;
     struct list commands;           /**< being executed or waiting for their time */
+    struct list watches;
     struct provider *active[N_GROUPS];
     struct lease leases[LEASE_CLASSES];
     struct holding holding;
@@ -92,6 +97,12 @@ void endpoint_remove_provider(struct provider *provider, enum vmibus_reason reas
 /** Chooses anew who is active in each group: the first that offered it, fallbacks last. */
 void endpoint_choose_active(struct endpoint *endpoint);
 
+/** What its providers offer together. */
+uint32_t endpoint_groups(const struct endpoint *endpoint);
+
+/** Whether a sensor offers the endpoint. */
+bool endpoint_has_provider(const struct endpoint *endpoint, const struct sensor *sensor);
+
 /** Who executes commands of a group (one VMIBUS_GROUP_ bit); NULL: nobody. */
 struct sensor *endpoint_provider(const struct endpoint *endpoint, uint32_t group);
 
@@ -100,6 +111,12 @@ struct sensor *endpoint_provider(const struct endpoint *endpoint, uint32_t group
  * (for retained kinds) priority are set here; tail_length tells the length of @a tail.
  */
 void endpoint_publish(struct endpoint *endpoint, struct vmibus_frame *frame, const void *tail);
+
+/** Publishes an event for one control alone, subscribed or not; NULL: it may not know of the endpoint, and is told nothing. */
+void endpoint_publish_to(struct endpoint *endpoint, struct binding *binding, struct vmibus_frame *frame, const void *tail);
+
+/** Fills in what a published event's header says of where and when. */
+void endpoint_number(struct endpoint *endpoint, struct vmibus_frame *frame);
 
 /** Publishes ROSTER with what is known. */
 void endpoint_publish_roster(struct endpoint *endpoint, enum vmibus_roster_change change);

@@ -17,4 +17,5 @@ libvmibus_bus_la_SOURCES = \
 	src/bus/retained.c src/bus/retained.h \
 	src/bus/sensor.c src/bus/sensor.h \
 	src/bus/submission.c \
-	src/bus/subscription.c src/bus/subscription.h
+	src/bus/subscription.c src/bus/subscription.h \
+	src/bus/watch.c src/bus/watch.h

@@ -3,9 +3,12 @@
 
 #include <string.h>
 
+#include <vmibus/names.h>
+
 #include "bus/bus.h"
 #include "bus/command.h"
 #include "bus/endpoint.h"
+#include "bus/watch.h"
 
 int sensor_init(struct sensor *sensor, struct bus *bus, const struct sensor_ops *ops) {
     if (bus->last_sensor == UINT16_MAX)
@@ -37,6 +40,11 @@ void sensor_deinit(struct sensor *sensor) {
     list_unlink(&sensor->link);
 }
 
+static void hear_choice(struct endpoint *endpoint) {
+    endpoint_choose_active(endpoint);
+    watch_see_providers(endpoint);
+}
+
 static void hear_announce(struct sensor *sensor, const struct vmibus_frame *frame, const void *tail) {
     const struct vmibus_sensor_announce *announce = &frame->sensor_announce;
     struct provider *provider;
@@ -46,7 +54,7 @@ static void hear_announce(struct sensor *sensor, const struct vmibus_frame *fram
     if (sensor->fallback != announce->fallback) {
         sensor->fallback = announce->fallback;
         list_for_each(provider, &sensor->providers, sensor_link)
-            endpoint_choose_active(provider->endpoint);
+            hear_choice(provider->endpoint);
     }
     memcpy(sensor->name, announce->name, sizeof(sensor->name));
     sensor->name[sizeof(sensor->name) - 1] = '\0';
@@ -103,7 +111,7 @@ static void hear_offer(struct sensor *sensor, const struct vmibus_frame *frame, 
         answer_offer(sensor, frame, NULL, VMIBUS_ERROR_GONE, VMIBUS_REASON_NONE);
         return;
     }
-    if (!endpoint && !frame->endpoint_offer.groups) {
+    if (!endpoint && !(frame->endpoint_offer.groups & ~GROUPS_OF_KNOWLEDGE)) {
         /* An endpoint is there as long as somebody provides a group of it: this one would never go. */
         answer_offer(sensor, frame, NULL, VMIBUS_ERROR_VALIDATION, VMIBUS_REASON_BAD_FIELD);
         return;
@@ -113,8 +121,10 @@ static void hear_offer(struct sensor *sensor, const struct vmibus_frame *frame, 
             endpoint->pid = identity.pid;
             endpoint->start_time = identity.start_time;
         }
+        uint32_t groups = endpoint_groups(endpoint);
+
         r = endpoint_add_provider(endpoint, sensor, frame->endpoint_offer.groups);
-        if (r == 0 && frame->endpoint_offer.groups)
+        if (r == 0 && (frame->endpoint_offer.groups || endpoint_groups(endpoint) != groups))
             endpoint_publish_roster(endpoint, VMIBUS_ROSTER_CHANGE_ADDED);
     } else {
         r = endpoint_new(&endpoint, sensor->bus, &identity, sensor, frame->endpoint_offer.groups);
@@ -128,12 +138,19 @@ static void hear_offer(struct sensor *sensor, const struct vmibus_frame *frame, 
         endpoint_tell_demand(endpoint, sensor);
 }
 
+static bool tail_is_allowed(const struct vmibus_frame_description *description, uint32_t length) {
+    if (length && !description->tail_allowed)
+        return false;
+    return length >= description->tail_min && (!description->tail_max || length <= description->tail_max);
+}
+
 /* Only whoever is active for lifecycle may tell it: two truths about one VM would be none. */
 static void hear_event(struct sensor *sensor, const struct vmibus_frame *frame, const void *tail) {
+    const struct vmibus_frame_description *description = vmibus_frame_describe(frame->header.kind);
     struct provider *provider = provider_of(sensor, &frame->header);
     struct vmibus_frame event = *frame;
 
-    if (!provider)
+    if (!provider || !tail_is_allowed(description, frame->header.tail_length))
         return;
     if (frame->header.kind == VMIBUS_KIND_LIFECYCLE && endpoint_provider(provider->endpoint, VMIBUS_GROUP_LIFECYCLE) != sensor)
         return;
@@ -142,19 +159,32 @@ static void hear_event(struct sensor *sensor, const struct vmibus_frame *frame, 
     event.header.flags = 0;
     if (event.header.priority > VMIBUS_PRIORITY_URGENT)
         event.header.priority = VMIBUS_PRIORITY_NORMAL;
-    endpoint_publish(provider->endpoint, &event, tail);
+    if (frame->header.kind == VMIBUS_KIND_WATCH_CHANGED)
+        watch_hear(provider->endpoint, sensor, &event, tail);
+    else
+        endpoint_publish(provider->endpoint, &event, tail);
     if (frame->header.kind == VMIBUS_KIND_LIFECYCLE)
         hold_see_state(provider->endpoint, sensor, (enum vmibus_vm_state)frame->lifecycle.state);
 }
 
-void sensor_hear(struct sensor *sensor, const struct vmibus_frame *frame, const void *tail) {
+void sensor_hear(struct sensor *sensor, const struct vmibus_frame *frame, const void *tail, const int *fds) {
+    const struct command_result result = {
+        .ack = &frame->ack,
+        .tail = tail,
+        .tail_length = frame->header.tail_length,
+        .fds = fds,
+        .n_fds = frame->header.fd_count,
+    };
     struct provider *provider;
 
     switch (frame->header.kind) {
     case VMIBUS_KIND_ACK:
-        command_complete(sensor->bus, sensor, frame->header.correlation, &frame->ack);
+        command_complete(sensor->bus, sensor, frame->header.correlation, &result);
         break;
     case VMIBUS_KIND_LIFECYCLE:
+    case VMIBUS_KIND_PROCESS:
+    case VMIBUS_KIND_MODULE:
+    case VMIBUS_KIND_WATCH_CHANGED:
         hear_event(sensor, frame, tail);
         break;
     case VMIBUS_KIND_SENSOR_ANNOUNCE:

@@ -44,7 +44,8 @@ void sensor_deinit(struct sensor *sensor);
 /**
  * Hears a sensor: SENSOR_ANNOUNCE, ENDPOINT_OFFER, ENDPOINT_WITHDRAW, published events, and ACKs to commands.  What makes no sense
  * is ignored: a sensor may speak of an endpoint that has just gone.
+ * @param fds header.fd_count of them, borrowed: an ACK's; NULL: none
  */
-void sensor_hear(struct sensor *sensor, const struct vmibus_frame *frame, const void *tail);
+void sensor_hear(struct sensor *sensor, const struct vmibus_frame *frame, const void *tail, const int *fds);
 
 #endif

@@ -16,6 +16,7 @@
 #include "bus/lease.h"
 #include "bus/query.h"
 #include "bus/subscription.h"
+#include "bus/watch.h"
 #include "util/clock.h"
 #include "util/deadline.h"
 #include "util/refusal.h"
@@ -78,6 +79,13 @@ static uint64_t submission_audit(const struct submission *submission) {
         record.detail = frame->cmd_vm.operation;
         record.token = frame->cmd_vm.token;
         break;
+    case VMIBUS_KIND_WATCH:
+        record.detail = frame->watch.operation;
+        record.len = frame->watch.len;
+        record.epoch = frame->watch.epoch;
+        record.cr3 = frame->watch.cr3;
+        record.address = frame->watch.address;
+        break;
     default:
         break;
     }
@@ -121,11 +129,22 @@ static void submit_lease(const struct submission *submission) {
                   submission->received, submission->audit);
 }
 
-/* The commands that sensors execute: class, token and group of each. */
-static void submit_sensor_command(const struct submission *submission, enum vmibus_lease_class lease_class, uint64_t token,
-                                  uint32_t group) {
-    struct endpoint *endpoint = submission->binding->endpoint;
-    struct lease *lease = &endpoint->leases[lease_class - 1];
+/* To the provider of a group; lease NULL: none is needed. */
+static void submit_to_provider(const struct submission *submission, struct lease *lease, uint32_t group) {
+    command_begin(&(struct command_request){.control = submission->control,
+                                            .endpoint = submission->binding->endpoint,
+                                            .lease = lease,
+                                            .group = group,
+                                            .frame = submission->frame,
+                                            .tail = submission->tail,
+                                            .received = submission->received,
+                                            .audit = submission->audit});
+}
+
+/* The commands that sensors execute under a lease: class, token and group of each. */
+static void submit_leased(const struct submission *submission, enum vmibus_lease_class lease_class, uint64_t token,
+                          uint32_t group) {
+    struct lease *lease = &submission->binding->endpoint->leases[lease_class - 1];
     enum vmibus_reason reason = VMIBUS_REASON_NONE;
     enum vmibus_error error = lease_check(lease, submission->control, token, &reason);
 
@@ -133,8 +152,7 @@ static void submit_sensor_command(const struct submission *submission, enum vmib
         submission_refuse(submission, error, reason, lease_class);
         return;
     }
-    command_begin(submission->control, endpoint, lease, group, submission->frame, submission->tail, submission->received,
-                  submission->audit);
+    submit_to_provider(submission, lease, group);
 }
 
 static bool input_is_well_formed(const struct vmibus_frame *frame, const void *tail) {
@@ -169,18 +187,27 @@ static void submit_routed(const struct submission *submission) {
         break;
     case VMIBUS_KIND_CMD_INPUT:
         if (input_is_well_formed(frame, frame->header.tail_length ? submission->tail : NULL))
-            submit_sensor_command(submission, VMIBUS_LEASE_CLASS_INPUT, frame->cmd_input.token, VMIBUS_GROUP_INPUT);
+            submit_leased(submission, VMIBUS_LEASE_CLASS_INPUT, frame->cmd_input.token, VMIBUS_GROUP_INPUT);
         else
             submission_refuse(submission, VMIBUS_ERROR_VALIDATION, VMIBUS_REASON_BAD_FIELD, frame->cmd_input.count);
         break;
     case VMIBUS_KIND_CMD_POWER:
-        submit_sensor_command(submission, VMIBUS_LEASE_CLASS_POWER, frame->cmd_power.token, VMIBUS_GROUP_POWER);
+        submit_leased(submission, VMIBUS_LEASE_CLASS_POWER, frame->cmd_power.token, VMIBUS_GROUP_POWER);
         break;
     case VMIBUS_KIND_CMD_VM:
         if (is_hold(frame))
             hold_execute(submission->control, submission->binding->endpoint, frame, submission->received, submission->audit);
         else
-            submit_sensor_command(submission, VMIBUS_LEASE_CLASS_POWER, frame->cmd_vm.token, VMIBUS_GROUP_POWER);
+            submit_leased(submission, VMIBUS_LEASE_CLASS_POWER, frame->cmd_vm.token, VMIBUS_GROUP_POWER);
+        break;
+    case VMIBUS_KIND_SCREENSHOT:
+        submit_to_provider(submission, NULL, VMIBUS_GROUP_SCREEN);
+        break;
+    case VMIBUS_KIND_REGISTERS:
+        submit_to_provider(submission, NULL, VMIBUS_GROUP_REGISTERS);
+        break;
+    case VMIBUS_KIND_WATCH:
+        watch_execute(submission->control, submission->binding->endpoint, frame, submission->received, submission->audit);
         break;
     default:
         submission_refuse(submission, VMIBUS_ERROR_UNSUPPORTED, VMIBUS_REASON_NOT_BUILT, 0);

@@ -6,6 +6,7 @@
 #include <string.h>
 #include <sys/socket.h>
 
+#include "bus/bus.h"
 #include "core/core.h"
 #include "core/sensor_host.h"
 #include "memory/authority.h"
@@ -91,7 +92,7 @@ void sensor_endpoint_say(struct vmibus_sensor_endpoint *endpoint, struct vmibus_
     frame->header.tail_length = (uint32_t)tail_length;
     if (!frame->header.timestamp)
         frame->header.timestamp = clock_now();
-    sensor_hear(&endpoint->host->sensor, frame, tail);
+    sensor_hear(&endpoint->host->sensor, frame, tail, NULL);
 }
 
 /* Says something on the memory channel. */
@@ -121,7 +122,7 @@ static int api_announce(struct vmibus_sensor_host *host, enum vmibus_sensor_stat
     };
 
     strncpy((char *)frame.sensor_announce.name, host->module->name, sizeof(frame.sensor_announce.name) - 1);
-    sensor_hear(&host->sensor, &frame, message);
+    sensor_hear(&host->sensor, &frame, message, NULL);
     return 0;
 }
 
@@ -148,6 +149,20 @@ static int api_offer(struct vmibus_sensor_host *host, const struct vmibus_sensor
     return 0;
 }
 
+static int api_provide(struct vmibus_sensor_endpoint *endpoint, uint32_t groups) {
+    struct vmibus_frame frame = {
+        .header = {.kind = VMIBUS_KIND_ENDPOINT_OFFER, .correlation = (uint64_t)(uintptr_t)endpoint},
+        .endpoint_offer = {.groups = groups},
+    };
+
+    if (!endpoint->slot || endpoint->withdrawn)
+        return -ENODEV;
+    if (!groups && endpoint->groups)
+        return -EINVAL;
+    sensor_endpoint_say(endpoint, &frame, endpoint->host->module->name, strlen(endpoint->host->module->name));
+    return 0;
+}
+
 static void api_withdraw(struct vmibus_sensor_endpoint *endpoint, enum vmibus_reason reason) {
     struct vmibus_frame frame = {
         .header = {.kind = VMIBUS_KIND_ENDPOINT_WITHDRAW},
@@ -166,20 +181,32 @@ static int api_publish(struct vmibus_sensor_endpoint *endpoint, const struct vmi
 
     if (!endpoint->slot || endpoint->withdrawn)
         return -ENODEV;
+    if (tail_length > endpoint->host->core->bus->options.tail_bound)
+        return -E2BIG;
     sensor_endpoint_say(endpoint, &copy, tail, tail_length);
     return 0;
 }
 
-static void api_complete(struct vmibus_sensor_host *host, uint64_t id, const struct vmibus_ack *ack) {
+static int api_complete_with(struct vmibus_sensor_host *host, uint64_t id, const struct vmibus_ack *ack, const void *tail,
+                             size_t tail_length, const int *fds, size_t n_fds) {
     struct vmibus_frame frame = {
         .header = {.kind = VMIBUS_KIND_ACK,
                    .direction = VMIBUS_DIRECTION_UP,
                    .version = VMIBUS_PROTOCOL_VERSION,
-                   .correlation = id},
+                   .correlation = id,
+                   .tail_length = (uint32_t)tail_length,
+                   .fd_count = (uint8_t)n_fds},
         .ack = *ack,
     };
 
-    sensor_hear(&host->sensor, &frame, NULL);
+    if (tail_length > host->core->bus->options.tail_bound || n_fds > VMIBUS_FDS_PER_FRAME)
+        return -E2BIG;
+    sensor_hear(&host->sensor, &frame, tail, fds);
+    return 0;
+}
+
+static void api_complete(struct vmibus_sensor_host *host, uint64_t id, const struct vmibus_ack *ack) {
+    (void)api_complete_with(host, id, ack, NULL, 0, NULL, 0);
 }
 
 static int api_layout(struct vmibus_sensor_endpoint *endpoint, const struct vmibus_sensor_layout *layout) {
@@ -345,6 +372,8 @@ const struct vmibus_sensor_api sensor_api = {
     .timer_free = api_timer_free,
     .work = api_work,
     .now = api_now,
+    .complete_with = api_complete_with,
+    .provide = api_provide,
 };
 
 /* --- coming and going -------------------------------------------------------------------------- */

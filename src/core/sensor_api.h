@@ -27,6 +27,8 @@ struct vmibus_sensor_endpoint {
     uint64_t generation;
     uint32_t groups;                /**< 0: another sensor's endpoint */
     bool withdrawn;                 /**< on its way out */
+    bool appearing;                 /**< the module has not heard of it yet, so it is told no demand */
+    uint64_t demand;                /**< ... kept until then */
     uint64_t attached;              /**< epoch of ram; 0: none */
     struct vmibus_ram_range *ranges;
     size_t n_ranges;

@@ -28,12 +28,13 @@ static void hear_offer_answer(struct vmibus_sensor_host *host, const struct vmib
     struct vmibus_sensor_endpoint *endpoint;
 
     list_for_each(endpoint, &host->endpoints, link)
-        if ((uint64_t)(uintptr_t)endpoint == frame->header.correlation) {
+        if ((uint64_t)(uintptr_t)endpoint == frame->header.correlation && !frame->ack.error) {
             endpoint->slot = frame->header.slot;
             endpoint->generation = frame->header.generation;
             break;
         }
-    if (frame->ack.error)
+    /* Another sensor's VM may be gone by the time that somebody joins it. */
+    if (frame->ack.error == VMIBUS_ERROR_PRESSURE)
         sensor_api.announce(host, VMIBUS_SENSOR_STATE_DEGRADED,
                             "a VM was not accepted: every endpoint slot is in use, raise max-endpoints");
 }
@@ -73,7 +74,9 @@ static void bus_sends(struct sensor *sensor, const struct vmibus_frame *frame, c
             host->module->cancel(host->instance, endpoint->userdata, frame->header.correlation);
         break;
     case VMIBUS_KIND_DEMAND:
-        if (endpoint && host->module->demand)
+        if (endpoint && endpoint->appearing)
+            endpoint->demand = frame->demand.kinds;
+        else if (endpoint && host->module->demand)
             host->module->demand(host->instance, endpoint->userdata, frame->demand.kinds);
         break;
     default:

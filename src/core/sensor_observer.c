@@ -31,8 +31,12 @@ static void appeared(struct vmibus_sensor_host *host, const struct vmibus_frame 
     endpoint->slot = frame->header.slot;
     endpoint->generation = frame->header.generation;
     join.header.correlation = (uint64_t)(uintptr_t)endpoint;
+    endpoint->appearing = true;
     sensor_endpoint_say(endpoint, &join, name->data, name->length);
+    endpoint->appearing = false;
     host->module->endpoint_appeared(host->instance, endpoint, &offer, &endpoint->userdata);
+    if (endpoint->demand && host->module->demand)
+        host->module->demand(host->instance, endpoint->userdata, endpoint->demand);
 }
 
 static void vanished(struct vmibus_sensor_host *host, const struct vmibus_frame *frame) {

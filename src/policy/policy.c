@@ -27,6 +27,7 @@ static const uint64_t default_limits[N_RESOURCES] = {
     [RESOURCE_ENDPOINTS] = 256,
     [RESOURCE_HOLDS] = 64,
     [RESOURCE_ANSWERS] = 16 * MIB,
+    [RESOURCE_WATCHES] = 64,
 };
 
 static const uint64_t default_limits_total[N_RESOURCES] = {
@@ -44,6 +45,7 @@ static const uint64_t default_limits_total[N_RESOURCES] = {
     [RESOURCE_ENDPOINTS] = 256,
     [RESOURCE_HOLDS] = 256,
     [RESOURCE_ANSWERS] = 64 * MIB,
+    [RESOURCE_WATCHES] = 1024,
 };
 
 int policy_new(struct policy **policyp) {

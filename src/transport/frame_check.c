@@ -70,6 +70,12 @@ static enum frame_verdict check_fields(const struct vmibus_frame *frame, struct 
     case VMIBUS_KIND_CMD_VM:
         good = is_within(value = frame->cmd_vm.operation, VMIBUS_VM_OPERATION_PAUSE, VMIBUS_VM_OPERATION_LET_GO);
         break;
+    case VMIBUS_KIND_WATCH:
+        good = is_within(value = frame->watch.operation, VMIBUS_WATCH_OPERATION_ADD, VMIBUS_WATCH_OPERATION_REMOVE);
+        break;
+    case VMIBUS_KIND_SCREENSHOT:
+        good = is_within(value = frame->screenshot.format, VMIBUS_IMAGE_FORMAT_PNG, VMIBUS_IMAGE_FORMAT_PPM);
+        break;
     default:
         break;
     }

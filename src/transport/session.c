@@ -73,7 +73,7 @@ int session_welcome(struct session *session, const struct vmibus_header *hello) 
                    .correlation = hello->correlation,
                    .timestamp = clock_now()},
         .welcome = {.magic = VMIBUS_MAGIC,
-                    .features = (session->memory ? OF_MEMORY : 0) | VMIBUS_FEATURE_QUIESCE,
+                    .features = (session->memory ? OF_MEMORY : 0) | VMIBUS_FEATURE_QUIESCE | VMIBUS_FEATURE_WATCH,
                     .incarnation = options->incarnation,
                     .tail_bound = session->home->tail_bound,
                     .queue_depth = options->queue_depth,

@@ -159,6 +159,7 @@ uint16_t resource_reason(enum resource resource) {
         [RESOURCE_ENDPOINTS] = VMIBUS_REASON_LIMIT_ENDPOINTS,
         [RESOURCE_HOLDS] = VMIBUS_REASON_LIMIT_HOLDS,
         [RESOURCE_ANSWERS] = VMIBUS_REASON_LIMIT_ANSWERS,
+        [RESOURCE_WATCHES] = VMIBUS_REASON_LIMIT_WATCHES,
     };
 
     return reasons[resource];

@@ -53,6 +53,7 @@ enum resource {
     RESOURCE_ENDPOINTS,
     RESOURCE_HOLDS,         /**< on guests, by controls */
     RESOURCE_ANSWERS,       /**< octets of tails of answers that have not been read */
+    RESOURCE_WATCHES,       /**< at sensors, by controls */
     N_RESOURCES,
 };
 

@@ -14,7 +14,9 @@ test_programs += \
 	tests/bus/test_policy \
 	tests/bus/test_write_bounds \
 	tests/bus/test_hold \
-	tests/bus/test_provider
+	tests/bus/test_provider \
+	tests/bus/test_answer \
+	tests/bus/test_watch
 
 check_LTLIBRARIES += libstage.la
 libstage_la_SOURCES = tests/bus/stage.c tests/bus/stage.h
@@ -52,6 +54,12 @@ tests_bus_test_write_bounds_LDADD = libharness.la libvmibus_policy.la libvmibus_
 
 tests_bus_test_provider_SOURCES = tests/bus/test_provider.c
 tests_bus_test_provider_LDADD = $(bus_test_libraries)
+
+tests_bus_test_answer_SOURCES = tests/bus/test_answer.c
+tests_bus_test_answer_LDADD = $(bus_test_libraries)
+
+tests_bus_test_watch_SOURCES = tests/bus/test_watch.c
+tests_bus_test_watch_LDADD = $(bus_test_libraries)
 
 tests_bus_test_hold_SOURCES = tests/bus/test_hold.c
 tests_bus_test_hold_LDADD = $(bus_test_libraries)

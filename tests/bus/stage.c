@@ -416,7 +416,7 @@ void fake_sensor_open(struct fake_sensor *sensor, const char *name, uint32_t gro
     *sensor = (struct fake_sensor){.opened = true};
     ck_assert_int_eq(sensor_init(&sensor->sensor, stage.bus, &sensor_ops), 0);
     memcpy(frame.sensor_announce.name, name, strlen(name));
-    sensor_hear(&sensor->sensor, &frame, NULL);
+    sensor_hear(&sensor->sensor, &frame, NULL, NULL);
 }
 
 void fake_sensor_close(struct fake_sensor *sensor) {
@@ -431,7 +431,7 @@ static struct endpoint *offer(struct fake_sensor *sensor, struct vmibus_frame *f
     frame->header.correlation = ++stage.publication;
     frame->header.tail_length = (uint32_t)strlen(name);
     sensor->last_answer = (struct vmibus_frame){};
-    sensor_hear(&sensor->sensor, frame, name);
+    sensor_hear(&sensor->sensor, frame, name, NULL);
     ck_assert_uint_eq(header->kind, VMIBUS_KIND_ACK);
     ck_assert_uint_eq(header->correlation, frame->header.correlation);
     return sensor->last_answer.ack.error ? NULL : bus_endpoint(stage.bus, header->slot, header->generation);
@@ -464,7 +464,7 @@ void fake_withdraw(struct fake_sensor *sensor, const struct endpoint *endpoint) 
         .endpoint_withdraw = {.reason = VMIBUS_REASON_EXIT},
     };
 
-    sensor_hear(&sensor->sensor, &frame, NULL);
+    sensor_hear(&sensor->sensor, &frame, NULL, NULL);
 }
 
 void fake_lifecycle(struct fake_sensor *sensor, const struct endpoint *endpoint, enum vmibus_vm_state state) {
@@ -473,7 +473,7 @@ void fake_lifecycle(struct fake_sensor *sensor, const struct endpoint *endpoint,
         .lifecycle = {.state = (uint8_t)state},
     };
 
-    sensor_hear(&sensor->sensor, &frame, NULL);
+    sensor_hear(&sensor->sensor, &frame, NULL, NULL);
 }
 
 const struct entry *fake_sensor_next(struct fake_sensor *sensor) {
@@ -489,14 +489,21 @@ const struct vmibus_frame *fake_sensor_next_of(struct fake_sensor *sensor, enum 
     return NULL;
 }
 
-void fake_complete(struct fake_sensor *sensor, const struct vmibus_frame *command, enum vmibus_error error) {
+void fake_answer(struct fake_sensor *sensor, const struct vmibus_frame *command, const struct vmibus_ack *ack, const void *tail,
+                 size_t tail_length, const int *fds, size_t n_fds) {
     struct vmibus_frame frame = {
         .header = {.kind = VMIBUS_KIND_ACK,
                    .slot = command->header.slot,
                    .generation = command->header.generation,
-                   .correlation = command->header.correlation},
-        .ack = {.error = (uint16_t)error, .count = 1},
+                   .correlation = command->header.correlation,
+                   .tail_length = (uint32_t)tail_length,
+                   .fd_count = (uint8_t)n_fds},
+        .ack = *ack,
     };
 
-    sensor_hear(&sensor->sensor, &frame, NULL);
+    sensor_hear(&sensor->sensor, &frame, tail, fds);
+}
+
+void fake_complete(struct fake_sensor *sensor, const struct vmibus_frame *command, enum vmibus_error error) {
+    fake_answer(sensor, command, &(struct vmibus_ack){.error = (uint16_t)error, .count = 1}, NULL, 0, NULL, 0);
 }

@@ -172,6 +172,9 @@ void fake_lifecycle(struct fake_sensor *sensor, const struct endpoint *endpoint,
 const struct entry *fake_sensor_next(struct fake_sensor *sensor);
 /** The same, skipping other kinds. */
 const struct vmibus_frame *fake_sensor_next_of(struct fake_sensor *sensor, enum vmibus_kind kind);
+/** Completes the command of a frame that it was sent, with an ACK as it is, and data. */
+void fake_answer(struct fake_sensor *sensor, const struct vmibus_frame *command, const struct vmibus_ack *ack, const void *tail,
+                 size_t tail_length, const int *fds, size_t n_fds);
 /** Completes the command of a frame that it was sent. */
 void fake_complete(struct fake_sensor *sensor, const struct vmibus_frame *command, enum vmibus_error error);
 

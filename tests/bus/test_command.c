@@ -277,8 +277,8 @@ TEST(test_input_that_is_malformed_is_refused, .setup = open_stage, .teardown = c
     ck_assert_ptr_null(fake_sensor_next_of(&sensor, VMIBUS_KIND_CMD_INPUT));
 }
 
-TEST(test_what_is_reserved_is_unsupported, .setup = open_stage, .teardown = close_stage) {
-    static const enum vmibus_kind kinds[] = {VMIBUS_KIND_WATCH, VMIBUS_KIND_MEM_READ, VMIBUS_KIND_BUFFER};
+TEST(test_what_is_not_the_buss_is_unsupported, .setup = open_stage, .teardown = close_stage) {
+    static const enum vmibus_kind kinds[] = {VMIBUS_KIND_MEM_ATTACH, VMIBUS_KIND_MEM_READ, VMIBUS_KIND_BUFFER};
 
     for (size_t i = 0; i < sizeof(kinds) / sizeof(kinds[0]); i++) {
         struct vmibus_frame frame = {

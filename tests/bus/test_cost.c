@@ -91,7 +91,7 @@ static void discard(struct sensor *to, const struct vmibus_frame *frame, const v
 
     (void)tail;
     if (frame->header.kind == VMIBUS_KIND_CMD_INPUT)
-        sensor_hear(to, &ack, NULL);
+        sensor_hear(to, &ack, NULL, NULL);
 }
 
 static const struct sensor_ops discarding = {.send = discard};

@@ -185,7 +185,7 @@ TEST(test_p07_what_is_dropped_is_told_by_kind_and_count, .setup = open_narrow_st
     for (int i = 0; i < 7; i++)
         fake_lifecycle(&sensor, endpoint, (enum vmibus_vm_state)i);
     for (int i = 0; i < 3; i++)
-        sensor_hear(&sensor.sensor, &announce, NULL);
+        sensor_hear(&sensor.sensor, &announce, NULL, NULL);
     for (size_t i = 0; i < sizeof(expected) / sizeof(expected[0]); i++) {
         entry = fake_control_next(&alice);
         ck_assert_ptr_nonnull(entry);
@@ -218,7 +218,7 @@ TEST(test_p07_gap_has_its_place, .setup = open_narrow_stage, .teardown = close_s
     fake_control_forget(&alice);
     for (int i = 0; i < 4; i++)
         fake_lifecycle(&sensor, endpoint, VMIBUS_VM_STATE_RUNNING);
-    sensor_hear(&sensor.sensor, &announce, NULL);
+    sensor_hear(&sensor.sensor, &announce, NULL, NULL);
     ck_assert_uint_eq(fake_control_take(&alice)->frame.header.kind, VMIBUS_KIND_LIFECYCLE);
     fake_lifecycle(&sensor, endpoint, VMIBUS_VM_STATE_PAUSED);
     for (int i = 0; i < 3; i++)

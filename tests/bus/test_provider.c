@@ -79,7 +79,7 @@ TEST(test_fallback_serves_only_where_nobody_else_does, .setup = open_stage, .tea
     };
     struct endpoint *endpoint;
 
-    sensor_hear(&first.sensor, &announce, NULL);
+    sensor_hear(&first.sensor, &announce, NULL, NULL);
     endpoint = fake_offer_as(&first, "vm", 1, 0, GROUPS_ALL);
     ck_assert_ptr_eq(who_executes(endpoint), &first);
     fake_offer_as(&second, "vm", 1, 0, GROUPS_ALL);
@@ -90,7 +90,7 @@ TEST(test_fallback_serves_only_where_nobody_else_does, .setup = open_stage, .tea
     ck_assert_ptr_eq(who_executes(endpoint), &first);
     fake_offer_as(&second, "vm", 1, 0, GROUPS_ALL);
     announce.sensor_announce.fallback = 0;
-    sensor_hear(&first.sensor, &announce, NULL);
+    sensor_hear(&first.sensor, &announce, NULL, NULL);
     ck_assert_ptr_eq(who_executes(endpoint), &first);
 }
 
@@ -151,17 +151,17 @@ TEST(test_p09_offers_are_validated_and_bounded) {
 
     stage_open(&(struct stage_options){.n_endpoints = 3});
     fake_sensor_open(&first, "first", GROUPS_ALL, 0);
-    sensor_hear(&first.sensor, &frame, NULL);
+    sensor_hear(&first.sensor, &frame, NULL, NULL);
     ck_assert_uint_eq(first.last_answer.ack.error, VMIBUS_ERROR_VALIDATION);
     frame.header.tail_length = 3;
-    sensor_hear(&first.sensor, &frame, "a\0b");
+    sensor_hear(&first.sensor, &frame, "a\0b", NULL);
     ck_assert_uint_eq(first.last_answer.ack.error, VMIBUS_ERROR_VALIDATION);
     memset(name, 'n', sizeof(name));
     frame.header.tail_length = VMIBUS_NAME_BOUND + 1;
-    sensor_hear(&first.sensor, &frame, name);
+    sensor_hear(&first.sensor, &frame, name, NULL);
     ck_assert_uint_eq(first.last_answer.ack.error, VMIBUS_ERROR_VALIDATION);
     frame.header.tail_length = VMIBUS_NAME_BOUND;
-    sensor_hear(&first.sensor, &frame, name);
+    sensor_hear(&first.sensor, &frame, name, NULL);
     ck_assert_uint_eq(first.last_answer.ack.error, VMIBUS_ERROR_OK);
     ck_assert_ptr_nonnull(fake_offer(&first, "2", GROUPS_ALL));
     ck_assert_ptr_nonnull(fake_offer(&first, "3", GROUPS_ALL));
@@ -208,7 +208,7 @@ TEST(test_p09_sensor_cannot_speak_for_others, .setup = open_stage, .teardown = c
         struct vmibus_frame frame = {
             .header = {.kind = (uint16_t)kinds[i], .slot = endpoint->slot, .generation = endpoint->generation}};
 
-        sensor_hear(&first.sensor, &frame, NULL);
+        sensor_hear(&first.sensor, &frame, NULL, NULL);
     }
     ck_assert_ptr_null(fake_control_next(&alice));
 }

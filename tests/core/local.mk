@@ -17,3 +17,8 @@ test_programs += tests/core/test_mediated
 tests_core_test_mediated_SOURCES = tests/core/test_mediated.c
 tests_core_test_mediated_CPPFLAGS = $(AM_CPPFLAGS) -I$(top_srcdir)/sensors
 tests_core_test_mediated_LDADD = libharness.la libvmibus-core.la libvmibus.la libvmibus-guest.la
+
+test_programs += tests/core/test_push
+tests_core_test_push_SOURCES = tests/core/test_push.c
+tests_core_test_push_CPPFLAGS = $(AM_CPPFLAGS) -I$(top_srcdir)/sensors
+tests_core_test_push_LDADD = libharness.la libvmibus-core.la libvmibus.la

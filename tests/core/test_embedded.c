@@ -315,4 +315,35 @@ TEST(test_p06_sensor_that_holds_its_own_epoch, .iterations = 2) {
     vmibus_core_free(core);
 }
 
+/* --- answers with data --------------------------------------------------------------------------- */
+
+TEST(test_a_picture_comes_by_a_descriptor_in_process_too) {
+    struct vmibus_core *core = new_core();
+    struct vmibus_endpoint endpoint = {};
+    struct vmibus_message reply;
+    struct vmibus_frame frame;
+    char head[8];
+    struct vmibus *bus;
+
+    ck_assert_int_eq(vmibus_core_load_sensor(core, module_path("stub.so"), NULL, 0), 0);
+    ck_assert_int_eq(vmibus_core_connect(core, &bus, "viewer"), 0);
+    vmibus_set_handler(bus, find_endpoint, &endpoint);
+    ck_assert_int_eq(vmibus_subscribe(bus, "stub-0", VMIBUS_KIND_BIT(VMIBUS_KIND_ROSTER)), 0);
+    ck_assert_int_eq(vmibus_dispatch(bus), 0);
+    vmibus_command_init(&frame, VMIBUS_KIND_SCREENSHOT, &endpoint);
+    frame.screenshot.format = VMIBUS_IMAGE_FORMAT_PNG;
+    ck_assert_int_eq(vmibus_call(bus, &frame, NULL, 0, &reply), 0);
+    ck_assert_uint_eq(reply.frame.header.fd_count, 1);
+    ck_assert_int_eq(pread(reply.fds[0], head, sizeof(head), 0), (ssize_t)sizeof(head));
+    ck_assert_mem_eq(head, "\x89PNG\r\n\x1a\n", sizeof(head));
+    vmibus_message_deinit(&reply);
+    vmibus_command_init(&frame, VMIBUS_KIND_REGISTERS, &endpoint);
+    frame.registers.vcpu = UINT32_MAX;
+    ck_assert_int_eq(vmibus_call(bus, &frame, NULL, 0, &reply), 0);
+    ck_assert_uint_eq(reply.frame.header.tail_length, sizeof(struct vmibus_vcpu_registers));
+    vmibus_message_deinit(&reply);
+    vmibus_free(bus);
+    vmibus_core_free(core);
+}
+
 HARNESS_SUITE("embedded", HARNESS_QUICK)

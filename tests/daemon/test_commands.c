@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /* Commands at what they must not reach, too late, or for somebody who is gone. */
+#include <fcntl.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -303,17 +305,120 @@ TEST(test_p08_writes_without_ack) {
     daemon_stop(d);
 }
 
-TEST(test_reserved_commands_are_unsupported) {
-    struct vmibus_frame frame;
+/* --- commands that are answered with data ------------------------------------------------------- */
+
+TEST(test_a_picture_comes_by_a_sealed_descriptor) {
+    int fds[VMIBUS_FDS_PER_FRAME], fd;
+    struct vmibus_frame frame, answer;
     struct wire_endpoint vm;
+    struct stat status;
+    uint8_t head[24];
+    size_t n_fds;
+
+    daemon_start(d, NULL);
+    fd = wire_open(d->path, NULL);
+    vm = wire_find(fd, "stub-0");
+    frame = wire_command(VMIBUS_KIND_SCREENSHOT, &vm);
+    wire_expect(fd, &frame, NULL, 0, VMIBUS_ERROR_VALIDATION, VMIBUS_REASON_BAD_FIELD);
+    frame = wire_command(VMIBUS_KIND_SCREENSHOT, &vm);
+    frame.screenshot.format = VMIBUS_IMAGE_FORMAT_PNG;
+    frame.screenshot.head = 1;
+    wire_expect(fd, &frame, NULL, 0, VMIBUS_ERROR_VALIDATION, VMIBUS_REASON_BAD_FIELD);
+    wire_keep_fds(fds, &n_fds);
+    frame = wire_command(VMIBUS_KIND_SCREENSHOT, &vm);
+    frame.screenshot.format = VMIBUS_IMAGE_FORMAT_PNG;
+    answer = wire_ask(fd, &frame, NULL, 0);
+    wire_keep_fds(NULL, NULL);
+    ck_assert_uint_eq(answer.ack.error, VMIBUS_ERROR_OK);
+    ck_assert_uint_eq(answer.header.fd_count, 1);
+    ck_assert_uint_eq(n_fds, 1);
+    ck_assert_int_eq(fstat(fds[0], &status), 0);
+    ck_assert_uint_eq((uint64_t)status.st_size, answer.ack.count);
+    ck_assert_int_eq(pread(fds[0], head, sizeof(head), 0), (ssize_t)sizeof(head));
+    ck_assert_mem_eq(head, "\x89PNG\r\n\x1a\n", 8);
+    ck_assert_uint_eq(head[19], 64);
+    ck_assert_uint_eq(head[23], 48);
+    ck_assert_int_eq(fcntl(fds[0], F_GET_SEALS) & (F_SEAL_WRITE | F_SEAL_SHRINK | F_SEAL_GROW),
+                     F_SEAL_WRITE | F_SEAL_SHRINK | F_SEAL_GROW);
+    close(fds[0]);
+    close(fd);
+    daemon_stop(d);
+}
+
+TEST(test_registers_come_in_the_tail) {
+    struct vmibus_vcpu_registers registers;
+    struct vmibus_frame frame, answer;
+    struct wire_endpoint vm;
+    char tail[WIRE_TAIL];
     int fd;
 
     daemon_start(d, NULL);
     fd = wire_open(d->path, NULL);
     vm = wire_find(fd, "stub-0");
-    frame = wire_command(VMIBUS_KIND_WATCH, &vm);
-    wire_expect(fd, &frame, NULL, 0, VMIBUS_ERROR_UNSUPPORTED, VMIBUS_REASON_NOT_BUILT);
+    frame = wire_command(VMIBUS_KIND_REGISTERS, &vm);
+    frame.registers.vcpu = 1;
+    wire_expect(fd, &frame, NULL, 0, VMIBUS_ERROR_VALIDATION, VMIBUS_REASON_BAD_FIELD);
+    frame = wire_command(VMIBUS_KIND_REGISTERS, &vm);
+    frame.registers.vcpu = UINT32_MAX;
+    ck_assert(wire_send(fd, &frame, NULL, 0));
+    answer = wire_answer(fd, frame.header.correlation, tail);
+    ck_assert_uint_eq(answer.ack.error, VMIBUS_ERROR_OK);
+    ck_assert_uint_eq(answer.ack.count, 1);
+    ck_assert_uint_eq(answer.header.tail_length, sizeof(registers));
+    memcpy(&registers, tail, sizeof(registers));
+    ck_assert_uint_eq(registers.cr3, stub_process_cr3(0, 0));
     close(fd);
+    daemon_stop(d);
+}
+
+TEST(test_who_watches_is_told_of_a_write) {
+    struct vmibus_frame frame, told;
+    struct wire_endpoint vm;
+    char tail[WIRE_TAIL];
+    uint32_t watch;
+    int fd, other;
+
+    daemon_start(d, NULL);
+    fd = wire_open(d->path, NULL);
+    other = wire_open(d->path, NULL);
+    vm = wire_find(fd, "stub-0");
+    frame = wire_command(VMIBUS_KIND_WATCH, &vm);
+    wire_expect(fd, &frame, NULL, 0, VMIBUS_ERROR_VALIDATION, VMIBUS_REASON_BAD_FIELD);
+    frame = wire_command(VMIBUS_KIND_WATCH, &vm);
+    frame.watch = (struct vmibus_watch){.operation = VMIBUS_WATCH_OPERATION_ADD,
+                                        .flags = VMIBUS_WATCH_PHYSICAL,
+                                        .address = STUB_FREE_GPA,
+                                        .len = 64};
+    frame = wire_ask(fd, &frame, NULL, 0);
+    ck_assert_uint_eq(frame.ack.error, VMIBUS_ERROR_OK);
+    ck_assert_uint_eq(frame.ack.epoch, vm.epoch);
+    watch = (uint32_t)frame.ack.value;
+    {
+        struct wire_endpoint same = wire_find(other, "stub-0");
+        uint64_t token = wire_acquire(other, &same, VMIBUS_LEASE_CLASS_MEMWRITE);
+
+        frame = lawful_write(&same, token);
+        frame.cmd_memwrite.cr3 = 0;
+        frame.cmd_memwrite.gva = STUB_FREE_GPA + 16;
+        frame.cmd_memwrite.flags = VMIBUS_MEMWRITE_PHYSICAL;
+        ck_assert_uint_eq(wire_ask(other, &frame, NULL, 0).ack.error, VMIBUS_ERROR_OK);
+    }
+    do
+        ck_assert(wire_receive(fd, &told, tail));
+    while (told.header.kind != VMIBUS_KIND_WATCH_CHANGED);
+    ck_assert_uint_eq(told.watch_changed.watch, watch);
+    ck_assert_uint_eq(told.watch_changed.address, STUB_FREE_GPA + 16);
+    ck_assert_uint_eq(told.watch_changed.len, 8);
+    ck_assert_uint_eq(told.header.tail_length, 16);
+    ck_assert_mem_eq(tail, "\0\0\0\0\0\0\0\0hostile!", 16);
+    frame = wire_command(VMIBUS_KIND_WATCH, &vm);
+    frame.watch = (struct vmibus_watch){.operation = VMIBUS_WATCH_OPERATION_REMOVE, .watch = watch};
+    wire_expect(other, &frame, NULL, 0, VMIBUS_ERROR_VALIDATION, VMIBUS_REASON_NO_WATCH);
+    frame = wire_command(VMIBUS_KIND_WATCH, &vm);
+    frame.watch = (struct vmibus_watch){.operation = VMIBUS_WATCH_OPERATION_REMOVE, .watch = watch};
+    ck_assert_uint_eq(wire_ask(fd, &frame, NULL, 0).ack.error, VMIBUS_ERROR_OK);
+    close(fd);
+    close(other);
     daemon_stop(d);
 }
 

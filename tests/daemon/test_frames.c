@@ -186,7 +186,7 @@ TEST(test_every_kind_but_a_controls_is_refused) {
     fd = wire_open(d->path, NULL);
     for (unsigned kind = 0; kind < 0x600; kind++) {
         struct vmibus_frame frame = wire_frame((enum vmibus_kind)kind);
-        bool of_control = kind == VMIBUS_KIND_HELLO || (kind >= VMIBUS_KIND_SUBSCRIBE && kind <= VMIBUS_KIND_WATCH) ||
+        bool of_control = kind == VMIBUS_KIND_HELLO || (kind >= VMIBUS_KIND_SUBSCRIBE && kind <= VMIBUS_KIND_REGISTERS) ||
                           (kind >= VMIBUS_KIND_CMD_MEMWRITE && kind <= VMIBUS_KIND_MEM_QUERY);
 
         if (!of_control)

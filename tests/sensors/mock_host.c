@@ -190,6 +190,8 @@ static void record_free(struct mock_record *record) {
         close(record->layout.fds[i]);
     free(record->layout.fds);
     free(record->layout.ranges);
+    for (i = 0; i < record->n_fds; i++)
+        close(record->fds[i]);
     free(record->tail);
     free(record->message);
     free(record);
@@ -346,21 +348,46 @@ static int api_publish(struct vmibus_sensor_endpoint *endpoint, const struct vmi
     return record_finish(host, record);
 }
 
-static void api_complete(struct vmibus_sensor_host *handle, uint64_t id,
-                         const struct vmibus_ack *ack) {
+static int api_provide(struct vmibus_sensor_endpoint *endpoint, uint32_t groups) {
+    struct mock_host *host = check_endpoint(endpoint, false);
+    struct mock_record *record = record_new(host, MOCK_PROVIDE, endpoint);
+
+    record->groups = groups;
+    return record_finish(host, record);
+}
+
+static int api_complete_with(struct vmibus_sensor_host *handle, uint64_t id,
+                             const struct vmibus_ack *ack, const void *tail, size_t tail_length,
+                             const int *fds, size_t n_fds) {
     struct mock_host *host = host_of(handle);
     struct mock_record *record;
 
+    if (tail_length > VMIBUS_TAIL_BOUND_DEFAULT || n_fds > VMIBUS_FDS_PER_FRAME)
+        return -E2BIG;
+    require(tail_length == 0 || tail, "tail_length without a tail");
     require(id > 0 && id <= host->n_commands, "complete() of a command that never was");
     if (host->commands[id - 1].answered) {
         require(host->commands[id - 1].endpoint->gone, "command answered twice");
-        return;
+        return 0;
     }
     host->commands[id - 1].answered = true;
     record = record_new(host, MOCK_COMPLETE, NULL);
     record->id = id;
     record->ack = *ack;
-    record_finish(host, record);
+    record->tail = tail_length > 0 ? duplicate(tail, tail_length) : NULL;
+    record->tail_length = tail_length;
+    for (size_t i = 0; i < n_fds; i++) {
+        record->fds[i] = fcntl(fds[i], F_DUPFD_CLOEXEC, 0);
+        require(record->fds[i] >= 0, "complete_with() of a descriptor that is not open");
+        record->n_fds++;
+    }
+    (void)record_finish(host, record);
+    return 0;
+}
+
+static void api_complete(struct vmibus_sensor_host *handle, uint64_t id,
+                         const struct vmibus_ack *ack) {
+    (void)api_complete_with(handle, id, ack, NULL, 0, NULL, 0);
 }
 
 /* --- calls about memory ----------------------------------------------------------------------- */
@@ -870,6 +897,8 @@ static const struct vmibus_sensor_api mock_api = {
     .timer_free = api_timer_free,
     .work = api_work,
     .now = api_now,
+    .complete_with = api_complete_with,
+    .provide = api_provide,
 };
 
 struct mock_host *mock_host_new(const struct vmibus_sensor_module *module) {

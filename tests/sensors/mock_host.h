@@ -34,6 +34,7 @@ enum mock_call {
     MOCK_MEMORY_BUSY,
     MOCK_ATTACH,
     MOCK_DETACH,
+    MOCK_PROVIDE,
     MOCK_CALLS,
 };
 
@@ -59,8 +60,11 @@ struct mock_record {
     bool busy;                               /**< MEMORY_BUSY */
     uint64_t epoch;                          /**< ATTACH, DETACH */
     struct vmibus_frame frame;               /**< PUBLISH */
-    void *tail;                              /**< PUBLISH */
+    void *tail;                              /**< PUBLISH, COMPLETE */
     size_t tail_length;
+    int fds[VMIBUS_FDS_PER_FRAME];           /**< COMPLETE: duplicates that live as long as the record */
+    size_t n_fds;
+    uint32_t groups;                         /**< PROVIDE */
     uint64_t id;                 /**< COMPLETE */
     struct vmibus_ack ack;       /**< COMPLETE */
     struct vmibus_mem_root root; /**< ROOT */

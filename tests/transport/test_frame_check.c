@@ -29,6 +29,10 @@ static struct vmibus_frame frame_of(enum vmibus_kind kind) {
         frame.cmd_power.operation = VMIBUS_POWER_OPERATION_RESET;
     } else if (kind == VMIBUS_KIND_CMD_VM) {
         frame.cmd_vm.operation = VMIBUS_VM_OPERATION_PAUSE;
+    } else if (kind == VMIBUS_KIND_WATCH) {
+        frame.watch.operation = VMIBUS_WATCH_OPERATION_ADD;
+    } else if (kind == VMIBUS_KIND_SCREENSHOT) {
+        frame.screenshot.format = VMIBUS_IMAGE_FORMAT_PNG;
     } else if (kind == VMIBUS_KIND_HELLO) {
         frame.hello.magic = VMIBUS_MAGIC;
         frame.hello.version_min = frame.hello.version_max = VMIBUS_PROTOCOL_VERSION;
