@@ -4,14 +4,18 @@
  */
 #include <errno.h>
 #include <inttypes.h>
+#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "layout.h"
 
-/* How the canonical name of a backend begins on machine types older than 4.0. */
-#define OBJECTS_PREFIX "/objects/"
+#define BACKEND_REMEDY                                                                              \
+    "start QEMU with -object memory-backend-memfd,id=ram0,size=SIZE,share=on -machine "            \
+    "memory-backend=ram0"
+#define CONFIDENTIAL_UNKNOWN                                                                       \
+    "QEMU does not tell whether the guest is confidential; use a QEMU from 7.2 on"
 
 static int read_flat_view(struct layout *layout, qmp_reply_fn reply);
 static int locate(struct layout *layout);
@@ -19,6 +23,17 @@ static int locate(struct layout *layout);
 static void conclude(struct layout *layout, enum layout_outcome outcome, const char *message) {
     layout->reading = false;
     layout->done(layout->userdata, outcome, message);
+}
+
+/* Ends with a sentence for people: what is not as it should be, and what would be. */
+static void __attribute__((format(printf, 2, 3)))
+refuse(struct layout *layout, const char *format, ...) {
+    va_list arguments;
+
+    va_start(arguments, format);
+    vsnprintf(layout->message, sizeof(layout->message), format, arguments);
+    va_end(arguments);
+    conclude(layout, LAYOUT_UNPROVEN, layout->message);
 }
 
 /* Goes on to the next command, or ends with why that is not possible. */
@@ -120,27 +135,40 @@ bool layout_finish(struct layout_ranges *ranges) {
     return true;
 }
 
-static bool is_backend(const struct layout *layout, const char *name) {
-    for (size_t i = 0; i < layout->n_backends; i++)
-        if (strcmp(layout->backends[i], name) == 0)
-            return true;
+static bool is_ram(const struct layout *layout, const struct mtree_range *range) {
+    const struct backend *backend = backends_find(&layout->backends, range->name);
 
-    return false;
+    return backend && backend->is_ram && range->priority == 0 && !range->persistent;
 }
 
-/* Cuts a flat view down to what the memory backends show. */
-static void keep_backends(const struct layout *layout, struct mtree *tree) {
+/* Cuts a flat view down to RAM. */
+static void keep_ram(const struct layout *layout, struct mtree *tree) {
     size_t n = 0;
 
     for (size_t i = 0; i < tree->n_ranges; i++)
-        if (tree->ranges[i].priority == 0 && is_backend(layout, tree->ranges[i].name))
+        if (is_ram(layout, &tree->ranges[i]))
             tree->ranges[n++] = tree->ranges[i];
     tree->n_ranges = n;
 }
 
+/* Whether a flat view shows the RAM that was located. */
+static bool shows_the_same(const struct layout *layout, const struct mtree *view) {
+    size_t n = 0;
+
+    for (size_t i = 0; i < view->n_ranges; i++) {
+        if (!is_ram(layout, &view->ranges[i]))
+            continue;
+        if (n == layout->tree.n_ranges ||
+            !mtree_range_equal(&view->ranges[i], &layout->tree.ranges[n]))
+            return false;
+        n++;
+    }
+
+    return n == layout->tree.n_ranges;
+}
+
 static void on_second_view(void *userdata, const struct qmp_reply *reply) {
     struct layout *layout = userdata;
-    struct mtree again = {0};
     const char *text;
     size_t len;
     bool same;
@@ -148,17 +176,14 @@ static void on_second_view(void *userdata, const struct qmp_reply *reply) {
     if (is_lost(layout, reply))
         return;
     text = qmp_text(reply, &len);
-    same = text && mtree_parse(text, len, &again) == 0;
-    if (same) {
-        keep_backends(layout, &again);
-        same = mtree_equal(&layout->tree, &again);
-    }
-    mtree_deinit(&again);
+    same = text && mtree_parse(text, len, &layout->view) == 0 &&
+           shows_the_same(layout, &layout->view);
 
     if (!same)
-        conclude(layout, LAYOUT_CHANGED, "the layout changed while it was read");
+        conclude(layout, LAYOUT_CHANGED,
+                 "the layout changed while it was read; wait until the guest has booted");
     else if (!layout_finish(&layout->result))
-        conclude(layout, LAYOUT_UNPROVEN, "ranges overlap or wrap");
+        refuse(layout, "its RAM ranges overlap or wrap; a QEMU from 7.2 on does not say so");
     else
         conclude(layout, LAYOUT_READ, NULL);
 }
@@ -174,7 +199,8 @@ static void on_location(void *userdata, const struct qmp_reply *reply) {
         return;
     text = qmp_text(reply, NULL);
     if (!text || !layout_parse_location(text, gpa, range->name, &hva)) {
-        conclude(layout, LAYOUT_CHANGED, "gpa2hva contradicts the flat view");
+        conclude(layout, LAYOUT_CHANGED,
+                 "gpa2hva contradicts the flat view; wait until the guest has booted");
         return;
     }
 
@@ -188,8 +214,13 @@ static void on_location(void *userdata, const struct qmp_reply *reply) {
         };
         layout->last = true;
     } else {
-        if (hva < result->location || hva - result->location != range->len - 1) {
-            conclude(layout, LAYOUT_UNPROVEN, "a range does not lie in one piece");
+        if (hva < result->location || hva - result->location != range->len - 1 ||
+            !backend_locate(backends_find(&layout->backends, range->name), range->offset,
+                            range->len, result->location)) {
+            refuse(layout,
+                   "memory backend %s does not lie in one piece, or another memory region has "
+                   "its name; give it another id",
+                   range->name);
             return;
         }
         layout->last = false;
@@ -220,13 +251,17 @@ static void on_first_view(void *userdata, const struct qmp_reply *reply) {
         return;
     text = qmp_text(reply, &len);
     if (!text || mtree_parse(text, len, &layout->tree) != 0) {
-        conclude(layout, LAYOUT_UNPROVEN, "the flat view of guest memory is not understood");
+        refuse(layout, "the answer to 'info mtree -f' is not understood; use a QEMU from 7.2 on");
         return;
     }
-    keep_backends(layout, &layout->tree);
-    if (!layout->tree.n_ranges || layout->tree.n_ranges > LAYOUT_RANGES_BOUND) {
-        conclude(layout, LAYOUT_UNPROVEN,
-                 layout->tree.n_ranges ? "too many RAM ranges" : "no RAM in the flat view");
+    keep_ram(layout, &layout->tree);
+    if (!layout->tree.n_ranges) {
+        refuse(layout, "no memory backend is seen by the guest; " BACKEND_REMEDY);
+        return;
+    }
+    if (layout->tree.n_ranges > LAYOUT_RANGES_BOUND) {
+        refuse(layout, "it has %zu RAM ranges, and the bound is %d; use fewer, larger DIMMs",
+               layout->tree.n_ranges, LAYOUT_RANGES_BOUND);
         return;
     }
     layout->result.ranges = calloc(layout->tree.n_ranges, sizeof(*layout->result.ranges));
@@ -242,45 +277,37 @@ static int read_flat_view(struct layout *layout, qmp_reply_fn reply) {
     return qmp_execute_human(layout->qmp, "info mtree -f", reply, layout);
 }
 
-/* Takes the names of the backends, each under both forms that a flat view may show. */
-static bool take_backends(struct layout *layout, json_object *list) {
-    size_t n = json_object_array_length(list);
-
-    if (!n || n > LAYOUT_BACKENDS_BOUND)
-        return false;
-    layout->backends = calloc(2 * n, sizeof(*layout->backends));
-    if (!layout->backends)
-        return false;
-    for (size_t i = 0; i < n; i++) {
-        const char *id = qmp_string(json_object_array_get_idx(list, i), "id");
-
-        /*
-         * A backend in use without an id cannot be told from a device's memory: it is not listed,
-         * so not RAM.
-         */
-        if (!id || !*id)
-            continue;
-        if (strlen(id) + strlen(OBJECTS_PREFIX) > MTREE_NAME_BOUND)
-            return false;
-        strcpy(layout->backends[layout->n_backends++], id);
-        snprintf(layout->backends[layout->n_backends++], sizeof(*layout->backends),
-                 OBJECTS_PREFIX "%s", id);
-    }
-
-    return layout->n_backends != 0;
-}
-
-static void on_backends(void *userdata, const struct qmp_reply *reply) {
+static void on_devices(void *userdata, const struct qmp_reply *reply) {
     struct layout *layout = userdata;
 
     if (is_lost(layout, reply))
         return;
-    if (reply->outcome != QMP_RETURN || !json_object_is_type(reply->value, json_type_array) ||
-        !take_backends(layout, reply->value)) {
-        conclude(layout, LAYOUT_UNPROVEN, "the memory backends are not understood");
+    if (reply->outcome != QMP_RETURN || backends_take_devices(&layout->backends, reply->value)) {
+        refuse(layout,
+               "the answer to query-memory-devices is not understood; use a QEMU from 7.2 on");
         return;
     }
     proceed(layout, read_flat_view(layout, on_first_view));
+}
+
+static void on_backends(void *userdata, const struct qmp_reply *reply) {
+    struct layout *layout = userdata;
+    int r;
+
+    if (is_lost(layout, reply))
+        return;
+    r = backends_take(&layout->backends, reply->outcome == QMP_RETURN ? reply->value : NULL);
+    if (r < 0)
+        conclude(layout, LAYOUT_LOST, strerror(-r));
+    else if (r == BACKENDS_NONE)
+        refuse(layout, "it has no memory backend with an id; " BACKEND_REMEDY);
+    else if (r == BACKENDS_TOO_MANY)
+        refuse(layout, "it has more than %d memory backends; use fewer, larger ones",
+               BACKENDS_BOUND);
+    else if (r)
+        refuse(layout, "the answer to query-memdev is not understood; use a QEMU from 7.2 on");
+    else
+        proceed(layout, qmp_execute(layout->qmp, "query-memory-devices", NULL, on_devices, layout));
 }
 
 static void on_sev(void *userdata, const struct qmp_reply *reply) {
@@ -290,7 +317,7 @@ static void on_sev(void *userdata, const struct qmp_reply *reply) {
     if (is_lost(layout, reply))
         return;
     if (reply->outcome == QMP_RETURN && !qmp_boolean(reply->value, "enabled", &enabled)) {
-        conclude(layout, LAYOUT_UNPROVEN, "whether the guest is confidential is not told");
+        refuse(layout, CONFIDENTIAL_UNKNOWN);
         return;
     }
     if (enabled) {
@@ -299,7 +326,7 @@ static void on_sev(void *userdata, const struct qmp_reply *reply) {
     }
     /* A build without SEV has no such command; then the machine's own word is needed. */
     if (reply->outcome == QMP_ERROR && !layout->confidential_known) {
-        conclude(layout, LAYOUT_UNPROVEN, "whether the guest is confidential cannot be told");
+        refuse(layout, CONFIDENTIAL_UNKNOWN);
         return;
     }
     proceed(layout, qmp_execute(layout->qmp, "query-memdev", NULL, on_backends, layout));
@@ -312,7 +339,7 @@ static void on_machine(void *userdata, const struct qmp_reply *reply) {
         return;
     if (reply->outcome == QMP_RETURN) {
         if (!json_object_is_type(reply->value, json_type_string)) {
-            conclude(layout, LAYOUT_UNPROVEN, "whether the guest is confidential is not told");
+            refuse(layout, CONFIDENTIAL_UNKNOWN);
             return;
         }
         if (json_object_get_string_len(reply->value) != 0) {
@@ -325,14 +352,28 @@ static void on_machine(void *userdata, const struct qmp_reply *reply) {
 }
 
 static void forget(struct layout *layout) {
-    free(layout->backends);
-    layout->backends = NULL;
-    layout->n_backends = 0;
+    backends_deinit(&layout->backends);
     mtree_deinit(&layout->tree);
+    mtree_deinit(&layout->view);
     layout_ranges_deinit(&layout->result);
     layout->position = 0;
     layout->last = false;
     layout->confidential_known = false;
+}
+
+enum layout_sight layout_compare(const struct layout *layout, const char *text, size_t len) {
+    enum layout_sight sight = LAYOUT_SIGHT_OTHER;
+    struct mtree view;
+
+    if (mtree_parse(text, len, &view) != 0)
+        return LAYOUT_SIGHT_OTHER;
+    if (!shows_the_same(layout, &view))
+        sight = LAYOUT_SIGHT_OTHER_RAM;
+    else if (mtree_equal(&view, &layout->view))
+        sight = LAYOUT_SIGHT_SAME;
+    mtree_deinit(&view);
+
+    return sight;
 }
 
 int layout_read(struct layout *layout, struct qmp *qmp, layout_done_fn done, void *userdata) {

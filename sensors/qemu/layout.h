@@ -4,13 +4,15 @@
  *
  * What counts as RAM is what QEMU's memory backends (query-memdev) show in the flat view of
  * guest-physical memory, with priority 0.  Memory of devices is not RAM, even where the guest can
- * load and store there: video memory, option ROMs, the firmware's flash, and backends shown through
- * a PCI BAR (ivshmem), which the guest moves at will and without an event.
+ * load and store there: video memory, option ROMs, the firmware's flash, backends shown through
+ * a PCI BAR (ivshmem), which the guest moves at will and without an event, and backends of devices
+ * that are something else (backends.h).
  *
- * Steps: refuse confidential guests, list the backends, read the flat view, ask where the first and
- * the last octet of each range lie in QEMU's address space, read the flat view once more.  Only if
- * every range lies in one piece, nothing changed meanwhile, and all names agree is there a layout:
- * refuse rather than guess.  The memory authority then checks it against the process's mappings.
+ * Steps: refuse confidential guests, list the backends and the memory devices, read the flat view,
+ * ask where the first and the last octet of each range lie in QEMU's address space, read the flat
+ * view once more.  Only if every backend lies in one piece, nothing changed meanwhile, and all names
+ * agree is there a layout: refuse rather than guess.  The memory authority then checks it against
+ * the process's mappings.
  */
 #ifndef SENSORS_QEMU_LAYOUT_H
 #define SENSORS_QEMU_LAYOUT_H
@@ -20,13 +22,12 @@
 
 #include <vmibus/protocol.h>
 
+#include "backends.h"
 #include "mtree.h"
 #include "qmp.h"
 
 /** RAM ranges of one VM. */
 #define LAYOUT_RANGES_BOUND 1024
-/** Memory backends of one VM. */
-#define LAYOUT_BACKENDS_BOUND 1024
 /** Value of object in a range whose location is a host-virtual address. */
 #define LAYOUT_OBJECT_NONE 0xffff
 
@@ -39,12 +40,20 @@ enum layout_outcome {
     LAYOUT_LOST = 4,         /**< the monitor was lost */
 };
 
+/** What a flat view shows, beside a layout. */
+enum layout_sight {
+    LAYOUT_SIGHT_SAME,      /**< all that was there, and nothing else */
+    LAYOUT_SIGHT_OTHER,     /**< memory that was not there, which may be RAM; or it is not understood */
+    LAYOUT_SIGHT_OTHER_RAM, /**< not the RAM that was there: the layout does not hold any more */
+};
+
 /** A list of ranges. */
 struct layout_ranges {
     struct vmibus_layout_range *ranges;
     size_t n_ranges;
 };
 
+/** @a message is a sentence for people, NULL after LAYOUT_READ; valid until the next reading. */
 typedef void (*layout_done_fn)(void *userdata, enum layout_outcome outcome, const char *message);
 
 /** A reader; it has one reading in progress at most. */
@@ -53,12 +62,13 @@ struct layout {
     bool reading;
     layout_done_fn done;
     void *userdata;
-    char (*backends)[MTREE_NAME_BOUND + 1];
-    size_t n_backends;
+    struct backends backends;
     struct mtree tree; /* the flat view's RAM */
+    struct mtree view; /* all that it showed in the end, RAM or not */
     size_t position;   /* range being located */
     bool last;         /* its last octet, not its first, is being located */
     bool confidential_known;
+    char message[512]; /* why it is refused */
     struct layout_ranges result; /**< after LAYOUT_READ, until the next reading */
 };
 
@@ -71,6 +81,9 @@ int layout_read(struct layout *layout, struct qmp *qmp, layout_done_fn done, voi
 
 /** Frees everything. The client must have been freed before if a reading is in progress. */
 void layout_deinit(struct layout *layout);
+
+/** Compares the text of a flat view with what the last reading saw, which ended with LAYOUT_READ. */
+enum layout_sight layout_compare(const struct layout *layout, const char *text, size_t len);
 
 /** Whether two layouts are the same. */
 bool layout_ranges_equal(const struct layout_ranges *a, const struct layout_ranges *b);

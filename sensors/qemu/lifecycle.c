@@ -355,7 +355,7 @@ static void take_event(struct vm *vm, const char *name, json_object *data) {
         on_job(vm, data);
     else if (strcmp(name, "DEVICE_DELETED") == 0 ||
              strcmp(name, "MEMORY_DEVICE_SIZE_CHANGE") == 0 || strcmp(name, "ACPI_DEVICE_OST") == 0)
-        memory_read(vm, false);
+        memory_suspect(vm);
 }
 
 void lifecycle_event(struct vm *vm, const char *name, json_object *data) {

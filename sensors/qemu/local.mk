@@ -5,6 +5,7 @@
 
 qemu_sources = \
 	sensors/qemu/arrival.c sensors/qemu/arrival.h \
+	sensors/qemu/backends.c sensors/qemu/backends.h \
 	sensors/qemu/input.c sensors/qemu/input.h \
 	sensors/qemu/intent.c sensors/qemu/intent.h \
 	sensors/qemu/keys.c \
@@ -13,14 +14,21 @@ qemu_sources = \
 	sensors/qemu/memory.c sensors/qemu/memory.h \
 	sensors/qemu/mtree.c sensors/qemu/mtree.h \
 	sensors/qemu/power.c sensors/qemu/power.h \
+	sensors/qemu/png.c sensors/qemu/png.h \
 	sensors/qemu/process.c sensors/qemu/process.h \
 	sensors/qemu/qemu.c sensors/qemu/qemu.h \
 	sensors/qemu/qmp.c sensors/qemu/qmp.h \
 	sensors/qemu/registers.c sensors/qemu/registers.h \
 	sensors/qemu/root.c sensors/qemu/root.h \
+	sensors/qemu/sample.c sensors/qemu/sample.h \
+	sensors/qemu/screen.c sensors/qemu/screen.h \
+	sensors/qemu/vcpu_registers.c sensors/qemu/vcpu_registers.h \
+	sensors/qemu/vcpus.c sensors/qemu/vcpus.h \
 	sensors/qemu/vm.c sensors/qemu/vm.h
 
-EXTRA_DIST += sensors/qemu/qemu.sensor sensors/qemu/vmibus-sensor-qemu.7 tests/fixtures/qemu tests/fuzz/corpus tests/fuzz/fuzz_mtree.c tests/fuzz/fuzz_qmp.c
+EXTRA_DIST += sensors/qemu/qemu.sensor sensors/qemu/vmibus-sensor-qemu.7 tests/fixtures/qemu tests/fuzz/corpus \
+	tests/fuzz/fuzz_backends.c tests/fuzz/fuzz_gpa2hva.c tests/fuzz/fuzz_mtree.c tests/fuzz/fuzz_qmp.c \
+	tests/fuzz/fuzz_ppm.c tests/fuzz/fuzz_registers.c tests/fuzz/fuzz_stat.c tests/fuzz/fuzz_vcpu_registers.c
 noinst_HEADERS += tests/sensors/fake_qemu.h
 
 if WITH_QEMU
@@ -41,11 +49,19 @@ qemu_test_cflags = $(AM_CFLAGS) $(JSON_C_CFLAGS)
 qemu_test_libs = libharness.la libmock_host.la libvmibus_qemu.la libvmibus_guest_internal.la libvmibus_util.la
 
 test_programs += \
+	tests/sensors/test_qemu_backends \
 	tests/sensors/test_qemu_hold \
 	tests/sensors/test_qemu_input \
 	tests/sensors/test_qemu_mtree \
 	tests/sensors/test_qemu_qmp \
+	tests/sensors/test_qemu_root \
+	tests/sensors/test_qemu_screen \
 	tests/sensors/test_qemu_vm
+
+tests_sensors_test_qemu_backends_SOURCES = tests/sensors/test_qemu_backends.c
+tests_sensors_test_qemu_backends_CPPFLAGS = $(qemu_test_cppflags)
+tests_sensors_test_qemu_backends_CFLAGS = $(qemu_test_cflags)
+tests_sensors_test_qemu_backends_LDADD = $(qemu_test_libs)
 
 tests_sensors_test_qemu_hold_SOURCES = tests/sensors/test_qemu_hold.c tests/sensors/fake_qemu.c
 tests_sensors_test_qemu_hold_CPPFLAGS = $(qemu_test_cppflags)
@@ -66,6 +82,16 @@ tests_sensors_test_qemu_qmp_SOURCES = tests/sensors/test_qemu_qmp.c tests/sensor
 tests_sensors_test_qemu_qmp_CPPFLAGS = $(qemu_test_cppflags)
 tests_sensors_test_qemu_qmp_CFLAGS = $(qemu_test_cflags)
 tests_sensors_test_qemu_qmp_LDADD = $(qemu_test_libs)
+
+tests_sensors_test_qemu_root_SOURCES = tests/sensors/test_qemu_root.c tests/sensors/fake_qemu.c tests/guest_lib/fake_guest.c
+tests_sensors_test_qemu_root_CPPFLAGS = $(qemu_test_cppflags)
+tests_sensors_test_qemu_root_CFLAGS = $(qemu_test_cflags)
+tests_sensors_test_qemu_root_LDADD = $(qemu_test_libs)
+
+tests_sensors_test_qemu_screen_SOURCES = tests/sensors/test_qemu_screen.c tests/sensors/fake_qemu.c
+tests_sensors_test_qemu_screen_CPPFLAGS = $(qemu_test_cppflags)
+tests_sensors_test_qemu_screen_CFLAGS = $(qemu_test_cflags)
+tests_sensors_test_qemu_screen_LDADD = $(qemu_test_libs)
 
 tests_sensors_test_qemu_vm_SOURCES = tests/sensors/test_qemu_vm.c tests/sensors/fake_qemu.c
 tests_sensors_test_qemu_vm_CPPFLAGS = $(qemu_test_cppflags)
@@ -94,6 +120,20 @@ tests_qemu_test_hold_CPPFLAGS = $(scene_cppflags)
 tests_qemu_test_hold_CFLAGS = $(AM_CFLAGS) $(JSON_C_CFLAGS)
 tests_qemu_test_hold_LDADD = $(scene_libs)
 
+perceiver = tests/qemu/perceiver.c tests/qemu/perceiver.h $(scene)
+
+guest_test_programs += tests/qemu/test_watch
+tests_qemu_test_watch_SOURCES = tests/qemu/test_watch.c $(perceiver)
+tests_qemu_test_watch_CPPFLAGS = $(scene_cppflags)
+tests_qemu_test_watch_CFLAGS = $(AM_CFLAGS) $(JSON_C_CFLAGS)
+tests_qemu_test_watch_LDADD = $(scene_libs)
+
+guest_test_programs += tests/qemu/test_processes
+tests_qemu_test_processes_SOURCES = tests/qemu/test_processes.c $(perceiver)
+tests_qemu_test_processes_CPPFLAGS = $(scene_cppflags)
+tests_qemu_test_processes_CFLAGS = $(AM_CFLAGS) $(JSON_C_CFLAGS)
+tests_qemu_test_processes_LDADD = $(scene_libs)
+
 guest_test_programs += tests/qemu/test_input_release
 tests_qemu_test_input_release_SOURCES = tests/qemu/test_input_release.c
 tests_qemu_test_input_release_CPPFLAGS = $(scene_cppflags)
@@ -120,11 +160,32 @@ tests_qemu_test_private_ram_SOURCES = tests/qemu/test_private_ram.c
 tests_qemu_test_private_ram_CPPFLAGS = $(scene_cppflags)
 tests_qemu_test_private_ram_LDADD = libharness.la libbed.la $(JSON_C_LIBS)
 
+guest_test_programs += tests/qemu/test_sampled_root
+tests_qemu_test_sampled_root_SOURCES = tests/qemu/test_sampled_root.c $(scene)
+tests_qemu_test_sampled_root_CPPFLAGS = $(scene_cppflags)
+tests_qemu_test_sampled_root_CFLAGS = $(AM_CFLAGS) $(JSON_C_CFLAGS)
+tests_qemu_test_sampled_root_LDADD = $(scene_libs)
+
 guest_test_programs += tests/qemu/test_epochs
 tests_qemu_test_epochs_SOURCES = tests/qemu/test_epochs.c $(scene)
 tests_qemu_test_epochs_CPPFLAGS = $(scene_cppflags)
 tests_qemu_test_epochs_CFLAGS = $(AM_CFLAGS) $(JSON_C_CFLAGS)
 tests_qemu_test_epochs_LDADD = $(scene_libs)
+
+layout_check = tests/qemu/layout_check.c tests/qemu/layout_check.h
+layout_check_libs = libharness.la libvmibus-core.la libvmibus.la libvmibus-guest.la libbed.la $(JSON_C_LIBS)
+
+guest_test_programs += tests/qemu/test_layouts
+tests_qemu_test_layouts_SOURCES = tests/qemu/test_layouts.c $(layout_check) $(scene)
+tests_qemu_test_layouts_CPPFLAGS = $(scene_cppflags)
+tests_qemu_test_layouts_CFLAGS = $(AM_CFLAGS) $(JSON_C_CFLAGS)
+tests_qemu_test_layouts_LDADD = $(layout_check_libs)
+
+guest_test_programs += tests/qemu/test_layout_changes
+tests_qemu_test_layout_changes_SOURCES = tests/qemu/test_layout_changes.c $(layout_check) $(scene)
+tests_qemu_test_layout_changes_CPPFLAGS = $(scene_cppflags)
+tests_qemu_test_layout_changes_CFLAGS = $(AM_CFLAGS) $(JSON_C_CFLAGS)
+tests_qemu_test_layout_changes_LDADD = $(layout_check_libs)
 
 guest_test_programs += tests/qemu/test_migration
 tests_qemu_test_migration_SOURCES = tests/qemu/test_migration.c $(scene)

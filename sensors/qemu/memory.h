@@ -6,8 +6,11 @@
  * Rules: a layout is proposed when there is no epoch, or in place of one that differs from what the
  * monitor shows now; it is read again and compared before a root is proposed (firmware turns shadow
  * RAM into ROM without an event, so what was read at reset does not hold), and after the events that
- * may mean hotplug.  An epoch is ended at once when the guest goes on after a stop that the bus did not
- * cause, and when the monitor is lost: what happened meanwhile nobody would know.
+ * may mean hotplug.  What is plugged in has no event until the guest takes it, and none if it does
+ * not, and shadow RAM and system management RAM come and go by the guest's own hand: while somebody
+ * subscribes to memory contexts, the flat view is compared each MEMORY_WATCH_NS.  An epoch is ended
+ * at once when the guest goes on after a stop that the bus did not cause, when RAM of it is gone from
+ * the flat view, and when the monitor is lost: what happened meanwhile nobody would know.
  */
 #ifndef SENSORS_QEMU_MEMORY_H
 #define SENSORS_QEMU_MEMORY_H
@@ -24,6 +27,9 @@ struct vm;
 /** Readings in a row that may fail before only an event starts another. */
 #define MEMORY_ATTEMPTS_BOUND 10
 
+/** How often the flat view is compared. */
+#define MEMORY_WATCH_NS (UINT64_C(1000) * 1000 * 1000)
+
 /** Memory of one VM. */
 struct memory {
     struct layout layout;
@@ -36,6 +42,10 @@ struct memory {
     bool recheck;                  /* the root is to be found anew even if the layout is the same */
     unsigned int attempts;
     struct vmibus_sensor_timer *timer;
+    bool demanded; /* somebody subscribes to memory contexts */
+    bool watching; /* the flat view was asked for */
+    struct vmibus_sensor_timer *watch_timer;
+    char refusal[512]; /**< why there is no layout, for people; empty: nothing to say */
 };
 
 /** Prepares. Returns 0 or a negative errno. */
@@ -49,6 +59,12 @@ void memory_deinit(struct vm *vm);
  */
 void memory_read(struct vm *vm, bool recheck);
 
+/**
+ * Memory may have been plugged in or taken away: looks at the flat view once, which ends the epoch if its RAM is
+ * not there any more, and then reads the layout.
+ */
+void memory_suspect(struct vm *vm);
+
 /** RAM may hold the octets of another moment: ends the epoch as RELOADED, and reads the layout for another. */
 void memory_reloaded(struct vm *vm);
 
@@ -60,6 +76,9 @@ void memory_lost(struct vm *vm);
 
 /** The VM's process is gone, and the connection to it freed: forgets everything. */
 void memory_forget(struct vm *vm);
+
+/** Which kinds somebody wants. */
+void memory_demand(struct vm *vm, uint64_t kinds);
 
 /** The authority's verdict on a layout. */
 void memory_verdict(struct vm *vm, uint64_t epoch, enum vmibus_error error,

@@ -97,16 +97,16 @@ static bool take_priority(struct cursor *cursor, int32_t *valuep) {
  * Kinds that are the VM's own memory; all others (i/o, romd, ramd of a passed-through device) are
  * not.
  */
-static bool take_kind(struct cursor *cursor, bool *memory, bool *read_only) {
+static bool take_kind(struct cursor *cursor, bool *memory, struct mtree_range *range) {
     const char *parenthesis = memchr(cursor->at, ')', (size_t)(cursor->end - cursor->at));
     struct cursor kind = {cursor->at, parenthesis};
 
     if (!parenthesis || parenthesis == cursor->at)
         return false;
     cursor->at = parenthesis;
-    take(&kind, "nv-");
-    *read_only = kind.end - kind.at == 3 && memcmp(kind.at, "rom", 3) == 0;
-    *memory = *read_only || (kind.end - kind.at == 3 && memcmp(kind.at, "ram", 3) == 0);
+    range->persistent = take(&kind, "nv-");
+    range->read_only = kind.end - kind.at == 3 && memcmp(kind.at, "rom", 3) == 0;
+    *memory = range->read_only || (kind.end - kind.at == 3 && memcmp(kind.at, "ram", 3) == 0);
 
     return true;
 }
@@ -138,7 +138,7 @@ static int parse_range(struct cursor line, struct mtree_range *range, uint64_t *
     if (!take(&line, "  ") || !take_address(&line, &range->gpa) || !take(&line, "-") ||
         !take_address(&line, lastp) || !take(&line, " (prio ") ||
         !take_priority(&line, &range->priority) || !take(&line, ", ") ||
-        !take_kind(&line, memory, &range->read_only) || !take(&line, "): "))
+        !take_kind(&line, memory, range) || !take(&line, "): "))
         return MTREE_MALFORMED;
     if (*lastp < range->gpa)
         return MTREE_MALFORMED;
@@ -254,17 +254,18 @@ void mtree_deinit(struct mtree *tree) {
     *tree = (struct mtree){0};
 }
 
+bool mtree_range_equal(const struct mtree_range *a, const struct mtree_range *b) {
+    return a->gpa == b->gpa && a->len == b->len && a->offset == b->offset &&
+           a->priority == b->priority && a->read_only == b->read_only &&
+           a->persistent == b->persistent && strcmp(a->name, b->name) == 0;
+}
+
 bool mtree_equal(const struct mtree *a, const struct mtree *b) {
     if (a->n_ranges != b->n_ranges)
         return false;
-    for (size_t i = 0; i < a->n_ranges; i++) {
-        const struct mtree_range *x = &a->ranges[i], *y = &b->ranges[i];
-
-        if (x->gpa != y->gpa || x->len != y->len || x->offset != y->offset ||
-            x->priority != y->priority || x->read_only != y->read_only ||
-            strcmp(x->name, y->name) != 0)
+    for (size_t i = 0; i < a->n_ranges; i++)
+        if (!mtree_range_equal(&a->ranges[i], &b->ranges[i]))
             return false;
-    }
 
     return true;
 }

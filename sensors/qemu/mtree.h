@@ -33,6 +33,7 @@ struct mtree_range {
     uint64_t offset;                 /**< offset in the memory region */
     int32_t priority;                /**< of the memory region: that of a PCI BAR is not 0 */
     bool read_only;                  /**< the guest cannot write it ("rom") */
+    bool persistent;                 /**< storage, not RAM ("nv-ram", "nv-rom") */
     char name[MTREE_NAME_BOUND + 1]; /**< of the memory region */
 };
 
@@ -51,6 +52,9 @@ int mtree_parse(const char *text, size_t len, struct mtree *tree);
 
 /** Frees what a tree holds. */
 void mtree_deinit(struct mtree *tree);
+
+/** Whether two ranges are the same in all they say. */
+bool mtree_range_equal(const struct mtree_range *a, const struct mtree_range *b);
 
 /** Whether two views show the same. */
 bool mtree_equal(const struct mtree *a, const struct mtree *b);

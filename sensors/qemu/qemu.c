@@ -23,11 +23,12 @@ void qemu_announce(struct qemu *qemu) {
     const char *message = "";
     struct vm *vm;
 
-    TAILQ_FOREACH(vm, &qemu->vms, link)
-    if (vm->condition == VM_TROUBLED) {
-        state = VMIBUS_SENSOR_STATE_DEGRADED;
-        message = vm->message;
-        break;
+    TAILQ_FOREACH(vm, &qemu->vms, link) {
+        message = vm->condition == VM_TROUBLED ? vm->message : vm->memory.refusal;
+        if (*message) {
+            state = VMIBUS_SENSOR_STATE_DEGRADED;
+            break;
+        }
     }
     if (qemu->announced && qemu->announced_state == state &&
         strcmp(qemu->announced_message, message) == 0)
@@ -45,6 +46,7 @@ static void qemu_stop(void *instance) {
     while ((vm = TAILQ_FIRST(&qemu->vms)))
         vm_free(vm);
     root_jobs_deinit(&qemu->jobs);
+    screen_jobs_deinit(qemu);
     free(qemu->state_directory);
     free(qemu);
 }
@@ -107,6 +109,7 @@ static int qemu_start(struct vmibus_sensor_host *host, const struct vmibus_senso
     qemu->api = api;
     TAILQ_INIT(&qemu->vms);
     TAILQ_INIT(&qemu->jobs);
+    TAILQ_INIT(&qemu->pictures);
     for (size_t i = 0; i < n_options; i++) {
         r = take_option(qemu, &options[i]);
         if (r < 0) {
@@ -132,6 +135,10 @@ static int qemu_execute(void *instance, void *userdata,
     case VMIBUS_KIND_CMD_POWER:
     case VMIBUS_KIND_CMD_VM:
         return power_execute(vm, command);
+    case VMIBUS_KIND_SCREENSHOT:
+        return screen_execute(vm, command);
+    case VMIBUS_KIND_REGISTERS:
+        return vcpus_execute(vm, command);
     default:
         vm_complete(vm, command->id, command->frame->header.kind, VMIBUS_ERROR_UNSUPPORTED,
                     VMIBUS_REASON_BAD_KIND, 0, 0);
@@ -147,6 +154,7 @@ static void qemu_cancel(void *instance, void *userdata, uint64_t id) {
 static void qemu_demand(void *instance, void *userdata, uint64_t kinds) {
     (void)instance;
     root_demand(userdata, kinds);
+    memory_demand(userdata, kinds);
 }
 
 static void qemu_layout_result(void *instance, void *userdata, uint64_t epoch,
@@ -178,8 +186,7 @@ const struct vmibus_sensor_module vmibus_qemu_sensor = {
     .struct_size = sizeof(vmibus_qemu_sensor),
     .abi = VMIBUS_SENSOR_ABI,
     .name = "qemu",
-    .groups =
-        VMIBUS_GROUP_LIFECYCLE | VMIBUS_GROUP_POWER | VMIBUS_GROUP_INPUT | VMIBUS_GROUP_MEMORY,
+    .groups = QEMU_GROUPS,
     .start = qemu_start,
     .stop = qemu_stop,
     .execute = qemu_execute,

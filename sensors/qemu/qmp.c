@@ -5,6 +5,7 @@
  */
 #include <assert.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <poll.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -66,6 +67,8 @@ struct qmp {
     char *out;
     size_t out_len;
     bool out_watched;
+    int out_fd;       /* goes with the octet at out_fd_at; -1: none */
+    size_t out_fd_at;
 
     struct commands pending;
     size_t n_pending;
@@ -148,7 +151,9 @@ static void disconnect(struct qmp *qmp) {
     qmp->source = NULL;
     if (qmp->fd >= 0)
         close(qmp->fd);
-    qmp->fd = -1;
+    if (qmp->out_fd >= 0)
+        close(qmp->out_fd);
+    qmp->fd = qmp->out_fd = -1;
 }
 
 /*
@@ -183,11 +188,39 @@ fail(struct qmp *qmp, enum qmp_failure failure, const char *format, ...) {
     disconnect(qmp);
 }
 
+/* Sends what is before the descriptor, or the descriptor with what comes after. As send(2). */
+static ssize_t send_some(struct qmp *qmp) {
+    bool has_fd = qmp->out_fd >= 0 && qmp->out_fd_at == 0;
+    union {
+        struct cmsghdr header;
+        char room[CMSG_SPACE(sizeof(int))];
+    } control = {.header = {.cmsg_len = CMSG_LEN(sizeof(int)), .cmsg_level = SOL_SOCKET, .cmsg_type = SCM_RIGHTS}};
+    struct iovec octets = {.iov_base = qmp->out,
+                           .iov_len = qmp->out_fd >= 0 && !has_fd ? qmp->out_fd_at : qmp->out_len};
+    struct msghdr message = {.msg_iov = &octets, .msg_iovlen = 1};
+    ssize_t n;
+
+    if (has_fd) {
+        memcpy(CMSG_DATA(&control.header), &qmp->out_fd, sizeof(int));
+        message.msg_control = &control;
+        message.msg_controllen = sizeof(control.room);
+    }
+    n = sendmsg(qmp->fd, &message, MSG_NOSIGNAL | MSG_DONTWAIT);
+    if (n > 0 && has_fd) {
+        close(qmp->out_fd);
+        qmp->out_fd = -1;
+    } else if (n > 0 && qmp->out_fd >= 0) {
+        qmp->out_fd_at -= (size_t)n;
+    }
+
+    return n;
+}
+
 static void flush(struct qmp *qmp) {
     bool wanted;
 
     while (qmp->out_len) {
-        ssize_t n = send(qmp->fd, qmp->out, qmp->out_len, MSG_NOSIGNAL | MSG_DONTWAIT);
+        ssize_t n = send_some(qmp);
 
         if (n < 0 && errno == EINTR)
             continue;
@@ -281,15 +314,33 @@ static bool settle(struct qmp *qmp) {
 
 int qmp_execute(struct qmp *qmp, const char *command, json_object *arguments, qmp_reply_fn reply,
                 void *userdata) {
-    int r;
+    return qmp_execute_with_fd(qmp, command, arguments, -1, reply, userdata);
+}
 
-    if (!qmp_is_ready(qmp) || qmp->n_pending >= QMP_PENDING_BOUND) {
+int qmp_execute_with_fd(struct qmp *qmp, const char *command, json_object *arguments, int fd,
+                        qmp_reply_fn reply, void *userdata) {
+    size_t at = qmp->out_len;
+    int r, copy = -1;
+
+    if (!qmp_is_ready(qmp) || qmp->n_pending >= QMP_PENDING_BOUND || (fd >= 0 && qmp->out_fd >= 0)) {
         json_object_put(arguments);
-        return qmp_is_ready(qmp) ? -ENOBUFS : -ENOTCONN;
+        return !qmp_is_ready(qmp) ? -ENOTCONN : fd >= 0 && qmp->out_fd >= 0 ? -EBUSY : -ENOBUFS;
+    }
+    if (fd >= 0 && (copy = fcntl(fd, F_DUPFD_CLOEXEC, 0)) < 0) {
+        r = -errno;
+        json_object_put(arguments);
+        return r;
     }
     r = send_command(qmp, command, arguments, reply, userdata);
-    if (r < 0)
+    if (r < 0) {
+        if (copy >= 0)
+            close(copy);
         return r;
+    }
+    if (copy >= 0) {
+        qmp->out_fd = copy;
+        qmp->out_fd_at = at;
+    }
 
     flush(qmp);
     if (qmp->state == STATE_FAILED && !qmp->depth)
@@ -577,6 +628,7 @@ int qmp_new(struct qmp **qmpp, const struct vmibus_sensor_api *api, struct vmibu
     qmp->callbacks = callbacks;
     qmp->userdata = userdata;
     qmp->fd = fd;
+    qmp->out_fd = -1;
     TAILQ_INIT(&qmp->pending);
     r = api->timer_new(host, on_timer, qmp, &qmp->timer);
     if (r >= 0)

@@ -126,6 +126,13 @@ int qmp_execute(struct qmp *qmp, const char *command, json_object *arguments, qm
                 void *userdata);
 
 /**
+ * The same, with a descriptor for add-fd and the like.
+ * @param fd duplicated; -1: none. One at a time waits to be sent: -EBUSY
+ */
+int qmp_execute_with_fd(struct qmp *qmp, const char *command, json_object *arguments, int fd,
+                        qmp_reply_fn reply, void *userdata);
+
+/**
  * Gives a command of the human monitor; the answer's value is a string. Returns as qmp_execute().
  */
 int qmp_execute_human(struct qmp *qmp, const char *line, qmp_reply_fn reply, void *userdata);

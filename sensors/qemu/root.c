@@ -16,6 +16,7 @@
 #define TABLE_ADDRESS UINT64_C(0x000ffffffffff000)
 
 static void attempt(struct vm *vm);
+static void watch_later(struct vm *vm);
 
 static bool is_busy(const struct root *root) {
     return root->sampling || root->attaching || root->job;
@@ -57,6 +58,16 @@ static void later(struct vm *vm) {
         2 * root->pause_ns < ROOT_PAUSE_MAX_NS ? 2 * root->pause_ns : ROOT_PAUSE_MAX_NS;
 }
 
+/* Nothing came of looking. */
+static void give_up(struct vm *vm) {
+    if (vm->root.glimpsing) {
+        vm->root.glimpsing = false;
+        watch_later(vm);
+    } else {
+        later(vm);
+    }
+}
+
 /* A step of an attempt has come to its end. Returns whether the attempt still matters. */
 static bool still_matters(struct vm *vm, bool *step) {
     struct root *root = &vm->root;
@@ -89,19 +100,85 @@ static struct root_job *job_free(struct root_job *job) {
     return NULL;
 }
 
+/* Looks at what the vCPUs map as their kernel, and at no RAM besides. */
+static int glimpse(struct vmibus_guest_ram *ram, const struct vmibus_guest_hints *hints,
+                   struct vmibus_guest_kernel *kernel) {
+    struct vmibus_guest_search *search;
+    int r = vmibus_guest_search_new(&search, ram);
+
+    if (r < 0)
+        return r;
+    r = vmibus_guest_search_step(search, hints, 1, kernel);
+    vmibus_guest_search_free(search);
+
+    return r;
+}
+
 /* On the worker's thread. */
 static void job_work(void *data) {
     struct root_job *job = data;
     const struct vmibus_guest_hints hints = {.vcpu_cr3 = job->registers.cr3,
+                                             .vcpu_levels = job->registers.levels,
                                              .n_vcpu_cr3 = job->registers.n_cr3};
 
-    job->result = vmibus_guest_find_linux(job->ram, &hints, &job->kernel);
+    job->result = job->glimpsed ? glimpse(job->ram, &hints, &job->kernel)
+                                : vmibus_guest_find_linux(job->ram, &hints, &job->kernel);
+    if (job->result > 0)
+        job->agrees = sample_take(job->ram, &job->registers, &job->before, &job->sample);
+}
+
+static bool is_sampled(const struct root *root) {
+    return root->has_published && !root->published.note;
+}
+
+/* What the vCPUs use instead of a kernel with a note. Returns whether it is to be proposed. */
+static bool take_sample(struct vm *vm, const struct root_job *job) {
+    struct root *root = &vm->root;
+    bool enough;
+
+    if (root->has_published) {
+        if (!is_sampled(root) || !job->agrees)
+            return false;
+        root->candidate = root->published;
+        root->candidate.vcpu_cr3 = job->sample.cr3;
+        return true;
+    }
+    enough = samples_count(&root->samples, &job->sample, job->agrees, vm->qemu->api->now());
+    root->candidate = (struct vmibus_mem_root){
+        .epoch = root->epoch,
+        .cr3 = job->sample.cr3,
+        .vcpu_cr3 = job->sample.cr3,
+        .probe_gva = job->sample.probe_gva,
+        .levels = job->sample.levels,
+        .confidence = VMIBUS_CONFIDENCE_SAMPLED,
+    };
+
+    return enough;
+}
+
+/* A sampled root was watched, and there is no kernel with a note. */
+static void take_glimpse(struct vm *vm, const struct root_job *job) {
+    if (job->agrees || job->result < 0)
+        watch_later(vm);
+    else
+        root_search(vm);
 }
 
 static void take_result(struct vm *vm, const struct root_job *job) {
     struct root *root = &vm->root;
     const struct vmibus_guest_kernel *kernel = &job->kernel;
+    bool glimpsed = root->glimpsing;
 
+    root->glimpsing = false;
+    if (job->result != 0 && glimpsed) {
+        take_glimpse(vm, job);
+        return;
+    }
+    if (job->result > 0 && take_sample(vm, job)) {
+        root->has_candidate = true;
+        memory_read(vm, false);
+        return;
+    }
     if (job->result != 0 || !kernel->root.cr3) {
         tell(vm, job->result == VMIBUS_GUEST_NOT_FOUND  ? VMIBUS_REASON_BOOTING
                  : job->result == VMIBUS_GUEST_UNPROVEN ? VMIBUS_REASON_ROOT_UNPROVEN
@@ -144,6 +221,8 @@ static int job_start(struct vm *vm, const struct vmibus_sensor_ram *ram) {
     job->jobs = &vm->qemu->jobs;
     job->vm = vm;
     job->registers = vm->root.registers;
+    job->before = vm->root.samples.last;
+    job->glimpsed = vm->root.glimpsing;
     TAILQ_INSERT_TAIL(job->jobs, job, link);
     r = ram->pagemap_fd < 0
             ? vmibus_guest_ram_new(&job->ram, ram->ranges, ram->n_ranges, ram->fds, ram->n_fds)
@@ -185,14 +264,22 @@ void root_attached(struct vm *vm, const struct vmibus_sensor_ram *ram, enum vmib
             vm->qemu->api->detach(vm->endpoint, ram->epoch);
         if (error != VMIBUS_ERROR_STALE_EPOCH)
             tell(vm, reason != VMIBUS_REASON_NONE ? reason : VMIBUS_REASON_SENSOR_FAILED);
-        later(vm);
+        give_up(vm);
         return;
     }
     root->attached = true;
     if (job_start(vm, ram) < 0) {
         release(vm);
-        later(vm);
+        give_up(vm);
     }
+}
+
+/* The vCPUs are known: goes on with RAM. */
+static void attach(struct vm *vm) {
+    if (vm->qemu->api->attach(vm->endpoint, vm->root.epoch) < 0)
+        give_up(vm);
+    else
+        vm->root.attaching = true;
 }
 
 static void on_registers(void *userdata, const struct qmp_reply *reply) {
@@ -208,14 +295,14 @@ static void on_registers(void *userdata, const struct qmp_reply *reply) {
         registers_parse(text, len, &root->registers);
     else
         root->registers = (struct registers){0};
-    if (!root->registers.n_cr3) {
-        tell(vm, VMIBUS_REASON_BOOTING);
-        later(vm);
-    } else if (vm->qemu->api->attach(vm->endpoint, root->epoch) < 0) {
-        later(vm);
-    } else {
-        root->attaching = true;
+    if (root->registers.n_cr3) {
+        attach(vm);
+        return;
     }
+    if (!root->has_published)
+        root->samples = (struct samples){0};
+    tell(vm, VMIBUS_REASON_BOOTING);
+    later(vm);
 }
 
 static void attempt(struct vm *vm) {
@@ -256,7 +343,7 @@ static void ask(struct vm *vm, uint64_t cr3) {
 static void on_watched(void *userdata, const struct qmp_reply *reply) {
     struct vm *vm = userdata;
     struct root *root = &vm->root;
-    struct registers registers;
+    const struct registers *registers = &root->registers;
     const char *text;
     size_t len, use = 0;
 
@@ -267,15 +354,20 @@ static void on_watched(void *userdata, const struct qmp_reply *reply) {
         watch_later(vm);
         return;
     }
-    registers_parse(text, len, &registers);
-    if (!registers.n_cr3) {
+    registers_parse(text, len, &root->registers);
+    if (!registers->n_cr3) {
         root_search(vm);
         return;
     }
-    while (use + 1 < registers.n_cr3 && (registers.cr3[use] & USER_TABLE))
+    if (is_sampled(root)) {
+        root->glimpsing = true;
+        attach(vm);
+        return;
+    }
+    while (use + 1 < registers->n_cr3 && (registers->cr3[use] & USER_TABLE))
         use++;
-    root->other_cr3 = registers.cr3[use] & USER_TABLE ? registers.cr3[use] & ~USER_TABLE : 0;
-    ask(vm, registers.cr3[use]);
+    root->other_cr3 = registers->cr3[use] & USER_TABLE ? registers->cr3[use] & ~USER_TABLE : 0;
+    ask(vm, registers->cr3[use]);
 }
 
 static void watch(struct vm *vm) {
@@ -318,8 +410,10 @@ void root_search(struct vm *vm) {
 
     root_stop(vm);
     root->epoch = vm->memory.epoch;
-    if (root->published.epoch != root->epoch)
+    if (root->published.epoch != root->epoch) {
         root->has_published = root->told = false;
+        root->samples = (struct samples){0};
+    }
     attempt(vm);
 }
 
@@ -333,7 +427,7 @@ void root_stop(struct vm *vm) {
         root->job = NULL;
     }
     root->abandoned = root->sampling || root->attaching;
-    root->wanted = root->has_candidate = root->proposing = root->settled = false;
+    root->wanted = root->has_candidate = root->proposing = root->settled = root->glimpsing = false;
     root->overtaken = root->watching;
     root->attempts = 0;
     root->pause_ns = ROOT_PAUSE_MIN_NS;

@@ -17,6 +17,10 @@
  * ever, and no event tells of it (measured, Linux 6.1 under QEMU 7.2); but no vCPU uses them any more.
  * Each ROOT_WATCH_NS one vCPU is asked; if it maps the kernel elsewhere, or not at all, the root is
  * searched anew.
+ *
+ * Where no note is found for a while, but the vCPUs go on using the same tables (see sample.h), these
+ * are proposed.  Such a root is watched too, and with it whether the vCPUs run a kernel with a note by
+ * now: that one ends the epoch as RELOADED, and is proposed in the next.
  */
 #ifndef SENSORS_QEMU_ROOT_H
 #define SENSORS_QEMU_ROOT_H
@@ -29,6 +33,7 @@
 #include <vmibus/sensor.h>
 
 #include "registers.h"
+#include "sample.h"
 
 struct vm;
 
@@ -52,6 +57,9 @@ struct root_job {
     struct vm *vm; /* NULL: nobody waits */
     struct vmibus_guest_ram *ram;
     struct registers registers;
+    struct sample before, sample;
+    bool agrees;   /* sample with before */
+    bool glimpsed; /* only the vCPUs' own kernels were looked at, not all of RAM */
     struct vmibus_guest_kernel kernel;
     int result;
 };
@@ -70,6 +78,8 @@ struct root {
     bool pausing;         /* the timer runs */
     struct root_job *job; /* search on the worker */
     struct registers registers;
+    struct samples samples; /* in this epoch; what is published may be made of them */
+    bool glimpsing;         /* a sampled root is being watched, by RAM */
     unsigned int attempts; /* without success, in a row */
     uint64_t pause_ns;
     bool told; /* ... why there is none */

@@ -64,6 +64,8 @@ static void forget_process(struct vm *vm, enum vmibus_reason reason) {
     memory_forget(vm);
     input_forget(vm);
     power_forget(vm);
+    screen_forget(vm);
+    vcpus_forget(vm);
     api->unwatch_fd(vm->process_source);
     vm->process_source = NULL;
     process_deinit(&vm->process);
@@ -134,8 +136,7 @@ static bool offer(struct vm *vm) {
         .name = vm->name,
         .pid = vm->candidate.pid,
         .start_time = vm->candidate.start_time,
-        .groups =
-            VMIBUS_GROUP_LIFECYCLE | VMIBUS_GROUP_POWER | VMIBUS_GROUP_INPUT | VMIBUS_GROUP_MEMORY,
+        .groups = QEMU_GROUPS,
     };
     int r;
 
@@ -327,6 +328,8 @@ int vm_new(struct qemu *qemu, const char *name, size_t name_len, const char *pat
     vm->path = strdup(path);
     input_init(vm);
     power_init(vm);
+    screen_init(vm);
+    vcpus_init(vm);
     TAILQ_INSERT_TAIL(&qemu->vms, vm, link);
     r = vm->name && vm->path ? 0 : -ENOMEM;
     if (r >= 0)
@@ -359,6 +362,8 @@ struct vm *vm_free(struct vm *vm) {
     lifecycle_deinit(vm);
     input_deinit(vm);
     power_deinit(vm);
+    screen_deinit(vm);
+    vcpus_deinit(vm);
     vm->qemu->api->unwatch_fd(vm->process_source);
     process_deinit(&vm->process);
     process_deinit(&vm->candidate);

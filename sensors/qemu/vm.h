@@ -22,6 +22,8 @@
 #include "process.h"
 #include "qmp.h"
 #include "root.h"
+#include "screen.h"
+#include "vcpus.h"
 
 #define NANOSECONDS_PER_MS UINT64_C(1000000)
 
@@ -34,12 +36,18 @@ enum vm_condition {
 
 TAILQ_HEAD(vm_list, vm);
 
+/** What the sensor provides. */
+#define QEMU_GROUPS                                                                                \
+    (VMIBUS_GROUP_LIFECYCLE | VMIBUS_GROUP_POWER | VMIBUS_GROUP_INPUT | VMIBUS_GROUP_MEMORY |      \
+     VMIBUS_GROUP_SCREEN | VMIBUS_GROUP_REGISTERS)
+
 /** An instance of the sensor. */
 struct qemu {
     struct vmibus_sensor_host *host;
     const struct vmibus_sensor_api *api;
     struct vm_list vms;
     struct root_jobs jobs; /* searches on the worker, also those nobody waits for any more */
+    struct screenshots pictures; /* being made on the worker, also those nobody waits for any more */
     char *state_directory; /* where intents of pauses are kept; NULL: nowhere */
     bool announced;
     enum vmibus_sensor_state announced_state;
@@ -75,6 +83,8 @@ struct vm {
     struct root root;
     struct input input;
     struct power power;
+    struct screen screen;
+    struct vcpus vcpus;
 };
 
 /** Makes a VM and begins to look for it. Returns 0 or a negative errno. */

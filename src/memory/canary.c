@@ -24,6 +24,11 @@ static int read_entries(const struct canary *canary, const struct vmibus_guest_r
                       CANARY_ENTRIES * ENTRY_SIZE);
 }
 
+static int read_glance(const struct canary *canary, const struct vmibus_guest_reader *reader,
+                       uint64_t *entry) {
+    return read_guest(reader, canary->table + canary->glance * ENTRY_SIZE, entry, sizeof(*entry));
+}
+
 int canary_arm(struct canary *canary, const struct vmibus_guest_reader *reader,
                const struct vmibus_guest_root *root, uint64_t probe, uint64_t note,
                uint32_t note_len) {
@@ -36,16 +41,16 @@ int canary_arm(struct canary *canary, const struct vmibus_guest_reader *reader,
         .note_len = note_len < CANARY_NOTE ? note_len : CANARY_NOTE,
         .glance = (uint32_t)(probe >> shift & 511),
     };
-    if (canary->glance < CANARY_FIRST)
-        return VMIBUS_GUEST_UNPROVEN;
-    canary->glance -= CANARY_FIRST;
     r = read_entries(canary, reader, canary->entries);
+    if (!r)
+        r = read_glance(canary, reader, &canary->glance_entry);
     if (r)
         return r;
     for (size_t i = 0; i < CANARY_ENTRIES; i++)
         canary->entries[i] &= canary->entries[i] & ENTRY_PRESENT ? ENTRY_STABLE : 0;
-    if (!canary->entries[canary->glance])
+    if (!(canary->glance_entry & ENTRY_PRESENT))
         return VMIBUS_GUEST_NOT_PRESENT;
+    canary->glance_entry &= ENTRY_STABLE;
     return note ? read_guest(reader, note, canary->octets, canary->note_len) : 0;
 }
 
@@ -70,11 +75,10 @@ int canary_glance(const struct canary *canary, const struct vmibus_guest_reader 
     uint64_t entry;
     int r;
 
-    r = read_guest(reader, canary->table + (CANARY_FIRST + canary->glance) * ENTRY_SIZE, &entry,
-                   sizeof(entry));
+    r = read_glance(canary, reader, &entry);
     if (r)
         return unread(r);
-    if ((entry & ENTRY_STABLE) != canary->entries[canary->glance])
+    if ((entry & ENTRY_STABLE) != canary->glance_entry)
         return CANARY_CHANGED;
     return note_compare(canary, reader);
 }
@@ -89,5 +93,5 @@ int canary_look(const struct canary *canary, const struct vmibus_guest_reader *r
     for (size_t i = 0; i < CANARY_ENTRIES; i++)
         if (canary->entries[i] && (entries[i] & ENTRY_STABLE) != canary->entries[i])
             return CANARY_CHANGED;
-    return note_compare(canary, reader);
+    return canary_glance(canary, reader);
 }

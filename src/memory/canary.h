@@ -4,9 +4,10 @@
  * root was proven.  If they differ later, the guest is another one (loadvm, kexec, a reset unheard of)
  * and its epoch has ended.
  *
- * Noted are the beginning of the VMCOREINFO note and the entries in the kernel's half of its top page
- * table that were present.  A glance, before every write, looks at the note and at the entry that maps
- * the kernel itself; a full look, from time to time, at everything.
+ * Noted are the beginning of the VMCOREINFO note, the entries in the kernel's half of its top page
+ * table that were present, and the entry that maps the probe, which may lie in the other half where the
+ * guest is no Linux.  A glance, before every write, looks at the note and at the entry of the probe; a
+ * full look, from time to time, at everything.
  */
 #ifndef MEMORY_CANARY_H
 #define MEMORY_CANARY_H
@@ -28,7 +29,8 @@ struct canary {
     uint64_t table;                     /**< guest-physical address of the top page table */
     uint64_t note;                      /**< of the note, 0 if none */
     uint32_t note_len;
-    uint32_t glance;                    /**< which entry a glance looks at */
+    uint32_t glance;                    /**< index of the entry that a glance looks at */
+    uint64_t glance_entry;
     uint8_t octets[CANARY_NOTE];
     uint64_t entries[CANARY_ENTRIES];   /**< 0: was not present, may come */
 };
@@ -36,7 +38,7 @@ struct canary {
 /**
  * Notes the octets.
  * @param root     the proven root
- * @param probe    virtual address of the kernel that the root maps: its entry is the one glanced at
+ * @param probe    virtual address that the root maps: its entry is the one glanced at
  * @param note     guest-physical address of the note, 0 if there is none
  * @param note_len its octets
  * @return 0, an enum vmibus_guest_result, or a negative errno

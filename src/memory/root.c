@@ -27,16 +27,42 @@ static bool is_well_formed(const struct vmibus_mem_root *proposal, uint64_t *val
     return true;
 }
 
-/* Whether an address space maps the probe to the proposed table. */
-static int check_probe(const struct vmibus_guest_reader *reader, uint64_t cr3,
-                       const struct vmibus_mem_root *proposal) {
+/* Where an address space maps the probe. */
+static int map_probe(const struct vmibus_guest_reader *reader, uint64_t cr3,
+                     const struct vmibus_mem_root *proposal,
+                     struct vmibus_guest_translation *translation) {
     struct vmibus_guest_root space = {.cr3 = cr3, .levels = proposal->levels};
-    struct vmibus_guest_translation translation;
-    int r = vmibus_guest_translate(reader, &space, proposal->probe_gva, &translation);
+    int r = vmibus_guest_translate(reader, &space, proposal->probe_gva, translation);
 
-    if (r < 0)
+    return r > 0 ? ROOT_UNPROVEN : r;
+}
+
+/* Whether an address space maps the probe to this place. */
+static int check_probe(const struct vmibus_guest_reader *reader, uint64_t cr3,
+                       const struct vmibus_mem_root *proposal, uint64_t gpa) {
+    struct vmibus_guest_translation translation;
+    int r = map_probe(reader, cr3, proposal, &translation);
+
+    return r == 0 && translation.gpa != gpa ? ROOT_UNPROVEN : r;
+}
+
+/*
+ * Without a note nothing says where the root is mapped, so the probe is any address that the vCPU cannot do without (what it
+ * executes, or its interrupt table): the system's own, not a process's, and RAM.
+ */
+static int map_sampled_probe(const struct vmibus_guest_reader *reader,
+                             const struct vmibus_mem_root *proposal, uint64_t *gpa) {
+    struct vmibus_guest_translation translation;
+    uint8_t octet;
+    int r = map_probe(reader, proposal->cr3, proposal, &translation);
+
+    if (r)
         return r;
-    return r > 0 || translation.gpa != proposal->cr3 ? ROOT_UNPROVEN : 0;
+    if (translation.rights & VMIBUS_GUEST_USER)
+        return ROOT_UNPROVEN;
+    *gpa = translation.gpa;
+    r = reader->read(reader->context, translation.gpa, &octet, sizeof(octet));
+    return r > 0 ? ROOT_UNPROVEN : r;
 }
 
 /* Whether a line of the note begins with `line`. */
@@ -95,6 +121,7 @@ static uint32_t evidence_of(const struct memctx *memctx, const struct vmibus_mem
 
 static int check_evidence(const struct vmibus_guest_reader *reader,
                           const struct vmibus_mem_root *proposal, uint64_t *value) {
+    uint64_t gpa = proposal->cr3;
     int r;
 
     if (!proposal->note && !proposal->vcpu_cr3) {
@@ -102,14 +129,15 @@ static int check_evidence(const struct vmibus_guest_reader *reader,
         return ROOT_UNPROVEN;
     }
     *value = proposal->probe_gva;
-    r = check_probe(reader, proposal->cr3, proposal);
+    r = proposal->note ? check_probe(reader, proposal->cr3, proposal, gpa)
+                       : map_sampled_probe(reader, proposal, &gpa);
     if (!r && proposal->note) {
         *value = proposal->note;
         r = check_note(reader, proposal);
     }
     if (!r && proposal->vcpu_cr3) {
         *value = proposal->vcpu_cr3;
-        r = check_probe(reader, proposal->vcpu_cr3, proposal);
+        r = check_probe(reader, proposal->vcpu_cr3, proposal, gpa);
     }
     return r;
 }

@@ -2,9 +2,12 @@
 /*
  * Proving a kernel root: a sensor proposes, the tables in RAM decide.
  *
- * A root is believed only if its own tables map the address at which the kernel maps its top page
- * table to that very table, and if there is evidence besides: the VMCOREINFO note names that address
- * (Linux kernel/vmcore_info.c), or a live vCPU's tables map it to the same place.
+ * A root with a note is believed only if its own tables map the address at which the kernel maps its
+ * top page table to that very table, and the VMCOREINFO note names that address (Linux
+ * kernel/vmcore_info.c); a live vCPU's tables, where one is named, map it to the same place.
+ *
+ * A root without a note is a vCPU's: its tables map the probe to RAM that no process may use, and the
+ * named vCPU's tables map it to the same place.  It is SAMPLED, whatever the sensor thinks of it.
  */
 #ifndef MEMORY_ROOT_H
 #define MEMORY_ROOT_H

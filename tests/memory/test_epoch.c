@@ -361,6 +361,89 @@ TEST(test_p12_root_from_a_vcpu_alone, LAYOUT) {
                       VMIBUS_CONFIDENCE_SAMPLED);
 }
 
+/* What a vCPU uses; the probe is any address of its system. */
+static struct vmibus_frame sampled_frame(uint64_t probe) {
+    struct vmibus_frame frame = root_frame(&fx);
+
+    frame.mem_root.note = frame.mem_root.note_len = 0;
+    frame.mem_root.vcpu_cr3 = PGD_GPA;
+    frame.mem_root.probe_gva = probe;
+    return frame;
+}
+
+TEST(test_p12_sampled_root_maps_its_probe_to_ram, LAYOUT) {
+    static const uint64_t probes[] = {OUTSIDE_GVA, RESERVED_GVA, EMPTY_GVA, UINT64_C(0x0000800000000000), 0x1000};
+    struct vmibus_frame frame;
+    const struct vmibus_memctx *body;
+
+    for (size_t i = 0; i < sizeof(probes) / sizeof(probes[0]); i++) {
+        frame = sampled_frame(probes[i]);
+        assert_unproven(&frame);
+    }
+    frame = sampled_frame(DATA_GVA + 0x123);
+    assert_ok(submit(&fx.sensor, &frame, NULL, NULL));
+    body = &last_of(&fx.link, VMIBUS_KIND_MEMCTX)->memctx;
+    ck_assert_uint_eq(body->state, VMIBUS_MEMCTX_STATE_READY);
+    ck_assert_uint_eq(body->confidence, VMIBUS_CONFIDENCE_SAMPLED); /* not PROVEN, as the sensor says */
+    ck_assert_uint_eq(body->evidence, VMIBUS_EVIDENCE_VCPU_CR3 | VMIBUS_EVIDENCE_CANARY);
+}
+
+TEST(test_p12_sampled_root_against_a_vcpu, LAYOUT) {
+    struct vmibus_frame frame = sampled_frame(DATA_GVA);
+
+    frame.mem_root.vcpu_cr3 = DATA_GPA; /* tables that map nothing */
+    assert_unproven(&frame);
+    /* Another process's, which share the system's half. */
+    memcpy(fx.vm.ram + DATA_GPA + PAGE / 2, fx.vm.ram + PGD_GPA + PAGE / 2, PAGE / 2);
+    assert_ok(submit(&fx.sensor, &frame, NULL, NULL));
+}
+
+/* The tables lead to the page that maps it: the last entry of each level. */
+static uint64_t *leaf_of(uint64_t gva) {
+    uint64_t table = PGD_GPA;
+
+    for (unsigned shift = fx.vm.levels == 5 ? 48 : 39; shift > 12; shift -= 9)
+        table = *(uint64_t *)(void *)(fx.vm.ram + table + 8 * (gva >> shift & 511)) & UINT64_C(0x000ffffffffff000);
+    return (uint64_t *)(void *)(fx.vm.ram + table + 8 * (gva >> 12 & 511));
+}
+
+TEST(test_p12_page_of_a_process_is_no_probe, LAYOUT) {
+    struct vmibus_frame frame = sampled_frame(DATA_GVA);
+    uint64_t *leaf = leaf_of(DATA_GVA);
+
+    *leaf |= 0x4;
+    assert_unproven(&frame);
+    *leaf &= ~UINT64_C(0x4);
+    assert_ok(submit(&fx.sensor, &frame, NULL, NULL));
+}
+
+/* A unikernel, or firmware: all that it maps lies in the lower half. */
+TEST(test_p06_canary_of_a_root_in_the_lower_half, LAYOUT) {
+    uint64_t *pgd = (uint64_t *)(void *)(fx.vm.ram + PGD_GPA), epoch = fx.epoch;
+    struct vmibus_frame frame = sampled_frame(DATA_GVA & UINT64_C(0x7fffffffff));
+
+    pgd[0] = pgd[511];
+    pgd[511] = 0;
+    assert_ok(submit(&fx.sensor, &frame, NULL, NULL));
+    ck_assert_uint_eq(last_of(&fx.link, VMIBUS_KIND_MEMCTX)->memctx.state, VMIBUS_MEMCTX_STATE_READY);
+    pgd[1] = pgd[0]; /* which comes and goes */
+    assert_ok(submit(&fx.sensor, &frame, NULL, NULL));
+    pgd[0] ^= 0x1000;
+    submit(&fx.sensor, &frame, NULL, NULL);
+    assert_ended(epoch, VMIBUS_REASON_CANARY);
+}
+
+/* A kernel with a note is found after all: another root, so another epoch. */
+TEST(test_p06_noted_root_after_a_sampled_one_ends_the_epoch, LAYOUT) {
+    uint64_t epoch = fx.epoch;
+    struct vmibus_frame frame = sampled_frame(DATA_GVA);
+
+    assert_ok(submit(&fx.sensor, &frame, NULL, NULL));
+    frame = root_frame(&fx);
+    assert_refused(submit(&fx.sensor, &frame, NULL, NULL), VMIBUS_ERROR_STALE_EPOCH, VMIBUS_REASON_RELOADED);
+    assert_ended(epoch, VMIBUS_REASON_RELOADED);
+}
+
 TEST(test_p12_malformed_roots, LAYOUT) {
     struct vmibus_frame frame = root_frame(&fx);
 

@@ -54,6 +54,7 @@ static void hear(struct vmibus *bus, struct vmibus_message *message, void *userd
     case VMIBUS_KIND_MEMCTX:
         scene->epoch = frame->memctx.epoch;
         scene->state = frame->memctx.state;
+        scene->memctx = frame->memctx;
         break;
     case VMIBUS_KIND_MEMCTX_INVALIDATED:
         hear_end(scene, &frame->memctx_invalidated);

@@ -36,6 +36,7 @@ struct scene {
     struct vmibus_endpoint endpoint;
     uint64_t epoch;         /**< of the last MEMCTX, 0 if it has ended */
     uint8_t state;          /**< of the last MEMCTX */
+    struct vmibus_memctx memctx;        /**< the last */
     struct scene_end ends[SCENE_ENDS];
     size_t n_ends;
     struct vmibus_lifecycle lifecycle;  /**< the last */

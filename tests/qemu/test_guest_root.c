@@ -25,23 +25,28 @@
 
 #define CHECK_BED(bed, call) ck_assert_msg((call) == 0, "%s: %s", #call, bed_error(bed))
 
-static struct bed *boot(const char *cpu, const char *wait_for) {
-    const struct bed_options options = {.cpu = cpu};
+static struct bed *boot_options(const struct bed_options *options, const char *wait_for) {
     const char *reason;
     struct bed *bed;
     int r;
 
     if (!bed_available(false, &reason))
         test_skip("%s", reason);
-    r = bed_start(&bed, &options);
+    r = bed_start(&bed, options);
     ck_assert_msg(r == 0, "bed_start: %s", bed_error(NULL));
     if (wait_for)
         CHECK_BED(bed, bed_wait_serial(bed, wait_for, (int)harness_scale(BOOT_MS), NULL));
     return bed;
 }
 
+static struct bed *boot(const char *cpu, const char *wait_for) {
+    const struct bed_options options = {.cpu = cpu};
+
+    return boot_options(&options, wait_for);
+}
+
 /* Opens the memfd of QEMU's RAM for reading. */
-static int open_ram(const struct bed *bed) {
+static int open_ram_of(const struct bed *bed, uint64_t ram_len) {
     char path[64], target[128];
     struct dirent *entry;
     DIR *directory;
@@ -58,7 +63,7 @@ static int open_ram(const struct bed *bed) {
         if (!strstr(target, "memfd:"))
             continue;
         fd = openat(dirfd(directory), entry->d_name, O_RDONLY | O_CLOEXEC);
-        if (fd >= 0 && (fstat(fd, &status) < 0 || (uint64_t)status.st_size != RAM_LEN)) {
+        if (fd >= 0 && (fstat(fd, &status) < 0 || (uint64_t)status.st_size != ram_len)) {
             close(fd);
             fd = -1;
         }
@@ -68,13 +73,25 @@ static int open_ram(const struct bed *bed) {
     return fd;
 }
 
-/* The machine is a q35 with all of its RAM below 2 GiB: what the guest calls 0 is the file's 0. */
-static struct vmibus_guest_ram *make_view(int fd) {
-    const struct vmibus_ram_range range = {.len = RAM_LEN};
+static int open_ram(const struct bed *bed) {
+    return open_ram_of(bed, RAM_LEN);
+}
+
+/* The machine is a q35: what the guest calls 0 is the file's 0, and what does not fit below 2 GiB lies above 4. */
+static struct vmibus_guest_ram *make_view_of(int fd, uint64_t ram_len) {
+    const uint64_t low = UINT64_C(2) << 30;
+    const struct vmibus_ram_range ranges[] = {
+        {.len = ram_len < low ? ram_len : low},
+        {.gpa = 2 * low, .len = ram_len - low, .offset = low},
+    };
     struct vmibus_guest_ram *ram;
 
-    ck_assert_int_eq(vmibus_guest_ram_new(&ram, &range, 1, &fd, 1), 0);
+    ck_assert_int_eq(vmibus_guest_ram_new(&ram, ranges, ram_len > low ? 2 : 1, &fd, 1), 0);
     return ram;
+}
+
+static struct vmibus_guest_ram *make_view(int fd) {
+    return make_view_of(fd, RAM_LEN);
 }
 
 /* A register of the vCPU, as QEMU tells it. */
@@ -202,6 +219,128 @@ TEST(test_root_of_a_five_level_guest, .timeout = 600) {
 
 TEST(test_root_of_a_four_level_guest, .timeout = 600) {
     check_guest("qemu64", 4);
+}
+
+/* --- what finding costs ----------------------------------------------------------------------- */
+
+#define VCPUS 8
+
+/* What the vCPUs' registers say, as QEMU tells it. */
+struct sample {
+    uint64_t cr3[VCPUS];
+    uint8_t levels[VCPUS];
+    struct vmibus_guest_hints hints;
+};
+
+static void sample_vcpus(struct bed *bed, struct sample *sample) {
+    char *text, *at;
+
+    *sample = (struct sample){.hints = {.vcpu_cr3 = sample->cr3, .vcpu_levels = sample->levels}};
+    CHECK_BED(bed, bed_hmp(bed, "info registers -a", &text));
+    for (at = text; (at = strstr(at, "CR3=")); at += 4) {
+        uint64_t cr4;
+
+        ck_assert_uint_lt(sample->hints.n_vcpu_cr3, VCPUS);
+        ck_assert_int_eq(sscanf(at, "CR3=%" SCNx64 " CR4=%" SCNx64,
+                                &sample->cr3[sample->hints.n_vcpu_cr3], &cr4),
+                         2);
+        sample->levels[sample->hints.n_vcpu_cr3++] = cr4 & 0x1000 ? 5 : 4;
+    }
+    free(text);
+}
+
+/* Looks again and again while the guest runs: in its kernel, in its processes, idle. */
+static void check_cost(struct bed *bed, struct vmibus_guest_ram *ram, size_t n_vcpus,
+                       uint8_t levels) {
+    uint64_t swapper = ask_symbol(bed, "init_top_pgt"), most = 0, note = 0;
+
+    for (int i = 0; i < 20; i++) {
+        struct vmibus_guest_kernel kernel;
+        struct sample sample;
+
+        CHECK_BED(bed, bed_serial_send(bed, "kallsyms linux_banner"));
+        sample_vcpus(bed, &sample);
+        ck_assert_uint_eq(sample.hints.n_vcpu_cr3, n_vcpus);
+        ck_assert_int_eq(vmibus_guest_find_linux(ram, &sample.hints, &kernel), 0);
+        ck_assert_uint_eq(kernel.confidence, VMIBUS_CONFIDENCE_PROVEN);
+        ck_assert_uint_eq(kernel.root.levels, levels);
+        ck_assert_uint_eq(kernel.note.swapper_pg_dir, swapper);
+        most = kernel.octets > most ? kernel.octets : most;
+        note = kernel.note.gpa;
+        ck_assert_uint_eq(kernel.swept, 0);
+        sample.hints.vcpu_levels = NULL;
+        ck_assert_int_eq(vmibus_guest_find_linux(ram, &sample.hints, &kernel), 0);
+        ck_assert_uint_eq(kernel.swept, 0);
+        most = kernel.octets > most ? kernel.octets : most;
+    }
+    printf("%" PRIu64 " KiB read at most; the note lies at 0x%" PRIx64 "\n", most >> 10, note);
+    ck_assert_uint_lt(most, UINT64_C(40) << 20); /* 8 of Debian's kernel */
+}
+
+static const struct shape {
+    struct bed_options options;
+    uint64_t ram_len;
+    uint8_t n_vcpus, levels;
+} shapes[] = {
+    {{.cpu = "max"}, RAM_LEN, 1, 5},
+    {{.cpu = "qemu64", .append = "pti=on"}, RAM_LEN, 1, 4},
+    {{.cpu = "max", .append = "pti=on", .smp = "4", .memory = "5G"}, UINT64_C(5) << 30, 4, 5},
+    {{.cpu = "qemu64", .append = "pti=off nokaslr"}, RAM_LEN, 1, 4},
+    {{.cpu = "max", .append = "pti=on nopcid no5lvl", .smp = "4"}, RAM_LEN, 4, 4},
+    {{.cpu = "qemu64", .append = "pti=off", .memory = "5G"}, UINT64_C(5) << 30, 1, 4},
+};
+
+TEST(test_cost_of_finding_does_not_depend_on_ram, .timeout = 900,
+     .iterations = sizeof(shapes) / sizeof(shapes[0])) {
+    const struct shape *shape = &shapes[_i];
+    struct bed *bed = boot_options(&shape->options, "READY");
+    int fd = open_ram_of(bed, shape->ram_len);
+    struct vmibus_guest_ram *ram = make_view_of(fd, shape->ram_len);
+
+    check_cost(bed, ram, shape->n_vcpus, shape->levels);
+    vmibus_guest_ram_free(ram);
+    close(fd);
+    bed_stop(bed);
+}
+
+static bool is_note_of(struct vmibus_guest_ram *ram, uint64_t gpa, uint64_t swapper) {
+    char text[VMIBUS_GUEST_NOTE_MAX];
+    struct vmibus_guest_note note;
+
+    return vmibus_guest_ram_read(ram, gpa, text, sizeof(text)) == 0 &&
+           vmibus_guest_note_parse(text, sizeof(text), &note) == 0 &&
+           note.swapper_pg_dir == swapper;
+}
+
+/* A kernel that was booted by kexec leaves everything of the one before in RAM. */
+TEST(test_p12_live_kernel_after_kexec_is_found, .timeout = 900, .iterations = 2) {
+    const struct bed_options options = {.cpu = _i ? "max" : "qemu64", .boot_files = true};
+    struct bed *bed = boot_options(&options, "READY");
+    int fd = open_ram(bed);
+    struct vmibus_guest_ram *ram = make_view(fd);
+    struct vmibus_guest_kernel before, after;
+    struct sample sample;
+
+    sample_vcpus(bed, &sample);
+    ck_assert_int_eq(vmibus_guest_find_linux(ram, &sample.hints, &before), 0);
+    CHECK_BED(bed, bed_ask(bed, "kexec /boot/kernel /boot/initrd", (int)harness_scale(ANSWER_MS), NULL));
+    CHECK_BED(bed, bed_wait_serial(bed, "READY", (int)harness_scale(BOOT_MS), NULL));
+    sample_vcpus(bed, &sample);
+    ck_assert_int_eq(vmibus_guest_find_linux(ram, &sample.hints, &after), 0);
+    ck_assert_uint_eq(after.confidence, VMIBUS_CONFIDENCE_PROVEN);
+    ck_assert_uint_eq(after.swept, 0);
+    ck_assert_uint_eq(after.note.swapper_pg_dir, ask_symbol(bed, "init_top_pgt"));
+    ck_assert_uint_ne(after.note.swapper_pg_dir, before.note.swapper_pg_dir);
+    if (is_note_of(ram, before.note.gpa, before.note.swapper_pg_dir)) {
+        /* Both are there. Without a vCPU nobody can tell, and nobody guesses, as long as the old tables are whole. */
+        int r = vmibus_guest_find_linux(ram, NULL, &before);
+
+        ck_assert(r == VMIBUS_GUEST_UNPROVEN || before.root.cr3 == after.root.cr3);
+        printf("the old note is still there: without a vCPU, %d\n", r);
+    }
+    vmibus_guest_ram_free(ram);
+    close(fd);
+    bed_stop(bed);
 }
 
 /* From reset to READY, at every moment: no root, an unproven one, or the right one. */

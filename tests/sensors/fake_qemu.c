@@ -60,11 +60,14 @@ struct fake_qemu *fake_new(void) {
     if (!mkdtemp(fake->directory))
         abort();
     snprintf(fake->path, sizeof(fake->path), "%s/qmp", fake->directory);
-    fake->client = -1;
+    fake->client = fake->fd = -1;
+    fake->peripherals = "[]";
     fake->greeting = FAKE_GREETING;
     fake->status = "running";
     fake->machine = "";
     fake->mtree = default_mtree;
+    fake->memdevs = "[{\"id\": \"ram0\", \"size\": 16777216}]";
+    fake->devices = "[]";
     fake->registers = default_registers;
     fake->capabilities = "[]";
     fake->jobs = "[]";
@@ -74,9 +77,16 @@ struct fake_qemu *fake_new(void) {
     return fake;
 }
 
+static void drop_fd(struct fake_qemu *fake) {
+    if (fake->fd >= 0)
+        close(fake->fd);
+    fake->fd = -1;
+}
+
 struct fake_qemu *fake_free(struct fake_qemu *fake) {
     fake_hang_up(fake);
     fake_close(fake);
+    drop_fd(fake);
     rmdir(fake->directory);
     for (size_t i = 0; i < fake->n_commands; i++)
         free(fake->commands[i]);
@@ -156,19 +166,28 @@ static json_object *result_of(struct fake_qemu *fake, const char *command, json_
         json_object_object_add(result, "UUID",
                                json_object_new_string("00112233-4455-6677-8899-aabbccddeeff"));
     else if (strcmp(command, "query-sev") == 0)
-        json_object_object_add(result, "enabled", json_object_new_boolean(false));
+        json_object_object_add(result, "enabled", json_object_new_boolean(fake->sev));
     else if (strcmp(command, "qom-get") == 0) {
         json_object_put(result);
         result = json_object_new_string(fake->machine);
     } else if (strcmp(command, "query-memdev") == 0) {
         json_object_put(result);
-        result = json_tokener_parse("[{\"id\": \"ram0\", \"size\": 16777216}]");
+        result = json_tokener_parse(fake->memdevs);
+    } else if (strcmp(command, "query-memory-devices") == 0) {
+        json_object_put(result);
+        result = json_tokener_parse(fake->devices);
     } else if (strcmp(command, "query-migrate-capabilities") == 0) {
         json_object_put(result);
         result = json_tokener_parse(fake->capabilities);
     } else if (strcmp(command, "query-jobs") == 0) {
         json_object_put(result);
         result = json_tokener_parse(fake->jobs);
+    } else if (strcmp(command, "qom-list") == 0) {
+        json_object_put(result);
+        result = json_tokener_parse(fake->peripherals);
+    } else if (strcmp(command, "add-fd") == 0) {
+        assert(fake->fd >= 0);
+        json_object_object_add(result, "fdset-id", json_object_new_int(7));
     }
 
     return result;
@@ -182,6 +201,13 @@ static void act(struct fake_qemu *fake, const char *command) {
     } else if (strcmp(command, "cont") == 0 && strcmp(fake->status, "paused") == 0) {
         fake->status = "running";
         fake_event(fake, "RESUME", NULL);
+    } else if (strcmp(command, "screendump") == 0) {
+        for (size_t done = 0; done < fake->picture_len;) {
+            ssize_t n = write(fake->fd, (const char *)fake->picture + done, fake->picture_len - done);
+
+            assert(n > 0);
+            done += (size_t)n;
+        }
     }
 }
 
@@ -233,6 +259,24 @@ static bool take_client(struct fake_qemu *fake) {
     return true;
 }
 
+/* As recv(2); a descriptor that comes along is kept. */
+static ssize_t receive(struct fake_qemu *fake, void *octets, size_t len) {
+    union {
+        struct cmsghdr header;
+        char room[CMSG_SPACE(sizeof(int))];
+    } control;
+    struct iovec where = {.iov_base = octets, .iov_len = len};
+    struct msghdr message = {.msg_iov = &where, .msg_iovlen = 1, .msg_control = &control, .msg_controllen = sizeof(control)};
+    ssize_t n = recvmsg(fake->client, &message, MSG_DONTWAIT | MSG_CMSG_CLOEXEC);
+
+    if (n > 0 && CMSG_FIRSTHDR(&message) && CMSG_FIRSTHDR(&message)->cmsg_type == SCM_RIGHTS) {
+        drop_fd(fake);
+        memcpy(&fake->fd, CMSG_DATA(CMSG_FIRSTHDR(&message)), sizeof(int));
+    }
+
+    return n;
+}
+
 bool fake_serve(struct fake_qemu *fake) {
     bool happened = take_client(fake);
     char *end;
@@ -240,8 +284,7 @@ bool fake_serve(struct fake_qemu *fake) {
 
     if (fake->client < 0)
         return happened;
-    n = recv(fake->client, fake->in + fake->in_len, sizeof(fake->in) - 1 - fake->in_len,
-             MSG_DONTWAIT);
+    n = receive(fake, fake->in + fake->in_len, sizeof(fake->in) - 1 - fake->in_len);
     if (n == 0 || (n < 0 && errno != EAGAIN)) {
         fake_hang_up(fake);
         return true;

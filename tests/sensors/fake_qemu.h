@@ -29,10 +29,17 @@ struct fake_qemu {
     bool silent;              /**< commands are read and not answered */
     const char *status;       /**< answer of query-status: "running" */
     const char *machine;      /**< answer of the confidential-guest-support property: "" */
+    bool sev;                 /**< answer of query-sev */
     const char *mtree;        /**< answer of info mtree -f */
+    const char *memdevs;      /**< answer of query-memdev, json */
+    const char *devices;      /**< answer of query-memory-devices, json */
     const char *registers;    /**< answer of info registers -a */
     const char *capabilities; /**< answer of query-migrate-capabilities, json */
     const char *jobs;         /**< answer of query-jobs, json */
+    const char *peripherals;  /**< answer of qom-list, json */
+    const void *picture;      /**< what screendump writes */
+    size_t picture_len;
+    int fd;                   /**< the last that add-fd gave it; -1: none */
     uint64_t hva;             /**< where offset 0 of the backend lies */
     uint64_t torn;      /**< from this offset on, the backend lies a page further; 0: nowhere */
     const char *refuse; /**< this command is answered with an error */

@@ -18,12 +18,12 @@
 #define MIB (UINT64_C(1) << 20)
 #define HEAD "FlatView #0\n AS \"memory\", root: system\n Root memory region: system\n"
 
-static char *fixture(const char *name) {
+static char *fixture(const char *name, const char *what) {
     const char *top = getenv("VMIBUS_SOURCE_DIR");
     char path[512], *text = calloc(1, 65536);
     FILE *file;
 
-    snprintf(path, sizeof(path), "%s/tests/fixtures/qemu/%s", top ? top : ".", name);
+    snprintf(path, sizeof(path), "%s/tests/fixtures/qemu/%s.%s.txt", top ? top : ".", name, what);
     file = fopen(path, "re");
     if (!file)
         test_skip("%s is missing: set VMIBUS_SOURCE_DIR", path);
@@ -38,7 +38,7 @@ static int parse(const char *text, struct mtree *tree) {
 }
 
 static bool is(const struct mtree_range *range, const char *name) {
-    return strcmp(range->name, name) == 0 && range->priority == 0;
+    return strcmp(range->name, name) == 0 && range->priority == 0 && !range->persistent;
 }
 
 /* --- real flat views ------------------------------------------------------------------------- */
@@ -49,23 +49,39 @@ static const struct {
     const char *backends[2];
     uint64_t total, low_end, high;
 } views[] = {
-    {"q35-512M.mtree.txt", {"ram0"}, 512 * MIB, 512 * MIB, 0},
-    {"q35-512M-qemu64.mtree.txt", {"ram0"}, 512 * MIB, 512 * MIB, 0},
-    {"q35-512M-dimm-plugged.mtree.txt", {"ram0", "mem1"}, 768 * MIB, 512 * MIB, 256 * MIB},
-    {"pc-512M.mtree.txt", {"ram0"}, 512 * MIB, 512 * MIB, 0},
-    {"q35-3G.mtree.txt", {"ram0"}, 3 * GIB, 2 * GIB, GIB},
-    {"pc-4608M-numa2.mtree.txt", {"node0", "node1"}, 4608 * MIB, 3 * GIB, 1536 * MIB},
-    {"firmware/q35-512M-reset.mtree.txt", {"ram0"}, 512 * MIB, 512 * MIB, 0},
-    {"firmware/q35-2560M.mtree.txt", {"ram0"}, 2560 * MIB, 2560 * MIB, 0},
-    {"firmware/q35-512M-private.mtree.txt", {"pc.ram"}, 512 * MIB, 512 * MIB, 0},
-    {"firmware/q35-1G-numa2.mtree.txt", {"ram0", "ram1"}, GIB, GIB, 0},
-    {"firmware/microvm-512M.mtree.txt", {"ram0"}, 512 * MIB, 512 * MIB, 0},
+    {"q35-512M", {"ram0"}, 512 * MIB, 512 * MIB, 0},
+    {"q35-512M-qemu64", {"ram0"}, 512 * MIB, 512 * MIB, 0},
+    {"pc-512M", {"ram0"}, 512 * MIB, 512 * MIB, 0},
+    {"q35-3G", {"ram0"}, 3 * GIB, 2 * GIB, GIB},
+    {"pc-4608M-numa2", {"node0", "node1"}, 4608 * MIB, 3 * GIB, 1536 * MIB},
+    {"firmware/q35-512M-reset", {"ram0"}, 512 * MIB, 512 * MIB, 0},
+    {"firmware/q35-512M", {"ram0"}, 512 * MIB, 512 * MIB, 0},
+    {"firmware/q35-2560M", {"ram0"}, 2560 * MIB, 2560 * MIB, 0},
+    {"firmware/q35-3G", {"ram0"}, 3 * GIB, 2 * GIB, GIB},
+    {"firmware/q35-2500M-below-1537M", {"ram0"}, 2500 * MIB, 1537 * MIB, 963 * MIB},
+    {"firmware/pc-3500M", {"ram0"}, 3500 * MIB, 3500 * MIB, 0},
+    {"firmware/pc-4G", {"ram0"}, 4 * GIB, 3 * GIB, GIB},
+    {"firmware/pc31-512M", {"/objects/ram0"}, 512 * MIB, 512 * MIB, 0},
+    {"firmware/pc-512M-private", {"pc.ram"}, 512 * MIB, 512 * MIB, 0},
+    {"firmware/microvm-512M", {"ram0"}, 512 * MIB, 512 * MIB, 0},
+    {"firmware/microvm-512M-private", {"microvm.ram"}, 512 * MIB, 512 * MIB, 0},
+    {"firmware/q35-1G-numa2", {"ram0", "ram1"}, GIB, GIB, 0},
+    {"firmware/pc-4608M-numa2", {"node0", "node1"}, 4608 * MIB, 3 * GIB, 1536 * MIB},
+    {"firmware/q35-512M-dimm", {"ram0", "mem1"}, 768 * MIB, 512 * MIB, 256 * MIB},
+    {"firmware/q35-512M-dimm-readonly", {"ram0", "mem1"}, 768 * MIB, 512 * MIB, 256 * MIB},
+    {"firmware/q35-512M-virtio-mem", {"ram0", "mem1"}, 1536 * MIB, 512 * MIB, GIB},
+    {"firmware/q35-512M-nvdimm", {"ram0", "mem1"}, 512 * MIB, 512 * MIB, 0},
+    {"firmware/q35-512M-nvdimm-readonly", {"ram0", "mem1"}, 512 * MIB, 512 * MIB, 0},
+    {"firmware/q35-512M-virtio-pmem", {"ram0"}, 512 * MIB, 512 * MIB, 0},
+    {"firmware/q35-512M-ivshmem", {"ram0", "mem1"}, 512 * MIB, 512 * MIB, 0},
+    {"firmware/q35-512M-flash", {"ram0"}, 512 * MIB, 512 * MIB, 0},
+    {"firmware/q35-512M-smm", {"ram0"}, 512 * MIB, 512 * MIB, 0},
 };
 
 #define N_VIEWS ((int)(sizeof(views) / sizeof(*views)))
 
 TEST(test_p12_real_flat_views, .iterations = N_VIEWS) {
-    char *text = fixture(views[_i].name);
+    char *text = fixture(views[_i].name, "mtree");
     uint64_t total = 0, low_end = 0, high = 0;
     struct mtree tree;
 
@@ -91,8 +107,39 @@ TEST(test_p12_real_flat_views, .iterations = N_VIEWS) {
     free(text);
 }
 
+/* Each range of a real view lies where gpa2hva says, in one piece; what is neither RAM nor ROM lies nowhere. */
+TEST(test_p12_real_locations, .iterations = N_VIEWS) {
+    char *view = fixture(views[_i].name, "mtree"), *text = fixture(views[_i].name, "gpa2hva"), *at = text;
+    uint64_t first = 0, hva = 0;
+    struct mtree tree;
+    size_t located = 0;
+
+    ck_assert_int_eq(parse(view, &tree), 0);
+    while ((at = strstr(at, "(qemu) gpa2hva "))) {
+        uint64_t gpa = strtoull(at + 15, NULL, 16);
+        char *answer = strchr(at, '\n') + 1, *end = strchr(answer, '\n');
+        const struct mtree_range *range = NULL;
+
+        for (size_t i = 0; i < tree.n_ranges; i++)
+            if (gpa >= tree.ranges[i].gpa && gpa - tree.ranges[i].gpa < tree.ranges[i].len)
+                range = &tree.ranges[i];
+        *end = '\0';
+        ck_assert_int_eq(layout_parse_location(answer, gpa, range ? range->name : "", &hva), range != NULL);
+        if (range && gpa == range->gpa)
+            first = hva;
+        if (range)
+            ck_assert_uint_eq(hva - first, gpa - range->gpa);
+        located += range != NULL;
+        at = end + 1;
+    }
+    ck_assert_uint_ge(located, tree.n_ranges);
+    mtree_deinit(&tree);
+    free(view);
+    free(text);
+}
+
 TEST(test_video_memory_has_another_priority) {
-    char *text = fixture("firmware/q35-2560M.mtree.txt");
+    char *text = fixture("firmware/q35-2560M", "mtree");
     struct mtree tree;
     bool found = false;
 
@@ -132,6 +179,7 @@ TEST(test_names_may_hold_anything) {
               &tree),
         0);
     ck_assert_str_eq(tree.ranges[0].name, "a @b (prio 0, ram): c");
+    ck_assert(tree.ranges[0].persistent);
     ck_assert_int_eq(tree.ranges[0].priority, -7);
     ck_assert(!tree.ranges[0].read_only);
     mtree_deinit(&tree);
@@ -139,7 +187,7 @@ TEST(test_names_may_hold_anything) {
 
 /* Every prefix of a real text is refused or parsed, and never read past its end. */
 TEST(test_p09_truncated_views) {
-    char *text = fixture("q35-3G.mtree.txt");
+    char *text = fixture("q35-3G", "mtree");
     size_t len = strlen(text);
 
     for (size_t n = 0; n < len; n += n < 2048 ? 1 : 13) {
@@ -280,20 +328,58 @@ TEST(test_p12_wrapping_ranges_are_refused) {
 
 /* --- registers ------------------------------------------------------------------------------- */
 
+#define PAGING(cr4) "CR0=80050033 CR2=0 CR3=0000000000200000 CR4=" cr4 "\r\nEFER=0000000000000d01\r\n"
+
+TEST(test_registers_tell_depth_and_a_probe) {
+    static const struct {
+        const char *text;
+        uint64_t probe;
+        uint8_t levels;
+        bool in_process;
+    } vcpus[] = {
+        {"CPU#0\r\nRIP=ffffffff81000000 RFL=00000246 [---Z-P-] CPL=0 II=0 A20=1 SMM=0 HLT=1\r\n"
+         "IDT=     fffffe0000000000 00000fff\r\n" PAGING("00350ef0"),
+         UINT64_C(0xffffffff81000000), 4, false},
+        {"CPU#0\r\nRIP=0000000000401000 RFL=00000246 [---Z-P-] CPL=3 II=0 A20=1 SMM=0 HLT=0\r\n"
+         "IDT=     fffffe0000000000 00000fff\r\n" PAGING("00351ef0"),
+         UINT64_C(0xfffffe0000000000), 5, true},
+        /* What is not told, or not understood. */
+        {"CPU#0\r\n" PAGING("20"), 0, 4, false},
+        {"CPU#0\r\nRIP=ffffffff81000000 RFL=\r\nIDT=\r\n" PAGING("20"), 0, 4, false},
+        {"CPU#0\r\nRIP=ffffffff81000000fff CPL=0\r\nIDT=     \r\n" PAGING("20"), 0, 4, false},
+    };
+    struct registers registers;
+    static const char smm[] = "CPU#0\r\nRIP=1000 RFL=2 [-] CPL=0 II=0 A20=1 SMM=1 HLT=0\r\n" PAGING("20");
+
+    for (size_t i = 0; i < sizeof(vcpus) / sizeof(vcpus[0]); i++) {
+        registers_parse(vcpus[i].text, strlen(vcpus[i].text), &registers);
+        ck_assert_uint_eq(registers.n_cr3, 1);
+        ck_assert_uint_eq(registers.probe[0], vcpus[i].probe);
+        ck_assert_uint_eq(registers.levels[0], vcpus[i].levels);
+        ck_assert_uint_eq(registers.in_process[0], vcpus[i].in_process);
+    }
+    registers_parse(smm, strlen(smm), &registers);
+    ck_assert_uint_eq(registers.n_vcpus, 1);
+    ck_assert_uint_eq(registers.n_cr3, 0);
+}
+
 TEST(test_registers_of_a_guest_that_is_up) {
     static const struct {
         const char *name;
         size_t vcpus;
-    } guests[] = {{"q35-512M.registers.txt", 1}, {"pc-4608M-numa2.registers.txt", 2}};
+    } guests[] = {{"q35-512M", 1}, {"pc-4608M-numa2", 2}};
 
     for (size_t i = 0; i < 2; i++) {
-        char *text = fixture(guests[i].name);
+        char *text = fixture(guests[i].name, "registers");
         struct registers registers;
 
         registers_parse(text, strlen(text), &registers);
         ck_assert_uint_eq(registers.n_vcpus, guests[i].vcpus);
         ck_assert_uint_eq(registers.n_cr3, guests[i].vcpus);
         ck_assert_uint_ne(registers.cr3[0], 0);
+        ck_assert(registers.levels[0] == 4 || registers.levels[0] == 5);
+        ck_assert_uint_ge(registers.probe[0], UINT64_C(0xff00000000000000)); /* idle, in its kernel */
+        ck_assert(!registers.in_process[0]);
         ck_assert_uint_ne(registers_fingerprint(text, strlen(text)),
                           registers_fingerprint(text, strlen(text) - 1));
         free(text);

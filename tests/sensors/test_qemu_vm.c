@@ -136,11 +136,20 @@ TEST(test_options, .setup = begin, .teardown = end) {
         -EINVAL);
 }
 
-TEST(test_p12_confidential_guest_is_refused, .setup = begin, .teardown = end) {
-    fake->machine = "/objects/sev0";
+/* By what protects the machine, whatever its kind, or by QEMU's own word for one kind. */
+TEST(test_p12_confidential_guest_is_refused, .setup = begin, .teardown = end, .iterations = 2) {
+    if (_i)
+        fake->sev = true;
+    else
+        fake->machine = "/objects/tdx0";
+    fake->registers = LONG_MODE;
     start();
+    pass(5000);
     ck_assert_uint_eq(mock_host_count(host, MOCK_LAYOUT), 0);
+    ck_assert_uint_eq(mock_host_count(host, MOCK_ATTACH), 0);
     ck_assert_uint_eq(fake_count(fake, "gpa2hva"), 0);
+    ck_assert_uint_eq(fake_count(fake, "info registers"), 0);
+    ck_assert_uint_eq(mock_host_last(host, MOCK_ROOT)->root.cr3, 0);
     ck_assert_int_eq(mock_host_last(host, MOCK_ROOT)->root.reason, VMIBUS_REASON_CONFIDENTIAL);
 }
 
@@ -163,6 +172,54 @@ TEST(test_p12_a_range_in_two_pieces_gets_no_layout, .setup = begin, .teardown = 
     start();
     ck_assert_uint_eq(mock_host_count(host, MOCK_LAYOUT), 0);
     ck_assert_int_eq(mock_host_last(host, MOCK_ROOT)->root.reason, VMIBUS_REASON_LAYOUT_UNPROVEN);
+}
+
+#define VIEW "FlatView #0\r\n AS \"memory\", root: system\r\n Root memory region: system\r\n"
+
+/* What is refused is said, with what would help; and no more when it is as it should be. */
+TEST(test_p12_refusals_are_explained, .setup = begin, .teardown = end) {
+    static const struct {
+        const char *mtree, *memdevs, *devices, *remedy;
+    } machines[] = {
+        {NULL, "[]", "[]", "memory-backend=ram0"},
+        {NULL, "[{\"id\": \"unused\", \"size\": 4096}]", "[]", "memory-backend=ram0"},
+        {NULL, "[{\"id\": 7, \"size\": -1}]", "7", "memory-backend=ram0"},
+        {NULL, "{}", "[]", "from 7.2 on"},
+        {NULL, NULL, "{}", "from 7.2 on"},
+        {"nonsense", NULL, NULL, "from 7.2 on"},
+        {NULL, "[{\"id\": \"ram0\", \"size\": 4096}]", NULL, "give it another id"},
+        {VIEW "  0000000000000000-000000000009ffff (prio 0, ram): ram0\r\n"
+              "  0000000000100000-00000000001fffff (prio 0, ram): ram0 @0000000000200000\r\n",
+         NULL, NULL, "give it another id"},
+        {NULL, NULL, "[{\"type\": \"nvdimm\", \"data\": {\"memdev\": \"/objects/ram0\"}}]", "memory-backend=ram0"},
+        {VIEW "  0000000000000000-00000000000fffff (prio 0, nv-ram): ram0\r\n", NULL, NULL, "memory-backend=ram0"},
+        {VIEW "  0000000000000000-00000000000fffff (prio 1, ram): ram0\r\n", NULL, NULL, "memory-backend=ram0"},
+    };
+    const char *mtree = fake->mtree, *memdevs = fake->memdevs, *devices = fake->devices;
+
+    fake->mtree = "nonsense";
+    start();
+    for (size_t i = 0; i < sizeof(machines) / sizeof(*machines); i++) {
+        const struct mock_record *said;
+
+        fake->mtree = machines[i].mtree ? machines[i].mtree : mtree;
+        fake->memdevs = machines[i].memdevs ? machines[i].memdevs : memdevs;
+        fake->devices = machines[i].devices ? machines[i].devices : devices;
+        event("DEVICE_DELETED", NULL);
+        ck_assert_int_eq(mock_host_last(host, MOCK_ROOT)->root.reason, VMIBUS_REASON_LAYOUT_UNPROVEN);
+        said = mock_host_last(host, MOCK_ANNOUNCE);
+        ck_assert_int_eq(said->state, VMIBUS_SENSOR_STATE_DEGRADED);
+        ck_assert_msg(strstr(said->message, "one: no RAM layout: ") == said->message && strstr(said->message, machines[i].remedy),
+                      "machine %zu: %s", i, said->message);
+    }
+    ck_assert_uint_eq(mock_host_count(host, MOCK_LAYOUT), 0);
+    fake->mtree = mtree;
+    fake->memdevs = memdevs;
+    fake->devices = devices;
+    event("DEVICE_DELETED", NULL);
+    pass(100);
+    ck_assert_uint_eq(mock_host_count(host, MOCK_LAYOUT), 1);
+    ck_assert_int_eq(mock_host_last(host, MOCK_ANNOUNCE)->state, VMIBUS_SENSOR_STATE_READY);
 }
 
 /* --- absence, monitors in use, silence ------------------------------------------------------- */
@@ -460,6 +517,82 @@ TEST(test_p06_changed_layout_is_a_new_epoch, .setup = begin, .teardown = end) {
     pass(200);
     ck_assert_int_eq(mock_host_last(host, MOCK_END_EPOCH)->reason, VMIBUS_REASON_HOTPLUG);
     ck_assert_uint_eq(mock_host_count(host, MOCK_LAYOUT), 2);
+}
+
+/* Nothing tells of it: it is looked for while somebody wants to know, and only then. */
+TEST(test_p06_what_changes_without_an_event, .setup = begin, .teardown = end) {
+    const char *before = fake->mtree;
+    size_t asked;
+
+    start();
+    ck_assert_uint_eq(mock_host_count(host, MOCK_LAYOUT), 1);
+    pass(1000);
+    asked = fake_count(fake, "info mtree");
+    fake->mtree = VIEW "  0000000000000000-00000000000bffff (prio 0, ram): ram0\r\n";
+    pass(10000);
+    ck_assert_uint_eq(fake_count(fake, "info mtree"), asked);
+    ck_assert_uint_eq(mock_host_count(host, MOCK_LAYOUT), 1);
+
+    mock_host_demand(host, vm, VMIBUS_KIND_BIT(VMIBUS_KIND_MEMCTX));
+    pass(2000);
+    ck_assert_int_eq(mock_host_last(host, MOCK_END_EPOCH)->reason, VMIBUS_REASON_HOTPLUG);
+    ck_assert_uint_eq(mock_host_count(host, MOCK_LAYOUT), 2);
+    ck_assert_uint_eq(mock_host_last(host, MOCK_LAYOUT)->layout.ranges[0].len, 0xc0000);
+    fake->mtree = before;
+    pass(2000);
+    ck_assert_uint_eq(mock_host_count(host, MOCK_LAYOUT), 3);
+    pass(5000);
+    ck_assert_uint_eq(mock_host_count(host, MOCK_LAYOUT), 3);
+
+    mock_host_demand(host, vm, 0);
+    pass(2000);
+    asked = fake_count(fake, "info mtree");
+    pass(10000);
+    ck_assert_uint_eq(fake_count(fake, "info mtree"), asked);
+}
+
+/* Memory that is gone is found out by one look, before all the questions of another reading. */
+TEST(test_p06_memory_that_is_gone_ends_the_epoch_first, .setup = begin, .teardown = end) {
+    start();
+    fake->mtree = VIEW "  0000000000000000-000000000009ffff (prio 0, ram): ram0\r\n";
+    fake->hold = "query-sev";
+    event("DEVICE_DELETED", NULL);
+    ck_assert_uint_eq(mock_host_count(host, MOCK_END_EPOCH), 1);
+    ck_assert_int_eq(mock_host_last(host, MOCK_END_EPOCH)->reason, VMIBUS_REASON_HOTPLUG);
+    ck_assert_uint_eq(mock_host_count(host, MOCK_LAYOUT), 1);
+}
+
+/* A device's memory that moves is a reason to look, and none to end anything. */
+TEST(test_p06_a_moving_bar_ends_nothing, .setup = begin, .teardown = end) {
+    size_t asked;
+
+    start();
+    mock_host_demand(host, vm, VMIBUS_KIND_BIT(VMIBUS_KIND_MEMCTX));
+    pass(3000);
+    ck_assert_uint_eq(mock_host_count(host, MOCK_LAYOUT), 1);
+    asked = fake_count(fake, "gpa2hva");
+    fake->mtree = VIEW "  0000000000000000-000000000009ffff (prio 0, ram): ram0\r\n"
+                       "  00000000000c0000-00000000000fffff (prio 0, rom): ram0 @00000000000c0000\r\n"
+                       "  0000000000100000-0000000000ffffff (prio 0, ram): ram0 @0000000000100000\r\n"
+                       "  00000000e0000000-00000000e0ffffff (prio 1, ram): vga.vram\r\n";
+    pass(3000);
+    ck_assert_uint_eq(fake_count(fake, "gpa2hva"), asked + 6);
+    ck_assert_uint_eq(mock_host_count(host, MOCK_LAYOUT), 1);
+    ck_assert_uint_eq(mock_host_count(host, MOCK_END_EPOCH), 0);
+}
+
+/* A layout that never stands still is refused in the end, and so is what was known of it before. */
+TEST(test_p12_a_layout_that_goes_on_changing, .setup = begin, .teardown = end) {
+    start();
+    ck_assert_uint_eq(mock_host_count(host, MOCK_LAYOUT), 1);
+    fake->mtree = VIEW "  0000000000000000-00000000000fffff (prio 0, ram): ram0\r\n"
+                       "  0000000002000000-00000000020fffff (prio 0, ram): ram0 @0000000000100000\r\n";
+    event("DEVICE_DELETED", NULL);
+    pass(30000);
+    ck_assert_uint_eq(mock_host_count(host, MOCK_LAYOUT), 1);
+    ck_assert_uint_eq(mock_host_count(host, MOCK_END_EPOCH), 1);
+    ck_assert_int_eq(mock_host_last(host, MOCK_ROOT)->root.reason, VMIBUS_REASON_LAYOUT_UNPROVEN);
+    ck_assert_ptr_nonnull(strstr(mock_host_last(host, MOCK_ANNOUNCE)->message, "contradicts the flat view; wait"));
 }
 
 /* --- root ------------------------------------------------------------------------------------ */
