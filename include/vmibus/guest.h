@@ -34,6 +34,7 @@ enum vmibus_guest_result {
     VMIBUS_GUEST_NOT_FOUND = 6,     /**< nothing found */
     VMIBUS_GUEST_UNPROVEN = 7,      /**< something found that the evidence does not support */
     VMIBUS_GUEST_UNFINISHED = 8,    /**< there is more to do: call again */
+    VMIBUS_GUEST_CHANGED = 9,       /**< it changed while it was read: read again */
 };
 
 /* --- guest-physical memory -------------------------------------------------------------------- */
@@ -44,10 +45,14 @@ enum vmibus_guest_result {
  */
 typedef int (*vmibus_guest_read_fn)(void *context, uint64_t gpa, void *buffer, size_t len);
 
+/** What readers of this library can do besides; nobody else's concern. */
+struct vmibus_guest_direct;
+
 /** A way to read guest-physical memory. */
 struct vmibus_guest_reader {
     vmibus_guest_read_fn read;
     void *context;
+    const struct vmibus_guest_direct *direct; /**< NULL, unless a function of this library filled it */
 };
 
 /* --- page walk -------------------------------------------------------------------------------- */
@@ -117,13 +122,38 @@ VMIBUS_PUBLIC int vmibus_guest_read(const struct vmibus_guest_reader *reader,
                                     void *buffer, size_t len, size_t *done,
                                     struct vmibus_guest_translation *fault);
 
+/** One of several reads. */
+struct vmibus_guest_scatter {
+    uint64_t gva;   /**< guest-virtual address */
+    void *buffer;   /**< filled with @a len octets; undefined behind @a done */
+    size_t len;     /**< octets */
+    size_t done;    /**< receives how many octets were read before the first failure */
+    int result;     /**< receives what vmibus_guest_read() returns */
+};
+
+/**
+ * Reads guest-virtual memory at several places, each as vmibus_guest_read() does; where one cannot be read, the others
+ * are. They are read one after another: a running guest may change what they hold meanwhile.
+ * @param reader  how to read guest-physical memory
+ * @param root    the address space
+ * @param reads   what to read
+ * @param n       their number
+ * @return how many were read in whole
+ */
+VMIBUS_PUBLIC size_t vmibus_guest_read_scatter(const struct vmibus_guest_reader *reader,
+                                               const struct vmibus_guest_root *root,
+                                               struct vmibus_guest_scatter *reads, size_t n);
+
 /* --- RAM from a memctx ------------------------------------------------------------------------ */
 
 /** Guest RAM as the ranges and read-only descriptors of a memctx give it. */
 struct vmibus_guest_ram;
 
 /**
- * Makes a view of guest RAM.
+ * Makes a view of guest RAM. Ranges in files of tmpfs (a memfd is one) that are sealed against shrinking are mapped
+ * read-only, and pages that hold data are read by plain loads, tens of nanoseconds for a walk; all else is read by system
+ * calls. Addresses for all of RAM are reserved; a process that locks its memory (mlockall() with MCL_CURRENT) while it
+ * has such a view makes the host hold all of the guest's RAM.
  * @param ramp     receives the view, NULL on failure
  * @param ranges   the memctx's ranges, in any order, copied; empty, overlapping or wrapping ones,
  *                 and ones of an object that has no descriptor, are refused with -EINVAL
@@ -173,6 +203,78 @@ VMIBUS_PUBLIC struct vmibus_guest_reader vmibus_guest_ram_reader(struct vmibus_g
 VMIBUS_PUBLIC int vmibus_guest_ram_next_data(struct vmibus_guest_ram *ram, uint64_t *gpa,
                                              uint64_t *len);
 
+/* --- scanning for octets ---------------------------------------------------------------------- */
+
+/** The octets that a pattern has at most. */
+#define VMIBUS_GUEST_PATTERN_MAX 4096
+
+/** What to scan for. */
+struct vmibus_guest_pattern {
+    const uint8_t *octets;  /**< @a len of them */
+    const uint8_t *mask;    /**< as many: the bits that count; NULL: all do */
+    size_t len;             /**< 1 to VMIBUS_GUEST_PATTERN_MAX */
+    uint64_t align;         /**< of the addresses where it may begin: a power of two; 0 and 1: anywhere */
+};
+
+/** A scan under way: in steps, for event loops and for showing how far it is. */
+struct vmibus_guest_scan;
+
+/**
+ * Begins a scan of guest-virtual memory. What the address space maps is scanned once for each address that it is mapped
+ * at; a match may span pages that adjoin there, wherever they lie in RAM. What is not mapped, not RAM, or wholly in holes
+ * of the RAM files, is left out: of a pattern of zeros, what the guest never touched is no match.
+ * @param scanp   receives the scan, NULL on failure
+ * @param reader  how to read guest-physical memory, copied; its context must outlive the scan
+ * @param root    the address space, copied
+ * @param pattern what to scan for, copied
+ * @param from    the first address that a match may have
+ * @param last    the last octet that belongs to the range
+ * @return 0, -ENOMEM, or -EINVAL: the pattern has a length or an alignment that it may not have, or its mask leaves
+ *         nothing, or the root has neither 4 nor 5 levels, or @a last lies before @a from
+ */
+VMIBUS_PUBLIC int vmibus_guest_scan_new(struct vmibus_guest_scan **scanp,
+                                        const struct vmibus_guest_reader *reader,
+                                        const struct vmibus_guest_root *root,
+                                        const struct vmibus_guest_pattern *pattern, uint64_t from,
+                                        uint64_t last);
+
+/**
+ * Begins a scan of guest-physical memory.
+ * @param ranges   where there is RAM, copied; may be NULL for a reader that vmibus_guest_ram_reader() made
+ * @param n_ranges their number
+ * @return as vmibus_guest_scan_new(); -EINVAL also where it is not known where there is RAM
+ */
+VMIBUS_PUBLIC int vmibus_guest_scan_new_physical(struct vmibus_guest_scan **scanp,
+                                                 const struct vmibus_guest_reader *reader,
+                                                 const struct vmibus_ram_range *ranges,
+                                                 size_t n_ranges,
+                                                 const struct vmibus_guest_pattern *pattern,
+                                                 uint64_t from, uint64_t last);
+
+/** Frees a scan, finished or not. Takes and returns NULL. */
+VMIBUS_PUBLIC struct vmibus_guest_scan *vmibus_guest_scan_free(struct vmibus_guest_scan *scan);
+
+/**
+ * Scans on. Matches come by rising address, overlapping ones too; each stood there when it was looked at. Page tables that
+ * a step read are believed to its end, not longer.
+ * @param scan    the scan
+ * @param octets  roughly how much to look at, more than 0; tables count, so that a step ends whatever they say. An address
+ *                space may map 2^48 octets by a few tables: a scan of it ends after as many steps as that takes
+ * @param matches receives their addresses
+ * @param n       how many there is room for, at least 1
+ * @param found   receives how many there are
+ * @return 0 if the scan is over; VMIBUS_GUEST_UNFINISHED if there is more to scan, or might be; or a negative errno. What
+ *         was found is there either way.
+ */
+VMIBUS_PUBLIC int vmibus_guest_scan_step(struct vmibus_guest_scan *scan, uint64_t octets,
+                                         uint64_t *matches, size_t n, size_t *found);
+
+/**
+ * How far a scan is: never less than before. Of virtual memory it is an estimate, by the entries of the upper tables.
+ * @return hundredths of a percent, up to 10,000
+ */
+VMIBUS_PUBLIC unsigned int vmibus_guest_scan_get_progress(const struct vmibus_guest_scan *scan);
+
 /* --- the Linux kernel's own description ------------------------------------------------------- */
 
 /** The octets that a note has at most: the kernel keeps it in one page. */
@@ -192,6 +294,7 @@ struct vmibus_guest_note {
 /** What helps to find and to prove a root; all may be zero. */
 struct vmibus_guest_hints {
     const uint64_t *vcpu_cr3;   /**< CR3 of live vCPUs that page in long mode; flags are ignored */
+    const uint8_t *vcpu_levels; /**< their paging depths, 0 where unknown; NULL: none is known */
     size_t n_vcpu_cr3;
 };
 
@@ -204,6 +307,8 @@ struct vmibus_guest_kernel {
      * ran on the user half of page-table isolation, the kernel half
      */
     uint64_t vcpu_cr3;
+    uint64_t octets;            /**< octets of RAM that were read to find it, but for the proof */
+    uint64_t swept;             /**< ... of them by sweeping; 0: a vCPU's own kernel led to it */
     uint32_t evidence;          /**< VMIBUS_EVIDENCE_ bits */
     uint8_t confidence;         /**< enum vmibus_confidence */
 };
@@ -219,13 +324,14 @@ VMIBUS_PUBLIC int vmibus_guest_note_parse(const char *text, size_t len,
                                           struct vmibus_guest_note *note);
 
 /**
- * Finds the live Linux kernel's root: sweeps the data extents of RAM for page-aligned VMCOREINFO
- * notes, and believes one only if its own tables map swapper_pg_dir to itself; a vCPU's CR3, where
- * given, must map it to the same place. A note that hints contradict (left behind by a kernel
- * before a reset) is not taken; without hints, neither is one of several that name different roots.
+ * Finds the live Linux kernel's root: looks for a page-aligned VMCOREINFO note where the data of the
+ * vCPUs' kernels point to, then in all data extents of RAM, and believes one only if its own tables
+ * map swapper_pg_dir to itself; a vCPU's CR3, where given, must map it to the same place. A note that
+ * hints contradict (left behind by a kernel before a reset) is not taken; without hints, neither is
+ * one of several that name different roots.
  *
- * Reads all of RAM that holds data unless a vCPU agrees earlier (some 80 ms a GiB): in an event
- * loop, take a search instead.
+ * With a vCPU in a Linux kernel that reads some 8 MiB, 64 MiB at most, whatever the size of RAM; else
+ * all of RAM that holds data (some 80 ms a GiB): in an event loop, take a search instead.
  * @param ram     the guest's RAM
  * @param hints   what is known of the vCPUs; may be NULL
  * @param kernel  receives the kernel: with confidence PROVEN if a vCPU agrees, NOTED if no vCPU is
@@ -252,7 +358,8 @@ vmibus_guest_search_free(struct vmibus_guest_search *search);
  * Searches on.
  * @param search  the search
  * @param hints   what is known of the vCPUs now; may be NULL, may differ from step to step
- * @param octets  roughly how much RAM to read in this step, more than 0: 16 MiB take about 1.5 ms
+ * @param octets  roughly how much RAM to sweep in this step, more than 0: 16 MiB take about 1.5 ms; the
+ *                first step with vCPUs looks at their kernels before, once
  * @param kernel  as with vmibus_guest_find_linux()
  * @return VMIBUS_GUEST_UNFINISHED if there is more to read; else as vmibus_guest_find_linux(), and
  *         the search is over.

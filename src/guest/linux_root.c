@@ -7,18 +7,18 @@
  * where no process can map anything, and the tables that it names must map that address to
  * themselves.  Where vCPUs are known, one of them must map it to the same place.  What is not so is
  * not believed.
+ *
+ * Where vCPUs are known, what their kernels' images point to is looked at first (image.h), and all of
+ * RAM (sweep.h) only if that proves nothing.
  */
 #include <vmibus/guest.h>
 
 #include <errno.h>
 #include <stdlib.h>
 
+#include "image.h"
 #include "paging.h"
 #include "sweep.h"
-
-/* Where the image of a kernel is mapped: Linux Documentation/arch/x86/x86_64/mm.rst. */
-#define IMAGE_BEGIN UINT64_C(0xffffffff80000000)
-#define IMAGE_SIZE UINT64_C(0x40000000)
 
 /* With page-table isolation a process has two top tables: the kernel's, and behind it the one that
  * is in use in user mode, which maps next to nothing of the kernel: Linux
@@ -36,6 +36,9 @@ struct vmibus_guest_search {
     struct vmibus_guest_ram *ram;                    /* borrowed */
     struct vmibus_guest_kernel kernels[KERNELS_MAX]; /* believable by their tables; distinct */
     size_t n_kernels;
+    bool imaged;   /* the vCPUs' images were looked at */
+    uint64_t octets; /* read of RAM, but for the proofs */
+    uint64_t swept;  /* of them by the sweep */
     bool claimed;  /* some page claimed to be a note */
     bool overflow; /* there were more kernels */
 };
@@ -173,12 +176,73 @@ static int conclude(struct vmibus_guest_search *search, const struct vmibus_gues
     return search->claimed ? VMIBUS_GUEST_UNPROVEN : VMIBUS_GUEST_NOT_FOUND;
 }
 
+/* --- the short way ---------------------------------------------------------------------------- */
+
+/* What a page that an image leads to is judged with. */
+struct claim {
+    struct vmibus_guest_search *search;
+    const struct vmibus_guest_hints *hints;
+    struct vmibus_guest_kernel *kernel;
+};
+
+static int judge_claim(void *context, uint64_t gpa) {
+    struct claim *claim = context;
+
+    return judge(claim->search, gpa, claim->hints, claim->kernel);
+}
+
+/* Looks at the image that a table maps. Both halves of page-table isolation are tables. */
+static int search_image(struct claim *claim, uint64_t cr3, uint8_t levels,
+                        struct image_budget *budget) {
+    struct vmibus_guest_root root = {.cr3 = cr3 & PAGING_ADDRESS, .levels = levels};
+    int r = image_search(claim->search->ram, root, budget, judge_claim, claim);
+
+    if (r != VMIBUS_GUEST_UNPROVEN || !(root.cr3 & USER_TABLE))
+        return r;
+    root.cr3 &= ~USER_TABLE;
+    return image_search(claim->search->ram, root, budget, judge_claim, claim);
+}
+
+static int search_images(struct claim *claim) {
+    const struct vmibus_guest_hints *hints = claim->hints;
+    struct image_budget budget = IMAGE_BUDGET;
+    int r = VMIBUS_GUEST_UNPROVEN;
+
+    for (size_t i = 0; i < hints->n_vcpu_cr3 && r == VMIBUS_GUEST_UNPROVEN; i++) {
+        uint8_t levels = hints->vcpu_levels ? hints->vcpu_levels[i] : 0;
+
+        for (uint8_t depth = PAGING_LEVELS_MIN; depth <= PAGING_LEVELS_MAX; depth++)
+            if (r == VMIBUS_GUEST_UNPROVEN && (!levels || levels == depth))
+                r = search_image(claim, hints->vcpu_cr3[i], depth, &budget);
+    }
+    claim->search->octets += IMAGE_OCTETS_MAX - budget.octets;
+    return r;
+}
+
+/* --- all of RAM ------------------------------------------------------------------------------- */
+
+static int sweep_on(struct vmibus_guest_search *search, uint64_t *octets, uint64_t *gpa) {
+    uint64_t before = *octets;
+    int r = sweep_next(&search->sweep, octets, gpa);
+
+    search->swept += before - *octets;
+    search->octets += before - *octets;
+    return r;
+}
+
 static int search_step(struct vmibus_guest_search *search, const struct vmibus_guest_hints *hints,
                        uint64_t octets, struct vmibus_guest_kernel *kernel) {
+    struct claim claim = {.search = search, .hints = hints, .kernel = kernel};
     uint64_t gpa;
     int r;
 
-    while ((r = sweep_next(&search->sweep, &octets, &gpa)) == 0) {
+    if (!search->imaged && hints->n_vcpu_cr3 > 0) {
+        search->imaged = true;
+        r = search_images(&claim);
+        if (r != VMIBUS_GUEST_UNPROVEN)
+            return r;
+    }
+    while ((r = sweep_on(search, &octets, &gpa)) == 0) {
         r = judge(search, gpa, hints, kernel);
         if (r != VMIBUS_GUEST_UNPROVEN)
             return r;
@@ -220,6 +284,8 @@ int vmibus_guest_search_step(struct vmibus_guest_search *search,
 
     if (r != 0)
         *kernel = (struct vmibus_guest_kernel){0};
+    kernel->octets = r == 0 ? search->octets : 0;
+    kernel->swept = r == 0 ? search->swept : 0;
     return r;
 }
 

@@ -32,4 +32,9 @@ static inline unsigned int paging_shift(unsigned int level) {
     return 3 + 9 * level;
 }
 
+/* How many octets an entry on a level stands for. */
+static inline uint64_t paging_size(unsigned int level) {
+    return UINT64_C(1) << paging_shift(level);
+}
+
 #endif

@@ -2,8 +2,8 @@
 /*
  * Guest RAM as a memctx describes it: ranges over read-only descriptors.
  *
- * Everything is read with pread(2): it neither fills a hole of the file (a load through a mapping
- * would, and the host would grow) nor faults where the file was truncated.  In a process's private
+ * What mapping.h allows is loaded.  Everything else is read with pread(2): it neither fills a hole of the file (a load
+ * through a mapping would, and the host would grow) nor faults where the file was truncated.  In a process's private
  * memory it would make page tables, and pages: there only what pagemap says to be there is read.  Extents come from
  * SEEK_DATA and SEEK_HOLE, whose answers are stale at once: they say where to look, never what is
  * safe.  Both move the position of the open file description, which is shared with whoever the
@@ -21,19 +21,13 @@
 #include <unistd.h>
 
 #include "paging.h"
+#include "ram.h"
 #include "util/pagemap.h"
 
 #define PAGES_AT_A_TIME 512u
 
-struct vmibus_guest_ram {
-    int *fds;
-    size_t n_fds;
-    int pagemap_fd; /* -1: no object is the memory of a process */
-    bool *is_private; /* by object: its descriptor is /proc/PID/mem */
-    size_t recent; /* the range that was read last: a walk reads several times from one */
-    size_t n_ranges;
-    struct vmibus_ram_range ranges[]; /* by gpa, disjoint, none empty, none wrapping */
-};
+/* Longer reads are not worth the page faults that memory takes which is read once: pread(2) is as fast as memcpy(3) there. */
+#define LOADS_MAX (64u * 1024)
 
 static int compare_ranges(const void *a, const void *b) {
     const struct vmibus_ram_range *left = a, *right = b;
@@ -108,6 +102,8 @@ static int ram_new(struct vmibus_guest_ram **ramp, const struct vmibus_ram_range
     ram->n_ranges = n_ranges;
     qsort(ram->ranges, n_ranges, sizeof(*ranges), compare_ranges);
     r = ranges_are_sound(ram, n_fds) ? duplicate_fds(ram, fds, n_fds, pagemap_fd) : -EINVAL;
+    if (r == 0)
+        r = mapping_init(&ram->mapping, ram->ranges, ram->n_ranges, ram->fds, ram->n_fds);
     if (r != 0) {
         vmibus_guest_ram_free(ram);
         return r;
@@ -130,6 +126,7 @@ int vmibus_guest_ram_new_private(struct vmibus_guest_ram **ramp,
 struct vmibus_guest_ram *vmibus_guest_ram_free(struct vmibus_guest_ram *ram) {
     if (!ram)
         return NULL;
+    mapping_deinit(&ram->mapping);
     for (size_t i = 0; i < ram->n_fds; i++)
         close(ram->fds[i]);
     if (ram->pagemap_fd >= 0)
@@ -216,22 +213,47 @@ static int read_object(const struct vmibus_guest_ram *ram, uint16_t object, uint
     return read_file(ram->fds[object], offset, buffer, len);
 }
 
+/* As much as is marked, up to len; 0 if the page of gpa is not. */
+static uint64_t load_marked(struct vmibus_guest_ram *ram, uint64_t gpa, uint8_t *buffer, uint64_t len) {
+    uint64_t run = len;
+    const uint8_t *at = ram_direct.look(ram, gpa, &run);
+
+    if (!at)
+        return 0;
+    memcpy(buffer, at, (size_t)run);
+    return run;
+}
+
+static int read_from_file(struct vmibus_guest_ram *ram, const struct vmibus_ram_range *range,
+                          uint64_t gpa, uint8_t *buffer, size_t len) {
+    int r = read_object(ram, range->object, range->offset + (gpa - range->gpa), buffer, len);
+
+    if (r == 0 && len <= LOADS_MAX)
+        mapping_mark_read(&ram->mapping, range, gpa, buffer, len);
+    return r;
+}
+
 int vmibus_guest_ram_read(struct vmibus_guest_ram *ram, uint64_t gpa, void *buffer, size_t len) {
+    const bool by_loads = len <= LOADS_MAX;
     uint8_t *at = buffer;
 
     while (len > 0) {
-        const struct vmibus_ram_range *range = find_range(ram, gpa);
-        uint64_t skipped, step = len;
-        int r;
+        uint64_t step = by_loads ? load_marked(ram, gpa, at, len) : 0;
 
-        if (!range)
-            return VMIBUS_GUEST_OUTSIDE_RAM;
-        skipped = gpa - range->gpa;
-        if (step > range->len - skipped)
-            step = range->len - skipped;
-        r = read_object(ram, range->object, range->offset + skipped, at, (size_t)step);
-        if (r != 0)
-            return r;
+        if (step == 0) {
+            const struct vmibus_ram_range *range = find_range(ram, gpa);
+            uint64_t left;
+            int r;
+
+            if (!range)
+                return VMIBUS_GUEST_OUTSIDE_RAM;
+            left = range->len - (gpa - range->gpa);
+            step = len < left ? len : left;
+            step = by_loads ? mapping_gap(&ram->mapping, gpa, step) : step;
+            r = read_from_file(ram, range, gpa, at, (size_t)step);
+            if (r != 0)
+                return r;
+        }
         gpa += step;
         at += step;
         len -= (size_t)step;
@@ -239,12 +261,12 @@ int vmibus_guest_ram_read(struct vmibus_guest_ram *ram, uint64_t gpa, void *buff
     return 0;
 }
 
-static int read_callback(void *context, uint64_t gpa, void *buffer, size_t len) {
+int ram_read(void *context, uint64_t gpa, void *buffer, size_t len) {
     return vmibus_guest_ram_read(context, gpa, buffer, len);
 }
 
 struct vmibus_guest_reader vmibus_guest_ram_reader(struct vmibus_guest_ram *ram) {
-    return (struct vmibus_guest_reader){.read = read_callback, .context = ram};
+    return (struct vmibus_guest_reader){.read = ram_read, .context = ram, .direct = &ram_direct};
 }
 
 /*
@@ -323,4 +345,26 @@ int vmibus_guest_ram_next_data(struct vmibus_guest_ram *ram, uint64_t *gpa, uint
         return r;
     }
     return VMIBUS_GUEST_NOT_FOUND;
+}
+
+int ram_next_range(void *context, uint64_t *gpa, uint64_t *len) {
+    const struct vmibus_guest_ram *ram = context;
+    size_t i = range_at_or_after(ram, *gpa);
+
+    if (i == ram->n_ranges)
+        return VMIBUS_GUEST_NOT_FOUND;
+    if (*gpa < ram->ranges[i].gpa)
+        *gpa = ram->ranges[i].gpa;
+    *len = ram->ranges[i].len - (*gpa - ram->ranges[i].gpa);
+    return 0;
+}
+
+int ram_next_data(void *context, uint64_t *gpa, uint64_t *len) {
+    struct vmibus_guest_ram *ram = context;
+    int r = vmibus_guest_ram_next_data(ram, gpa, len);
+
+    /* It is in one range. */
+    if (r == 0)
+        mapping_mark(&ram->mapping, find_range(ram, *gpa), *gpa, *len);
+    return r;
 }

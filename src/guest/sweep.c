@@ -12,7 +12,7 @@ static const char note_begin[] = "OSRELEASE=";
 #define NOTE_BEGIN_LEN (sizeof(note_begin) - 1)
 
 int sweep_init(struct sweep *sweep, struct vmibus_guest_ram *ram) {
-    *sweep = (struct sweep){.ram = ram, .chunk = malloc(SWEEP_CHUNK_SIZE)};
+    *sweep = (struct sweep){.ram = ram, .at = SWEEP_BEGIN, .end = SWEEP_BEGIN, .chunk = malloc(SWEEP_CHUNK_SIZE)};
     return sweep->chunk ? 0 : -ENOMEM;
 }
 
@@ -29,8 +29,17 @@ static int next_stretch(struct sweep *sweep) {
     uint64_t gpa = sweep->end, len;
     int r = vmibus_guest_ram_next_data(sweep->ram, &gpa, &len);
 
+    if (r == VMIBUS_GUEST_NOT_FOUND && !sweep->low) {
+        sweep->low = true;
+        sweep->at = sweep->end = 0;
+        return 0;
+    }
     if (r != 0)
         return r;
+    if (sweep->low && gpa >= SWEEP_BEGIN)
+        return VMIBUS_GUEST_NOT_FOUND;
+    if (sweep->low && len > SWEEP_BEGIN - gpa)
+        len = SWEEP_BEGIN - gpa;
     sweep->at = (gpa + PAGING_PAGE_SIZE - 1) & ~(PAGING_PAGE_SIZE - 1);
     sweep->end = gpa + len;
     return 0;

@@ -2,6 +2,9 @@
 /*
  * The sweep: looks for pages of guest RAM that begin as a VMCOREINFO note does, where the files
  * hold data.  Takes its time in portions, so that a large guest does not hold up an event loop.
+ *
+ * It begins above 4 GiB and goes on with what lies below: a kernel takes the page of its note from
+ * the zone Normal, which lies there wherever there is RAM (Linux include/linux/mmzone.h).
  */
 #ifndef VMIBUS_GUEST_SWEEP_H
 #define VMIBUS_GUEST_SWEEP_H
@@ -12,9 +15,12 @@
  * pread of 16 octets a page, 80 through a mapping. */
 #define SWEEP_CHUNK_SIZE (256u * 1024)
 
+#define SWEEP_BEGIN (UINT64_C(4) << 30)
+
 struct sweep {
     struct vmibus_guest_ram *ram; /* borrowed */
     uint64_t at, end;             /* what is left of the stretch of data that is being read */
+    bool low;                     /* it lies below SWEEP_BEGIN, and so does all that is left */
     uint64_t chunk_gpa;           /* the piece in memory: where it lies, */
     size_t chunk_len;             /* its length, */
     size_t chunk_done;            /* and how much of it was looked at; page-aligned */

@@ -300,15 +300,16 @@ static int read_to_end(int fd, struct stream *text, int timeout_ms)
     return r == -EPIPE ? 0 : r;
 }
 
-bool bed_available(bool firmware_only, const char **reason)
+struct verdict {
+    bool known, available;
+    char reason[sizeof(start_error)];
+};
+
+/* Asks run-guest, once, whether it could. */
+static bool judge(struct verdict *verdict, const char *option, const char *value, const char **reason)
 {
-    static struct {
-        bool known, available;
-        char reason[sizeof(start_error)];
-    } verdicts[2];
-    typeof(verdicts[0]) *verdict = &verdicts[firmware_only];
     char path[PATH_MAX];
-    char *argv[] = {path, "--check", firmware_only ? "--firmware-only" : NULL, NULL};
+    const char *argv[] = {path, "--check", option, value, NULL};
     struct stream text = {0};
     int fd, status = -1;
     pid_t pid;
@@ -317,7 +318,7 @@ bool bed_available(bool firmware_only, const char **reason)
         verdict->known = true;
         if (find_run_guest(path, sizeof(path)) < 0) {
             snprintf(verdict->reason, sizeof(verdict->reason), "%s", start_error);
-        } else if (spawn(argv, -1, -1, &pid, &fd) == 0) {
+        } else if (spawn((char **)argv, -1, -1, &pid, &fd) == 0) {
             if (read_to_end(fd, &text, START_MS) < 0)
                 kill(-pid, SIGKILL);
             close(fd);
@@ -335,6 +336,25 @@ bool bed_available(bool firmware_only, const char **reason)
     if (reason)
         *reason = verdict->available ? "" : verdict->reason;
     return verdict->available;
+}
+
+bool bed_available(bool firmware_only, const char **reason)
+{
+    static struct verdict verdicts[2];
+
+    return judge(&verdicts[firmware_only], firmware_only ? "--firmware-only" : NULL, NULL, reason);
+}
+
+bool bed_flavour_available(const char *flavour, const char **reason)
+{
+    static struct verdict verdict;
+    static char known[32];
+
+    if (strcmp(known, flavour) != 0) {
+        snprintf(known, sizeof(known), "%s", flavour);
+        verdict.known = false;
+    }
+    return judge(&verdict, "--kernel", flavour, reason);
 }
 
 /* ---- the directory and its warden ------------------------------------------------------------ */
@@ -912,6 +932,7 @@ static char **arguments(const struct bed *bed, const struct bed_options *options
     ADD("--name", options->name, "guest");
     ADD("--append", options->append, "");
     ADD("--ram", ram_names[options->ram], "");
+    ADD("--kernel", options->flavour, "amd64");
 #undef ADD
     _Static_assert(CHILD_ORACLE_FD == 3 && CHILD_SERIAL_FD == 4, "as told to run-guest");
     if (options->firmware_only)

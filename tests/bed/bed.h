@@ -46,6 +46,7 @@ struct bed_options {
     const char *accel;        /* "tcg" */
     const char *name;         /* "guest" */
     const char *append;       /* more kernel command line: "" */
+    const char *flavour;      /* the newest kernel of it: "amd64"; "cloud-amd64", "rt-amd64" */
     const char *const *extra; /* more QEMU arguments, NULL-terminated: none */
     enum bed_ram ram;
     bool boot_files;          /* the guest has its kernel and initrd as /boot/kernel and /boot/initrd */
@@ -73,6 +74,9 @@ struct bed {
  * @param reason         where to put why not: a static string, to show with the skip; may be NULL
  */
 bool bed_available(bool firmware_only, const char **reason);
+
+/** The same for a guest with a kernel of a flavour, as in struct bed_options. */
+bool bed_flavour_available(const char *flavour, const char **reason);
 
 /**
  * Starts a guest. On return QEMU runs, its sockets accept and the oracle answers; the guest itself

@@ -27,10 +27,17 @@
  *
  *   facts                 all the facts again
  *   ps                    PS pid= ppid= kthread=0|1 comm=   (one per process)
+ *   tasks                 TASK pid= tgid= ppid= state= start= kthread=0|1 uid=R,E,S,F gid= nspid= comm=   (one per thread)
+ *   fds PID               FD pid= fd= flags= pos= link=; LINK pid= name=exe|cwd link=
+ *   hex FILE              HEX file= octets=                 (900 octets at most)
+ *   crowd                 starts processes that have one of everything (processes.c); they say CROWD pid=
  *   kallsyms NAME...      KSYM addr=0x... type=T name=NAME  (every match)
+ *   symbols               SYMBOLS count= sum= modules_count= modules_sum=   (all of /proc/kallsyms;
+ *                         what is of no module nor of vmlinux, such as [bpf], is left out)
  *   pagemap PID GVA [N]   PAGE pid= gva= gpa=               (N pages; gpa=none when not present)
  *   maps PID, cat FILE    OUT line
  *   exec COMMAND          OUT line, of `busybox sh -c COMMAND`; OK exec status=N
+ *   areas N               AREAS pid=   a process with N mappings, far apart, and one of each odd kind
  *   setvar VALUE          the agent itself changes its variable
  *   fill BYTE             the agent itself fills its buffer
  *   evdev on|off          whether EVDEV is printed (events are counted all the same)
@@ -41,7 +48,8 @@
  *
  * `vmibus.once` on the kernel command line makes the agent power off as soon as it is READY.
  *
- * The sum of the buffer is FNV-1a over its little-endian 64-bit words.
+ * The sum of the buffer is FNV-1a over its little-endian 64-bit words. That of symbols adds up FNV-1a
+ * over the octets of `ADDRESS TYPE NAME`, or `ADDRESS TYPE NAME MODULE` where the type is made small.
  */
 #define _GNU_SOURCE
 #include <ctype.h>
@@ -64,6 +72,7 @@
 #include <sys/mount.h>
 #include <sys/prctl.h>
 #include <sys/reboot.h>
+#include <sys/shm.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/utsname.h>
@@ -71,6 +80,8 @@
 #include <termios.h>
 #include <time.h>
 #include <unistd.h>
+
+#include "agent.h"
 
 #define PAGE 4096UL
 #define HUGE (2UL << 20)
@@ -112,8 +123,7 @@ static bool power_button_obeyed = true;
 
 /* ---- saying things --------------------------------------------------------------------------- */
 
-/* One line in one write, so that lines of agent and child never mix. */
-__attribute__((format(printf, 1, 2))) static void say(const char *format, ...)
+void say(const char *format, ...)
 {
     char line[2048];
     va_list args;
@@ -144,8 +154,7 @@ static long uptime_ms(void)
     return now.tv_sec * 1000 + now.tv_nsec / 1000000;
 }
 
-/* Reads a small file whole, without its last newline; false when it cannot be read. */
-static bool slurp(const char *path, char *text, size_t size)
+bool slurp(const char *path, char *text, size_t size)
 {
     int fd = open(path, O_RDONLY | O_CLOEXEC);
     size_t len = 0;
@@ -584,6 +593,45 @@ static void cmd_kallsyms(char *args)
     say("OK kallsyms found=%lu", found);
 }
 
+static uint64_t sum_of_text(const char *text)
+{
+    uint64_t sum = 0xcbf29ce484222325ULL;
+
+    for (; *text; text++)
+        sum = (sum ^ (uint8_t)*text) * 0x100000001b3ULL;
+    return sum;
+}
+
+static void cmd_symbols(char *args)
+{
+    unsigned long count[2] = {0}, sum[2] = {0};
+    char line[1024];
+    FILE *file = fopen("/proc/kallsyms", "re");
+
+    (void)args;
+    while (file && fgets(line, sizeof(line), file)) {
+        char *module = strchr(line, '\t');
+        bool of_module = module != NULL;
+
+        line[strcspn(line, "\n")] = 0;
+        if (of_module) {
+            if (strncmp(module, "\t[__builtin_", 12) == 0 || strcmp(module, "\t[bpf]") == 0)
+                continue;
+            line[17] = tolower((unsigned char)line[17]);
+            module[0] = ' ';
+            memmove(module + 1, module + 2, strlen(module + 2) + 1);
+            line[strlen(line) - 1] = 0;
+        }
+        count[of_module]++;
+        sum[of_module] += sum_of_text(line);
+    }
+    if (file)
+        fclose(file);
+    say("SYMBOLS count=%lu sum=0x%016lx modules_count=%lu modules_sum=0x%016lx", count[0], sum[0],
+        count[1], sum[1]);
+    say("OK symbols");
+}
+
 static void cmd_pagemap(char *args)
 {
     char pid[16];
@@ -652,6 +700,76 @@ static void cmd_exec(char *args)
     }
     waitpid(pid, &status, 0);
     say("OK exec status=%d", WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status));
+}
+
+/* A page of a file; it keeps its name, or not. */
+static void map_file(const char *path, bool gone)
+{
+    int fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
+
+    if (fd < 0 || ftruncate(fd, 2 * PAGE) < 0)
+        say("WARN areas path=%s errno=%d", path, errno);
+    mmap(NULL, PAGE, PROT_READ, MAP_PRIVATE, fd, PAGE);
+    if (gone)
+        unlink(path);
+    close(fd);
+}
+
+/* One of each kind that /proc/PID/maps has a name of its own for. */
+static void map_oddities(void)
+{
+    int memfd = memfd_create("a memory", MFD_CLOEXEC), segment = shmget(IPC_PRIVATE, PAGE, IPC_CREAT | 0600);
+
+    mkdir("/areas", 0700);
+    mkdir("/areas/of directories", 0700);
+    map_file("/areas/of directories/a\nb\tc\\d", false);
+    map_file("/areas/gone", true);
+    map_file("/dev/areas", false);
+    mmap(NULL, PAGE, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+    mmap(NULL, PAGE, PROT_READ | PROT_EXEC, MAP_SHARED, memfd, 0);
+    shmat(segment, NULL, 0);
+    shmctl(segment, IPC_RMID, NULL);
+    mmap((void *)0x10000, PAGE, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0);
+    /* With five levels above what four can address; else nearby. */
+    mmap((void *)(1UL << 52), PAGE, PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+}
+
+static void map_many(unsigned long n)
+{
+    static const int rights[] = {PROT_READ, PROT_READ | PROT_WRITE, PROT_NONE};
+
+    for (unsigned long i = 0; i < n; i++) {
+        uintptr_t at = 0x100000000000 + (i / 100) * (1UL << 39) + i * (i % 3 ? 1 : 17) * PAGE;
+
+        mmap((void *)at, PAGE, rights[i % 3], MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED_NOREPLACE, -1, 0);
+    }
+}
+
+static void cmd_areas(char *args)
+{
+    unsigned long n = strtoul(args, NULL, 0);
+    int done[2];
+    char byte;
+    pid_t pid;
+
+    if (pipe2(done, O_CLOEXEC) < 0 || (pid = fork()) < 0) {
+        say("ERR areas errno=%d", errno);
+        return;
+    }
+    if (pid == 0) {
+        prctl(PR_SET_NAME, "areas", 0, 0, 0);
+        map_oddities();
+        map_many(n);
+        close(done[1]);
+        for (;;)
+            pause();
+    }
+    close(done[1]);
+    while (read(done[0], &byte, 1) < 0 && errno == EINTR)
+        ;
+    close(done[0]);
+    say("AREAS pid=%d", pid);
+    say("OK areas");
 }
 
 static void cmd_setvar(char *args)
@@ -743,11 +861,17 @@ static const struct {
 } commands[] = {
     {"facts", cmd_facts},
     {"ps", cmd_ps},
+    {"tasks", cmd_tasks},
+    {"fds", cmd_fds},
+    {"hex", cmd_hex},
+    {"crowd", cmd_crowd},
     {"kallsyms", cmd_kallsyms},
+    {"symbols", cmd_symbols},
     {"pagemap", cmd_pagemap},
     {"maps", cmd_maps},
     {"cat", cmd_cat},
     {"exec", cmd_exec},
+    {"areas", cmd_areas},
     {"setvar", cmd_setvar},
     {"fill", cmd_fill},
     {"evdev", cmd_evdev},
@@ -867,10 +991,14 @@ static bool once(void)
     return slurp("/proc/cmdline", text, sizeof(text)) && strstr(text, "vmibus.once");
 }
 
-int main(void)
+int main(int argc, char **argv)
 {
     int hotplug;
 
+    if (argc > 1 && getpid() != 1 && strcmp(argv[1], "crowd") == 0) {
+        open_tty();
+        crowd_main();
+    }
     prctl(PR_SET_NAME, "vmibus-agent");
     if (getpid() == 1)
         come_up();

@@ -413,6 +413,167 @@ TEST(test_page_that_the_host_lost_is_passed_over, FIXTURE) {
     close(fd);
 }
 
+/* --- the short way: by what the image of a vCPU's kernel points to ---------------------------- */
+
+#define DATA_GPA (UINT64_C(8) << 20) /* 2 MiB of data of the image */
+#define DATA_LEN (UINT64_C(2) << 20)
+#define DATA_GVA (FAKE_IMAGE + (UINT64_C(0x12) << 21))
+
+/* Where the direct map begins: anywhere. */
+static uint64_t direct_map(void) {
+    return kernel.levels == 5 ? UINT64_C(0xff3e123440000000) : UINT64_C(0xffff9a5640000000);
+}
+
+static void store(uint64_t gpa, uint64_t value) {
+    memcpy(guest.memory + gpa, &value, sizeof(value));
+}
+
+/* Gives the kernel a direct map, and data that hold the address of its note. */
+static void make_image(uint8_t levels, bool large) {
+    tear_down();
+    set_up_levels(levels);
+    for (uint64_t gpa = 0; gpa < MEMORY_LEN; gpa += DATA_LEN)
+        fake_guest_map(&guest, kernel.root, direct_map() + gpa, gpa, 2, ENTRY_WRITABLE | ENTRY_NX);
+    if (large)
+        fake_guest_map(&guest, kernel.root, DATA_GVA, DATA_GPA, 2, ENTRY_WRITABLE | ENTRY_NX);
+    for (uint64_t offset = 0; !large && offset < DATA_LEN; offset += FAKE_PAGE)
+        fake_guest_map(&guest, kernel.root, DATA_GVA + offset, DATA_GPA + offset, 1,
+                       ENTRY_WRITABLE | ENTRY_NX);
+    store(DATA_GPA + 0x123458, direct_map() + NOTE_GPA);
+    fake_guest_note(&guest, NOTE_GPA, &kernel);
+}
+
+static void assert_short_way(void) {
+    assert_is_kernel(&kernel, NOTE_GPA);
+    ck_assert_uint_eq(found.confidence, VMIBUS_CONFIDENCE_PROVEN);
+    ck_assert_uint_eq(found.swept, 0);
+    ck_assert_uint_lt(found.octets, UINT64_C(3) << 20);
+}
+
+TEST(test_image_leads_to_the_note, FIXTURE, .iterations = 4) {
+    const uint8_t levels[] = {4, 5}, wrong[] = {9};
+    struct vmibus_guest_hints hints = {.n_vcpu_cr3 = 1, .vcpu_levels = &levels[_i & 1]};
+    uint64_t process;
+
+    make_image(levels[_i & 1], _i & 2);
+    process = fake_guest_process(&guest, &kernel);
+    ck_assert_int_eq(find_with(process), 0); /* depth not known */
+    assert_short_way();
+    hints.vcpu_cr3 = &process;
+    ck_assert_int_eq(vmibus_guest_find_linux(ram, &hints, &found), 0);
+    assert_short_way();
+    /* A depth that there is not: the long way. */
+    hints.vcpu_levels = wrong;
+    ck_assert_int_eq(vmibus_guest_find_linux(ram, &hints, &found), 0);
+    ck_assert_uint_gt(found.swept, 0);
+}
+
+TEST(test_image_of_a_vcpu_in_user_mode_leads_to_the_note, FIXTURE) {
+    uint64_t process;
+
+    make_image(4, true);
+    process = fake_guest_process(&guest, &kernel);
+    ck_assert_int_eq(find_with((process + FAKE_PAGE) | 0x806), 0);
+    assert_short_way();
+}
+
+TEST(test_image_of_all_vcpus_is_looked_at_once, FIXTURE) {
+    uint64_t cr3[48], one;
+
+    make_image(4, true);
+    for (size_t i = 0; i < 48; i++)
+        cr3[i] = fake_guest_process(&guest, &kernel);
+    memset(guest.memory + NOTE_GPA, 0, FAKE_PAGE);
+    fake_guest_note(&guest, NOTE_GPA + FAKE_PAGE, &kernel); /* to which nothing leads */
+    ck_assert_int_eq(find(cr3, 1), 0);
+    one = found.octets;
+    ck_assert_int_eq(find(cr3, 48), 0);
+    ck_assert_uint_le(found.octets, one + 48 * FAKE_PAGE);
+}
+
+TEST(test_p12_image_tells_the_live_note_from_stale_and_false_ones, FIXTURE) {
+    struct fake_kernel old;
+
+    make_image(4, true);
+    old = boot_another();
+    fake_guest_note(&guest, UINT64_C(4) << 20, &old);
+    /* The image points to them too, and before the right one. */
+    store(DATA_GPA + 8, direct_map() + (UINT64_C(4) << 20));
+    store(DATA_GPA + 16, direct_map() + (UINT64_C(6) << 20));
+    memcpy(guest.memory + (UINT64_C(6) << 20), "OSRELEASE=1.2\n", 15);
+    ck_assert_int_eq(find_with(fake_guest_process(&guest, &kernel)), 0);
+    assert_short_way();
+    /* It points to the old one only. */
+    store(DATA_GPA + 0x123458, 0);
+    ck_assert_int_eq(find_with(fake_guest_process(&guest, &kernel)), 0);
+    assert_is_kernel(&kernel, NOTE_GPA);
+    ck_assert_uint_gt(found.swept, 0);
+}
+
+/* Data full of pointers to pages that look like notes, or to any pages: followed until the budget is used up. */
+TEST(test_p09_image_full_of_pointers_costs_its_budget, FIXTURE, .iterations = 2) {
+    uint64_t claims = UINT64_C(11) << 20, n = _i ? 0x8000 : 128;
+
+    make_image(4, true);
+    for (uint64_t i = 0; !_i && i < 128; i++)
+        memcpy(guest.memory + claims + i * FAKE_PAGE, "OSRELEASE=6.1\n", 15);
+    for (uint64_t i = 0; i < n; i++)
+        store(DATA_GPA + DATA_LEN / 2 + 8 * i, direct_map() + claims + i % 128 * FAKE_PAGE);
+    store(DATA_GPA + 0x123458, 0);
+    store(DATA_GPA + DATA_LEN - 8, direct_map() + NOTE_GPA);
+    ck_assert_int_eq(find_with(fake_guest_process(&guest, &kernel)), 0);
+    assert_is_kernel(&kernel, NOTE_GPA);
+    ck_assert_uint_gt(found.swept, 0);
+}
+
+/* The whole area of the image, mapped to the same octets again and again; tables that are their own. */
+TEST(test_p09_image_without_an_end_costs_its_budget, FIXTURE, .iterations = 2) {
+    uint64_t *directory;
+
+    make_image(4, true);
+    store(DATA_GPA + 0x123458, 0);
+    directory = fake_guest_entry(&guest, kernel.root, FAKE_IMAGE, 2);
+    for (size_t i = 0; i < 512; i++)
+        if (!(directory[i] & ENTRY_PRESENT))
+            directory[i] = _i ? ((uint64_t)((uint8_t *)directory - guest.memory) | ENTRY_TABLE)
+                              : (DATA_GPA | ENTRY_WRITABLE | ENTRY_PRESENT | ENTRY_LARGE);
+    /* What leads to the note comes last, and is looked at from the end. */
+    store(DATA_GPA + DATA_LEN, direct_map() + NOTE_GPA);
+    directory[0] = (DATA_GPA + DATA_LEN) | ENTRY_WRITABLE | ENTRY_PRESENT | ENTRY_LARGE;
+    ck_assert_int_eq(find_with(fake_guest_process(&guest, &kernel)), 0);
+    assert_is_kernel(&kernel, NOTE_GPA);
+    ck_assert(_i || found.swept > 0);
+    ck_assert_uint_le(found.octets - found.swept, UINT64_C(64) << 20);
+}
+
+TEST(test_p11_image_in_holes_does_not_fill_them, FIXTURE) {
+    struct stat before, after;
+
+    make_image(4, true);
+    ck_assert_int_eq(fallocate(memory_fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, DATA_GPA,
+                               DATA_LEN / 2),
+                     0);
+    ck_assert_int_eq(fstat(memory_fd, &before), 0);
+    ck_assert_int_eq(find_with(kernel.root.cr3), 0);
+    assert_short_way();
+    ck_assert_int_eq(fstat(memory_fd, &after), 0);
+    ck_assert_int_eq(before.st_blocks, after.st_blocks);
+}
+
+/* RAM above 4 GiB is swept first: that is where a kernel takes the page from. */
+TEST(test_sweep_begins_above_4g, FIXTURE) {
+    uint64_t half = MEMORY_LEN / 2, high = UINT64_C(4) << 30;
+    const struct vmibus_ram_range ranges[] = {{.len = half}, {.gpa = high, .len = half, .offset = half}};
+
+    memset(guest.memory + NOTE_GPA, 'x', UINT64_C(1) << 20);
+    vmibus_guest_ram_free(ram);
+    ck_assert_int_eq(vmibus_guest_ram_new(&ram, ranges, 2, &memory_fd, 1), 0);
+    fake_guest_note(&guest, half + FAKE_PAGE, &kernel);
+    ck_assert_int_eq(find_with(kernel.root.cr3), 0);
+    assert_is_kernel(&kernel, high + FAKE_PAGE);
+    ck_assert_uint_lt(found.swept, UINT64_C(1) << 20);
+}
+
 /* --- portions --------------------------------------------------------------------------------- */
 
 static int search_to_the_end(uint64_t octets, const struct vmibus_guest_hints *hints,
