@@ -3,10 +3,11 @@
 # bench: measurements, built and run by `make bench`; none is a test.  `make bench BENCH=--full` takes
 # longer and boots a guest; see bench/README.md.
 
-bench_programs = bench/epoch bench/roundtrip bench/fanout bench/memread bench/memwrite bench/throughput bench/idle bench/scaling bench/bystander
+bench_programs = bench/epoch bench/roundtrip bench/fanout bench/memread bench/memwrite bench/throughput bench/idle bench/scaling bench/bystander \
+	bench/walk bench/search bench/publish bench/ps bench/processes bench/symbols
 
 EXTRA_PROGRAMS = $(bench_programs)
-EXTRA_LTLIBRARIES = libbench.la bench/burst.la bench/count_allocations.la
+EXTRA_LTLIBRARIES = libbench.la bench/burst.la bench/count_allocations.la bench/meter_monitor.la
 EXTRA_DIST += bench/README.md bench/burst.sensor bench/run
 
 libbench_la_SOURCES = \
@@ -36,6 +37,27 @@ bench_memread_SOURCES = bench/memread.c
 bench_memread_CPPFLAGS = $(AM_CPPFLAGS) -I$(top_srcdir)/sensors
 bench_memread_LDADD = libbench.la
 
+bench_walk_SOURCES = bench/walk.c bench/fake_tables.c bench/fake_tables.h
+bench_walk_LDADD = libbench.la libvmibus-guest.la
+
+bench_publish_SOURCES = bench/publish.c bench/meter_monitor.h
+bench_publish_CPPFLAGS = $(AM_CPPFLAGS) -I$(top_srcdir)/tests
+bench_publish_LDADD = libbench.la libbed.la
+
+bench_symbols_SOURCES = bench/symbols.c bench/fake_tables.c bench/fake_tables.h
+bench_symbols_LDADD = libbench.la libvmibus_guest_internal.la
+
+bench_ps_SOURCES = bench/ps.c tests/guest_lib/task_image.c tests/guest_lib/fake_btf.c
+bench_ps_CPPFLAGS = $(AM_CPPFLAGS) -I$(top_srcdir)/tests
+bench_ps_LDADD = libbench.la libvmibus_guest_internal.la
+
+bench_processes_SOURCES = bench/processes.c tests/guest_lib/task_image.c tests/guest_lib/fake_btf.c
+bench_processes_CPPFLAGS = $(AM_CPPFLAGS) -I$(top_srcdir)/tests -I$(top_srcdir)/sensors
+bench_processes_LDADD = libbench.la libvmibus_linux.la libvmibus_guest_internal.la
+
+bench_search_SOURCES = bench/search.c bench/fake_tables.c bench/fake_tables.h
+bench_search_LDADD = libbench.la libvmibus-guest.la
+
 bench_throughput_SOURCES = bench/throughput.c bench/private_vm.c bench/private_vm.h
 bench_throughput_CPPFLAGS = $(AM_CPPFLAGS) -I$(top_srcdir)/sensors
 bench_throughput_LDADD = libbench.la libvmibus-core.la
@@ -57,6 +79,9 @@ bench_burst_la_LDFLAGS = $(sensor_ldflags) -rpath /nowhere
 bench_count_allocations_la_SOURCES = bench/count_allocations.c
 bench_count_allocations_la_LDFLAGS = $(AM_LDFLAGS) -module -avoid-version -shared -rpath /nowhere
 
+bench_meter_monitor_la_SOURCES = bench/meter_monitor.c
+bench_meter_monitor_la_LDFLAGS = $(AM_LDFLAGS) -module -avoid-version -shared -rpath /nowhere
+
 bench/modules/.stamp: sensors/modules/.stamp bench/burst.la bench/burst.sensor
 	$(AM_V_GEN)rm -rf bench/modules && $(MKDIR_P) bench/modules
 	$(AM_V_at)for file in '$(abs_top_builddir)'/sensors/modules/* '$(abs_top_builddir)/bench/.libs/burst.so' \
@@ -67,7 +92,7 @@ bench/modules/.stamp: sensors/modules/.stamp bench/burst.la bench/burst.sensor
 
 BENCH = --quick
 
-bench: all $(bench_programs) bench/count_allocations.la bench/modules/.stamp
+bench: all $(bench_programs) bench/count_allocations.la bench/meter_monitor.la bench/modules/.stamp
 	top_builddir='$(abs_top_builddir)' VMIBUS_SOURCE_DIR='$(abs_top_srcdir)' PYTHONDONTWRITEBYTECODE=1 \
 		$(PYTHON) '$(srcdir)/bench/run' $(BENCH)
 

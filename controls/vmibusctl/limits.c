@@ -43,6 +43,8 @@ static const char *limit_key(unsigned reason) {
         return "holds";
     case VMIBUS_REASON_LIMIT_ANSWERS:
         return "answers";
+    case VMIBUS_REASON_LIMIT_WATCHES:
+        return "watches";
     default:
         return NULL;
     }

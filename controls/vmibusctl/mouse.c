@@ -12,6 +12,8 @@
 /* The whole screen, from edge to edge. */
 #define ABSOLUTE_BOUND 32767
 
+#define DRAG_STEPS 16
+
 static size_t count(char *const *words) {
     size_t n = 0;
 
@@ -43,6 +45,42 @@ static size_t parse_button(const char *verb, const char *name, struct vmibus_inp
     return 1;
 }
 
+/*
+ * There, the left button down, on the way in some steps, up at the end: programs want to see motion with the button down before
+ * they take it for a drag.
+ */
+static size_t parse_drag(char *const *words, struct vmibus_input_event *events) {
+    struct vmibus_input_event from[2], to[2];
+    const struct vmibus_input_event button = {.type = VMIBUS_INPUT_TYPE_KEY, .code = BTN_LEFT};
+    size_t n = 0;
+
+    if (!parse_pair(words, from, VMIBUS_INPUT_TYPE_ABSOLUTE) || !parse_pair(words + 2, to, VMIBUS_INPUT_TYPE_ABSOLUTE))
+        return 0;
+    events[n++] = from[0];
+    events[n++] = from[1];
+    events[n] = button;
+    events[n++].value = 1;
+    for (int step = 1; step <= DRAG_STEPS; step++)
+        for (size_t axis = 0; axis < 2; axis++) {
+            events[n] = from[axis];
+            events[n++].value += (to[axis].value - from[axis].value) * step / DRAG_STEPS;
+        }
+    events[n++] = button;
+    return n;
+}
+
+/* Steps of the wheel: up and down, and, if there are two, to the left and right. */
+static size_t parse_scroll(char *const *words, size_t n, struct vmibus_input_event *events) {
+    static const uint16_t codes[] = {REL_WHEEL, REL_HWHEEL};
+
+    for (size_t i = 0; i < n; i++) {
+        events[i] = (struct vmibus_input_event){.type = VMIBUS_INPUT_TYPE_RELATIVE, .code = codes[i]};
+        if (!units_parse_signed(words[i], RELATIVE_BOUND, &events[i].value))
+            return 0;
+    }
+    return n;
+}
+
 size_t mouse_parse(char *const *words, struct vmibus_input_event *events) {
     size_t n = count(words);
 
@@ -50,12 +88,12 @@ size_t mouse_parse(char *const *words, struct vmibus_input_event *events) {
         return parse_pair(words + 1, events, VMIBUS_INPUT_TYPE_RELATIVE);
     if (n == 3 && strcmp(words[0], "to") == 0)
         return parse_pair(words + 1, events, VMIBUS_INPUT_TYPE_ABSOLUTE);
+    if (n == 5 && strcmp(words[0], "drag") == 0)
+        return parse_drag(words + 1, events);
+    if ((n == 2 || n == 3) && strcmp(words[0], "scroll") == 0)
+        return parse_scroll(words + 1, n - 1, events);
     if (n != 2)
         return 0;
-    if (strcmp(words[0], "scroll") == 0) {
-        events[0] = (struct vmibus_input_event){.type = VMIBUS_INPUT_TYPE_RELATIVE, .code = REL_WHEEL};
-        return units_parse_signed(words[1], RELATIVE_BOUND, &events[0].value) ? 1 : 0;
-    }
     if (strcmp(words[0], "click") == 0 || strcmp(words[0], "press") == 0 || strcmp(words[0], "release") == 0)
         return parse_button(words[0], words[1], events);
     return 0;

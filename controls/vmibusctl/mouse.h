@@ -8,10 +8,10 @@
 #include <vmibus/protocol.h>
 
 /** Events that one action takes at most. */
-#define MOUSE_EVENTS 2
+#define MOUSE_EVENTS 64
 
 /**
- * Reads an action: move DX DY, to X Y, click BUTTON, press BUTTON, release BUTTON, scroll N.
+ * Reads an action: move DX DY, to X Y, click BUTTON, press BUTTON, release BUTTON, drag X1 Y1 X2 Y2, scroll N [N].
  * @param words  NULL-terminated
  * @param events receives at most MOUSE_EVENTS
  * @return how many, 0 if it is not understood

@@ -52,21 +52,33 @@ static size_t width(const char *text) {
     return n;
 }
 
-struct table *table_print(struct table *table) {
-    for (size_t i = 0; i < table->n_cells; i++) {
-        size_t column = i % table->n_columns, widest = 0;
-        bool last = column + 1 == table->n_columns;
+/* How wide each column has to be. */
+static size_t *measure(const struct table *table) {
+    size_t *widest = need(calloc(table->n_columns, sizeof(*widest)));
 
-        for (size_t j = column; j < table->n_cells; j += table->n_columns)
-            widest = width(table->cells[j]) > widest ? width(table->cells[j]) : widest;
+    for (size_t i = 0; i < table->n_cells; i++) {
+        size_t *column = &widest[i % table->n_columns], n = width(table->cells[i]);
+
+        *column = n > *column ? n : *column;
+    }
+    return widest;
+}
+
+struct table *table_print(struct table *table) {
+    size_t *widest = measure(table);
+
+    for (size_t i = 0; i < table->n_cells; i++) {
+        size_t column = i % table->n_columns;
+
         fputs(table->cells[i], stdout);
-        if (last)
+        if (column + 1 == table->n_columns)
             putchar('\n');
         else
-            printf("%*s", (int)(widest - width(table->cells[i]) + 2), "");
+            printf("%*s", (int)(widest[column] - width(table->cells[i]) + 2), "");
     }
     for (size_t i = 0; i < table->n_cells; i++)
         free(table->cells[i]);
+    free(widest);
     free(table->cells);
     free(table);
     return NULL;

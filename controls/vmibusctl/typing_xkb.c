@@ -6,6 +6,7 @@
 #include "typing.h"
 
 #include <errno.h>
+#include <limits.h>
 #include <linux/input-event-codes.h>
 #include <stdbool.h>
 #include <stdio.h>
@@ -115,9 +116,13 @@ static void write_stroke(const struct typing *typing, xkb_keycode_t key, xkb_mod
     stroke->codes[stroke->n_codes++] = (uint16_t)(key - XKB_OFFSET);
 }
 
-/* Keys that no usual keyboard has come last in the keycodes: the first find is the best. */
+/*
+ * With as few modifiers as may be: what the guest has of a layout is surest there.  Keys that no usual keyboard has come last in
+ * the keycodes, and count only where there is no other.
+ */
 static bool find_symbol(const struct typing *typing, xkb_keysym_t symbol, struct typing_stroke *stroke) {
     xkb_keycode_t last = xkb_keymap_max_keycode(typing->keymap);
+    int best = INT_MAX;
 
     for (xkb_keycode_t key = xkb_keymap_min_keycode(typing->keymap); key <= last && key < XKB_OFFSET + KEY_MAX; key++) {
         xkb_level_index_t n_levels = xkb_keymap_num_levels_for_key(typing->keymap, key, 0);
@@ -128,13 +133,15 @@ static bool find_symbol(const struct typing *typing, xkb_keysym_t symbol, struct
 
             if (xkb_keymap_key_get_syms_by_level(typing->keymap, key, 0, level, &symbols) != 1 || symbols[0] != symbol)
                 continue;
-            if (level_modifiers(typing, key, level, &mask)) {
-                write_stroke(typing, key, mask, stroke);
-                return true;
-            }
+            if (!level_modifiers(typing, key, level, &mask) || __builtin_popcount(mask) >= best)
+                continue;
+            write_stroke(typing, key, mask, stroke);
+            best = __builtin_popcount(mask);
         }
+        if (best < INT_MAX && key >= XKB_OFFSET + KEY_102ND)
+            return true;
     }
-    return false;
+    return best < INT_MAX;
 }
 
 /* Whether a dead key and then a base key compose to the character. */

@@ -89,6 +89,11 @@ static void describe(const struct vmibus_audit_record *record, char *text, size_
     case VMIBUS_KIND_CMD_VM:
         snprintf(text, size, "%s", known(vmibus_vm_operation_name(record->detail)));
         break;
+    case VMIBUS_KIND_WATCH:
+        snprintf(text, size, "%s", known(vmibus_watch_operation_name(record->detail)));
+        if (record->detail == VMIBUS_WATCH_OPERATION_ADD)
+            snprintf(text, size, "ADD %" PRIu32 " octets at 0x%" PRIx64, record->len, record->address);
+        break;
     case VMIBUS_KIND_CMD_INPUT:
         snprintf(text, size, "%" PRIu32 " events", record->len);
         break;

@@ -5,28 +5,17 @@
  * The hold is the connection's, which nobody uses meanwhile: it ends with this process however that ends.
  */
 #include "child.h"
-#include "report.h"
-#include "roster.h"
-
-static int command(struct vmibusctl *ctl, const struct vm *vm, enum vmibus_vm_operation operation, const char *trouble) {
-    struct vmibus_message reply;
-    int r = vmibus_control_vm(ctl->bus, &vm->endpoint, 0, operation, &reply);
-
-    if (r)
-        r = report_refusal(ctl, r, &reply, "%s %s", printable(vm->name), trouble);
-    vmibus_message_deinit(&reply);
-    return r;
-}
+#include "standstill.h"
 
 static int hold(struct vmibusctl *ctl, const struct vm *vm, char **words) {
-    int status, r;
+    struct standstill standstill;
+    int status, r = standstill_begin(ctl, vm, &standstill);
 
-    r = command(ctl, vm, VMIBUS_VM_OPERATION_HOLD, "cannot be held still");
     if (r)
         return r;
     roster_unsubscribe(ctl);
     status = child_run(words, NULL, NULL);
-    r = command(ctl, vm, VMIBUS_VM_OPERATION_LET_GO, "was not held still to the end");
+    r = standstill_end(&standstill);
     return status ? status : r;
 }
 

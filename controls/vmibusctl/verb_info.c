@@ -8,6 +8,8 @@
 #include "frame_json.h"
 #include "frame_text.h"
 #include "holders.h"
+#include "linux_facts.h"
+#include "linux_guest.h"
 #include "report.h"
 #include "roster.h"
 #include "table.h"
@@ -43,6 +45,21 @@ static void print_section(const char *title, const struct vmibus_frame *frame) {
         return;
     puts(title);
     frame_text_fields(frame);
+}
+
+/* Why the root is believed, and how far. */
+static void print_belief(const struct vmibus_memctx *memctx) {
+    const struct vmibus_table_description *evidence = vmibus_table_describe("evidence");
+    const struct vmibus_value_description *confidence =
+        vmibus_table_find(vmibus_table_describe("confidence"), memctx->confidence);
+
+    if (memctx->state != VMIBUS_MEMCTX_STATE_READY)
+        return;
+    puts("kernel root");
+    printf("  %s\n", confidence ? confidence->doc : "Nothing is known of how sure it is.");
+    for (size_t i = 0; i < evidence->n_values; i++)
+        if (memctx->evidence & evidence->values[i].value)
+            printf("  %s\n", evidence->values[i].doc);
 }
 
 /* How the caller's reads go; NULL: they do not. */
@@ -83,6 +100,7 @@ static void print_text(const struct vm *vm, uint64_t capabilities, uint64_t rank
     print_section("roster", &vm->roster);
     print_section("lifecycle", &vm->lifecycle);
     print_section("memctx", &vm->memctx);
+    print_belief(&vm->memctx.memctx);
     if (vm->memctx.memctx.range_count)
         print_ranges(vm);
     print_section("last epoch that ended", &vm->invalidated);
@@ -135,8 +153,13 @@ static int show(struct vmibusctl *ctl, const struct vm *vm) {
 static int run(struct vmibusctl *ctl, const struct arguments *arguments) {
     struct roster roster = {};
     struct vm *vm;
-    int r = roster_fetch(ctl, &roster);
+    int r;
 
+    if (arguments_get(arguments, "linux"))
+        return linux_facts_show(ctl, arguments);
+    if (arguments_get(arguments, "quiesce") || arguments_get(arguments, "mediated"))
+        return vmibusctl_usage("--quiesce, --mediated", NULL, "they go with --linux, which looks into the guest");
+    r = roster_fetch(ctl, &roster);
     if (r == STATUS_OK)
         r = roster_lookup(&roster, arguments->words[0], &vm);
     if (r == STATUS_OK)
@@ -145,11 +168,18 @@ static int run(struct vmibusctl *ctl, const struct arguments *arguments) {
     return r;
 }
 
+static const struct option_description options[] = {
+    {"linux", NULL, "show instead what the guest's Linux is: release, command line, boot time"},
+    LINUX_GUEST_OPTIONS,
+    {},
+};
+
 const struct verb verb_info = {
     .name = "info",
     .synopsis = "VM",
     .summary = "show everything that is known of a VM: state, memory context, leases, your grant",
     .min_words = 1,
     .max_words = 1,
+    .options = options,
     .run = run,
 };

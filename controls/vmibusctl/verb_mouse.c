@@ -12,7 +12,8 @@ static int run(struct vmibusctl *ctl, const struct arguments *arguments) {
     if (n == 0)
         return vmibusctl_usage(
             "action", arguments->words[1],
-            "it is move DX DY, to X Y (0 to 32767 across the screen), click, press or release BUTTON, or scroll N");
+            "it is move DX DY, to X Y (0 to 32767 across the screen), click, press or release BUTTON, "
+            "drag X1 Y1 X2 Y2, or scroll N [N]");
     r = input_begin(ctl, arguments->words[0], arguments_get(arguments, "token"), &input);
     if (r == STATUS_OK)
         r = input_send(&input, events, n);
@@ -26,10 +27,10 @@ static const struct option_description options[] = {
 
 const struct verb verb_mouse = {
     .name = "mouse",
-    .synopsis = "VM move DX DY | to X Y | click|press|release BUTTON | scroll N",
-    .summary = "move the pointer, click, scroll",
+    .synopsis = "VM move DX DY | to X Y | click|press|release BUTTON | drag X1 Y1 X2 Y2 | scroll N [N]",
+    .summary = "move the pointer, click, drag, scroll",
     .min_words = 3,
-    .max_words = 4,
+    .max_words = 6,
     .options = options,
     .run = run,
 };

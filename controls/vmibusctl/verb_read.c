@@ -8,6 +8,7 @@
 
 #include "frame_json.h"
 #include "guest_memory.h"
+#include "process_space.h"
 #include "report.h"
 #include "units.h"
 
@@ -131,12 +132,16 @@ static int run(struct vmibusctl *ctl, const struct arguments *arguments) {
     int r = check(arguments, &reading), ended;
 
     if (r == STATUS_OK)
+        r = process_space_check(arguments);
+    if (r == STATUS_OK)
         r = roster_fetch(ctl, &roster);
     if (r == STATUS_OK)
         r = roster_lookup(&roster, arguments->words[0], &vm);
     if (r == STATUS_OK) {
         r = guest_memory_attach(ctl, vm, reading.physical, arguments_get(arguments, "cr3"), arguments_get(arguments, "mediated"),
                                 &reading.memory);
+        if (r == STATUS_OK)
+            r = process_space_enter(arguments_get(arguments, "pid"), &reading.memory);
         if (r == STATUS_OK) {
             r = read_memory(&reading);
             ended = guest_memory_check_epoch(ctl, &roster, &reading.memory);
@@ -151,6 +156,7 @@ static int run(struct vmibusctl *ctl, const struct arguments *arguments) {
 static const struct option_description options[] = {
     {"physical", NULL, "ADDR is guest-physical"},
     {"cr3", "ADDR", "translate by this page-table root; without it by the kernel's"},
+    PROCESS_SPACE_OPTION,
     {"mediated", NULL, "read through the memory authority also where RAM descriptors are given"},
     {"hex", NULL, "print addresses, hexadecimal and text (default)"},
     {"raw", NULL, "print the octets as they are"},

@@ -5,6 +5,7 @@
 
 #include "frame_json.h"
 #include "guest_memory.h"
+#include "process_space.h"
 #include "report.h"
 #include "table.h"
 #include "units.h"
@@ -12,13 +13,16 @@
 /* Bits of a paging entry (Intel SDM volume 3, 4.5). */
 static const struct {
     unsigned bit;
+    bool of_pages; /* entries that lead to a table ignore it */
     const char *name;
 } entry_bits[] = {
-    {0, "present"}, {1, "writable"}, {2, "user"},      {3, "write-through"}, {4, "uncached"},
-    {5, "accessed"}, {6, "dirty"},   {8, "global"},    {63, "no-execute"},
+    {0, false, "present"},  {1, false, "writable"}, {2, false, "user"}, {3, false, "write-through"}, {4, false, "uncached"},
+    {5, false, "accessed"}, {6, true, "dirty"},     {8, true, "global"}, {63, false, "no-execute"},
 };
 
 #define LARGE_PAGE (UINT64_C(1) << 7)
+#define LARGE_PAGE_PAT (UINT64_C(1) << 12)
+#define ADDRESS UINT64_C(0xffffffffff000) /* of 52 bits, the most there can be */
 
 static const char *level_name(unsigned level) {
     static const char *const names[] = {"?", "page table", "page directory", "PDPT", "PML4", "PML5"};
@@ -26,19 +30,39 @@ static const char *level_name(unsigned level) {
     return level < sizeof(names) / sizeof(names[0]) ? names[level] : names[0];
 }
 
+static uint64_t size_at(unsigned level) {
+    return UINT64_C(1) << (12 + 9 * (level - 1));
+}
+
+/* The bits of an entry that leads to a page, or would, that must be clear. */
+static uint64_t reserved_bits(uint64_t value, unsigned level) {
+    if (level == 1 || !(value & LARGE_PAGE))
+        return 0;
+    if (level > 3)
+        return LARGE_PAGE;
+    return value & ADDRESS & (size_at(level) - 1) & ~LARGE_PAGE_PAT;
+}
+
 static void describe_entry(uint64_t value, unsigned level, char *text, size_t size) {
+    bool is_page = level == 1 || value & LARGE_PAGE;
+    uint64_t reserved = reserved_bits(value, level);
+    char page[UNITS_SIZE_SIZE];
     size_t used = 0;
 
-    text[0] = '\0';
     if (!(value & 1)) {
-        snprintf(text, size, "not present");
+        snprintf(text, size, value ? "not present; the rest is the system's" : "not present");
         return;
     }
     for (size_t i = 0; i < sizeof(entry_bits) / sizeof(entry_bits[0]); i++)
-        if (value >> entry_bits[i].bit & 1)
+        if (value >> entry_bits[i].bit & 1 && (is_page || !entry_bits[i].of_pages))
             used += (size_t)snprintf(text + used, size - used, "%s%s", used ? " " : "", entry_bits[i].name);
-    if ((level == 2 || level == 3) && value & LARGE_PAGE)
-        snprintf(text + used, size - used, " large page");
+    if (reserved)
+        snprintf(text + used, size - used, "; reserved bits 0x%" PRIx64, reserved);
+    else if (is_page)
+        snprintf(text + used, size - used, "; page of %s at 0x%" PRIx64, units_size(size_at(level), page),
+                 value & ADDRESS & ~(size_at(level) - 1));
+    else
+        snprintf(text + used, size - used, "; table at 0x%" PRIx64, value & ADDRESS);
 }
 
 static unsigned index_at(uint64_t gva, unsigned level) {
@@ -64,6 +88,13 @@ static void print_text(const struct guest_memory *memory, uint64_t gva, int r, c
         table_cell(table, "0x%" PRIx64, translation->entries[i].gpa);
         table_cell(table, "0x%016" PRIx64, translation->entries[i].value);
         table_cell(table, "%s", text);
+    }
+    if (r == VMIBUS_GUEST_OUTSIDE_RAM || r == VMIBUS_GUEST_TRUNCATED) {
+        table_cell(table, "%u %s", translation->level, level_name(translation->level));
+        table_cell(table, "%u", index_at(gva, translation->level));
+        table_cell(table, "0x%" PRIx64, translation->gpa);
+        table_cell(table, "-");
+        table_cell(table, "cannot be read");
     }
     table_print(table);
     if (r == 0)
@@ -92,6 +123,7 @@ static void print_json(const struct guest_memory *memory, uint64_t gva, int r, c
         struct json_object *entry = json_object_new_object();
 
         json_object_object_add(entry, "level", json_object_new_int((int)memory->root.levels - (int)i));
+        json_object_object_add(entry, "index", json_object_new_int((int)index_at(gva, memory->root.levels - i)));
         json_object_object_add(entry, "gpa", json_object_new_uint64(translation->entries[i].gpa));
         json_object_object_add(entry, "value", json_object_new_uint64(translation->entries[i].value));
         json_object_array_add(entries, entry);
@@ -135,11 +167,15 @@ static int run(struct vmibusctl *ctl, const struct arguments *arguments) {
 
     if (!units_parse_number(arguments->words[1], UINT64_MAX, &gva))
         return vmibusctl_usage("address", arguments->words[1], "it is decimal, or 0x and hexadecimal");
-    r = roster_fetch(ctl, &roster);
+    r = process_space_check(arguments);
+    if (r == STATUS_OK)
+        r = roster_fetch(ctl, &roster);
     if (r == STATUS_OK)
         r = roster_lookup(&roster, arguments->words[0], &vm);
     if (r == STATUS_OK) {
         r = guest_memory_attach(ctl, vm, false, arguments_get(arguments, "cr3"), false, &memory);
+        if (r == STATUS_OK)
+            r = process_space_enter(arguments_get(arguments, "pid"), &memory);
         if (r == STATUS_OK) {
             r = translate(ctl, &memory, gva);
             ended = guest_memory_check_epoch(ctl, &roster, &memory);
@@ -153,6 +189,7 @@ static int run(struct vmibusctl *ctl, const struct arguments *arguments) {
 
 static const struct option_description options[] = {
     {"cr3", "ADDR", "translate by this page-table root; without it by the kernel's"},
+    PROCESS_SPACE_OPTION,
     {},
 };
 

@@ -4,12 +4,17 @@
 #include <inttypes.h>
 #include <stdio.h>
 #include <string.h>
+#include <time.h>
 
 #include "input.h"
 #include "keys.h"
 #include "report.h"
 #include "typing.h"
+#include "units.h"
 #include "utf8.h"
+
+#define DELAY_MS 20
+#define DELAY_BOUND_MS 10000
 
 /* Looks before anything is typed whether all of it can be. */
 static int check_text(const struct typing *typing, const char *layout, const char *text) {
@@ -29,8 +34,18 @@ static int check_text(const struct typing *typing, const char *layout, const cha
     return STATUS_OK;
 }
 
-/* One command for each press: the guest's host has a bounded queue, and its answer paces us. */
-static int type_text(struct input *input, const struct typing *typing, const char *text) {
+static void pause_for(uint64_t ms) {
+    struct timespec left = {.tv_sec = (time_t)(ms / 1000), .tv_nsec = (long)(ms % 1000) * 1000000};
+
+    while (nanosleep(&left, &left) < 0 && errno == EINTR)
+        ;
+}
+
+/*
+ * One command for each press, and time after it: a keyboard has a queue of some 16 octets (PS/2), and what comes while it is full
+ * is lost without anybody being told.
+ */
+static int type_text(struct input *input, const struct typing *typing, const char *text, uint64_t delay_ms) {
     struct vmibus_input_event events[2 * TYPING_CODES];
     struct typing_stroke strokes[TYPING_STROKES];
     uint32_t codepoint = 0;
@@ -41,20 +56,26 @@ static int type_text(struct input *input, const struct typing *typing, const cha
 
         at += utf8_decode(text + at, length - at, &codepoint);
         n = typing_find(typing, codepoint, strokes);
-        for (size_t i = 0; i < n && r == STATUS_OK; i++)
+        for (size_t i = 0; i < n && r == STATUS_OK; i++) {
             r = input_send(input, events, keys_press(strokes[i].codes, strokes[i].n_codes, events));
+            pause_for(delay_ms);
+        }
     }
     return r;
 }
 
 static int run(struct vmibusctl *ctl, const struct arguments *arguments) {
-    const char *layout = arguments_get(arguments, "layout"), *text = arguments->words[1];
+    const char *layout = arguments_get(arguments, "layout"), *delay = arguments_get(arguments, "delay");
+    const char *text = arguments->words[1];
     struct typing *typing = NULL;
+    uint64_t delay_ms = DELAY_MS;
     struct input input;
     int r;
 
     if (!layout)
         layout = "us";
+    if (delay && !units_parse_number(delay, DELAY_BOUND_MS, &delay_ms))
+        return vmibusctl_usage("--delay", delay, "it is a number of milliseconds, 0 to 10000");
     r = typing_new(&typing, layout);
     if (r == -ENOENT)
         return vmibusctl_usage("--layout", layout, "this build, or the xkb data of this host, does not know it");
@@ -64,7 +85,7 @@ static int run(struct vmibusctl *ctl, const struct arguments *arguments) {
     if (r == STATUS_OK) {
         r = input_begin(ctl, arguments->words[0], arguments_get(arguments, "token"), &input);
         if (r == STATUS_OK)
-            r = type_text(&input, typing, text);
+            r = type_text(&input, typing, text, delay_ms);
         r = input_end(&input, r);
     }
     typing_free(typing);
@@ -73,6 +94,7 @@ static int run(struct vmibusctl *ctl, const struct arguments *arguments) {
 
 static const struct option_description options[] = {
     {"layout", "NAME", "the guest's keyboard layout: us (default), de, fr, de(nodeadkeys), ..."},
+    {"delay", "MS", "milliseconds after each press (20)"},
     {"token", "TOKEN", "the INPUT lease is held already, under this fencing token"},
     {},
 };

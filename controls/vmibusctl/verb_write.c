@@ -9,6 +9,7 @@
 #include "authority.h"
 #include "extents.h"
 #include "frame_json.h"
+#include "process_space.h"
 #include "report.h"
 #include "units.h"
 
@@ -184,7 +185,7 @@ static int check(const struct arguments *arguments, struct vmibus_write *write) 
     if (epoch && (!units_parse_number(epoch, UINT64_MAX, &write->epoch) || write->epoch == 0))
         return vmibusctl_usage("--epoch", epoch, "it is the number of an epoch, as `vmibusctl info` shows it");
     write->flags = get_flags(arguments);
-    return STATUS_OK;
+    return process_space_check(arguments);
 }
 
 /* One extent that says where it is to be; its octets become the extents'. */
@@ -222,8 +223,11 @@ static int run_on(struct vmibusctl *ctl, const struct arguments *arguments, cons
     struct authority authority = {};
     struct extents extents = {};
     struct source source = {};
+    const char *pid = arguments_get(arguments, "pid");
     int r = get_octets(ctl, arguments, write, &source, &extents);
 
+    if (r == STATUS_OK && pid)
+        r = process_space_find(ctl, vm, pid, &write->cr3);
     if (r == STATUS_OK)
         r = authority_take(ctl, vm, VMIBUS_LEASE_CLASS_MEMWRITE, arguments_get(arguments, "token"), &authority);
     if (r == STATUS_OK) {
@@ -259,6 +263,7 @@ static const struct option_description options[] = {
     {"file", "PATH", "a file that holds what to write; - is standard input"},
     {"physical", NULL, "ADDR is guest-physical"},
     {"cr3", "ADDR", "translate by this page-table root; without it by the kernel's"},
+    PROCESS_SPACE_OPTION,
     {"epoch", "EPOCH", "the epoch in which the address was found; refused if it has ended (default: the current one)"},
     {"expect", "BYTES", "write only if these octets are there now"},
     {"expect-gpa", "ADDR", "write only if the address is at this guest-physical one now"},

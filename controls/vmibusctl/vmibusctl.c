@@ -10,7 +10,10 @@
 #include "report.h"
 
 static const struct verb *const verbs[] = {
-    &verb_list, &verb_info,  &verb_monitor, &verb_lease, &verb_hold, &verb_read,  &verb_write, &verb_translate,
+    &verb_list, &verb_info,  &verb_monitor, &verb_lease, &verb_hold, &verb_read, &verb_search, &verb_dump,  &verb_write, &verb_translate,
+    &verb_symbols, &verb_modules, &verb_maps, &verb_dmesg,
+    &verb_ps,   &verb_files, &verb_sockets,
+    &verb_regs, &verb_watch, &verb_screenshot,
     &verb_key,  &verb_type,  &verb_mouse,   &verb_power, &verb_stats, &verb_audit,
 };
 

@@ -202,6 +202,32 @@ TEST(test_mouse_actions) {
     ck_assert_uint_eq(mouse(events, "jump", "1", "1"), 0);
 }
 
+TEST(test_dragging_and_both_wheels) {
+    struct vmibus_input_event events[MOUSE_EVENTS];
+    char *const drag[] = {"drag", "100", "32767", "16100", "0", NULL};
+    char *const half[] = {"drag", "100", "32767", "16100", NULL};
+    char *const out[] = {"drag", "100", "32768", "16100", "0", NULL};
+    char *const wheels[] = {"scroll", "-2", "3", NULL};
+    size_t n = mouse_parse(drag, events);
+
+    ck_assert_uint_gt(n, 6);
+    ck_assert_uint_le(n, MOUSE_EVENTS);
+    ck_assert_int_eq(events[0].value, 100);
+    ck_assert_int_eq(events[1].value, 32767);
+    ck_assert(events[2].type == VMIBUS_INPUT_TYPE_KEY && events[2].code == BTN_LEFT && events[2].value == 1);
+    for (size_t i = 3; i < n - 1; i++) {
+        ck_assert_uint_eq(events[i].type, VMIBUS_INPUT_TYPE_ABSOLUTE);
+        ck_assert(events[i].value >= 0 && events[i].value <= 32767);
+    }
+    ck_assert_int_eq(events[n - 3].value, 16100);
+    ck_assert_int_eq(events[n - 2].value, 0);
+    ck_assert(events[n - 1].type == VMIBUS_INPUT_TYPE_KEY && events[n - 1].code == BTN_LEFT && events[n - 1].value == 0);
+    ck_assert_uint_eq(mouse_parse(half, events), 0);
+    ck_assert_uint_eq(mouse_parse(out, events), 0);
+    ck_assert_uint_eq(mouse_parse(wheels, events), 2);
+    ck_assert(events[0].code == REL_WHEEL && events[0].value == -2 && events[1].code == REL_HWHEEL && events[1].value == 3);
+}
+
 /* --- typing -------------------------------------------------------------------------------------------------- */
 
 #define S KEY_LEFTSHIFT

@@ -173,7 +173,8 @@ class Bus:
         if kinds >> 2 & 1:
             self.send(peer, LIFECYCLE, struct.pack("<BBH", 1, 0, 0))
         if kinds >> 3 & 1:
-            self.send(peer, MEMCTX, struct.pack("<QQQQQIHHHBBBB", EPOCH, 0x1000, RAM_SIZE, 0, 0, 0, 0, 1, 1, 4, 2, 3, 1),
+            self.send(peer, MEMCTX, struct.pack("<QQQQQIHHHBBBB", EPOCH, 0x1000, RAM_SIZE, 0, 0, self.behaviour.get("evidence", 0), 0, 1, 1, 4, 2,
+                                                   self.behaviour.get("confidence", 3), 1),
                       struct.pack("<QQQHHI", 0, RAM_SIZE, 0, 0, 0, 0))
         if kinds >> 5 & 1:
             self.send(peer, LEASE, struct.pack("<QQBBHIIII", TOKEN, 0, 3, 1, 0, 1000, 77, 2, 0))
@@ -271,6 +272,44 @@ def test_read():
 
 
 @harness.test
+def test_search():
+    with Bus() as bus:
+        for at, octets in ((0x2000, b"a needle"), (0x3ffd, b"needle"), (RAM_SIZE - 6, b"needle")):
+            os.pwrite(bus.ram, octets, at)
+        places = [0x2002, 0x3ffd, RAM_SIZE - 6]
+        for words in ([], ["--mediated"]):
+            assert bus.run("search", "guest", "needle", "--physical", *words).stdout == \
+                "".join(f"0x{place:016x}\n" for place in places)
+            answer = bus.json("search", "guest", "6e 65 00 64", "--hex", "--mask", "ffff00ff", "--physical", *words)
+            assert answer == {"epoch": EPOCH, "gpas": places, "complete": True}, answer
+            answer = bus.json("search", "guest", "needle", "--physical", "--from", "0x2003", "--to", hex(RAM_SIZE), *words)
+            assert answer["gpas"] == places[1:]
+            answer = bus.json("search", "guest", "needle", "--physical", "--to", hex(RAM_SIZE - 1), "--align", "2", *words)
+            assert answer["gpas"] == places[:1]
+            result = bus.run("search", "guest", "needle", "--physical", "--max", "2", *words)
+            assert len(result.stdout.splitlines()) == 2 and "go on with --from 0x3ffe" in result.stderr, result
+            result = bus.run("search", "guest", "no such thing", "--physical", *words, status=6)
+            assert result.stdout == result.stderr == ""
+        for words in (["x", "--text", "--hex"], ["", "--text"], ["xyz", "--hex"], ["x", "--mask", "ffff"], ["x", "--mask", "00"],
+                      ["x", "--align", "3"], ["x", "--max", "0"], ["x", "--from", "5", "--to", "5"], ["x" * 4097]):
+            bus.run("search", "guest", *words, "--physical", status=2)
+    with Bus(page=EPOCH + 1) as bus:
+        assert bus.run("search", "guest", "needle", "--physical", status=15).stdout == ""
+
+
+@harness.test
+def test_search_follows_page_tables():
+    for behaviour in ({}, {"private": True}):
+        with Bus(**behaviour) as bus:
+            for at, value in ((0x1000, 0x2003), (0x2000, 0x3003), (0x3000, 0x4003), (0x4000 + 5 * 8, 0x8001), (0x4000 + 6 * 8, 0x6001)):
+                os.pwrite(bus.ram, struct.pack("<Q", value), at)
+            os.pwrite(bus.ram, b"nee", 0x8ffd)
+            os.pwrite(bus.ram, b"dle", 0x6000)
+            assert bus.json("search", "guest", "needle")["gvas"] == [0x5ffd]
+            bus.run("search", "guest", "needle", "--from", "0x5ffe", status=6)
+
+
+@harness.test
 def test_p06_read_looks_at_the_epoch_page():
     """No message tells that the epoch has ended: the page does, and nothing that was read is shown."""
     with Bus(page=EPOCH) as bus:
@@ -283,6 +322,20 @@ def test_p06_read_looks_at_the_epoch_page():
             assert result.stdout == "" and "the epoch ended while it was read" in result.stderr, result
             result = bus.run("translate", "guest", "0x2000", status=15)
             assert result.stdout == "", result
+
+
+@harness.test
+def test_info_says_why_a_root_is_believed():
+    with Bus(evidence=0b11001, confidence=1) as bus:
+        output = bus.run("info", "guest").stdout
+        for words in ("sampled from vCPU registers", "agrees with the process's mappings", "A live vCPU's tables", "canary is armed"):
+            assert words in output, f"{words}: {output}"
+        assert "VMCOREINFO" not in output
+        memctx = bus.json("info", "guest")["memctx"]
+        assert memctx["confidence"] == "SAMPLED" and memctx["evidence"] == ["LAYOUT_MAPS", "VCPU_CR3", "CANARY"]
+    with Bus(evidence=0b11111, confidence=3) as bus:
+        output = bus.run("info", "guest").stdout
+        assert "confirmed by a live vCPU's tables" in output and "A VMCOREINFO note names the root" in output, output
 
 
 @harness.test
@@ -340,6 +393,12 @@ def test_translate():
         assert bus.run("read", "guest", "0x5000", "6", "--raw").stdout == "behind"
         answer = bus.json("translate", "guest", "0x7000", status=19)
         assert answer["translated"] is False and "gpa" not in answer
+        os.pwrite(bus.ram, struct.pack("<QQ", 0x2083, 0xffffff003), 0x3008)
+        for address, words in (("0x5123", "page of 4 KiB at 0x6000"), ("0x5123", "table at 0x4000"),
+                               ("0x5123", "4 KiB: read-only, kernel only, executable")):
+            assert words in bus.run("translate", "guest", address).stdout, words
+        for address, words in (("0x200000", "reserved bits 0x2000"), ("0x400000", "cannot be read"), ("0x7000", "not present")):
+            assert words in bus.run("translate", "guest", address, status=19).stdout, words
         bus.run("translate", "guest", "0x5123", "--cr3", "0x4000", status=19)
 
 
