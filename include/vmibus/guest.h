@@ -153,7 +153,10 @@ struct vmibus_guest_ram;
  * Makes a view of guest RAM. Ranges in files of tmpfs (a memfd is one) that are sealed against shrinking are mapped
  * read-only, and pages that hold data are read by plain loads, tens of nanoseconds for a walk; all else is read by system
  * calls. Addresses for all of RAM are reserved; a process that locks its memory (mlockall() with MCL_CURRENT) while it
- * has such a view makes the host hold all of the guest's RAM.
+ * has such a view makes the host hold all of the guest's RAM.  Loads from a page that the guest gives back at that moment (a
+ * balloon) allocate it anew, and where the host has none to give, because its commit limit (vm.overcommit_memory=2), the tmpfs or
+ * the reader's memory cgroup is full, the reader gets SIGBUS or is killed; as it gets SIGBUS for a page that the host's memory
+ * lost.  Who cannot risk that handles SIGBUS, or has the memory authority read (MEM_READ).
  * @param ramp     receives the view, NULL on failure
  * @param ranges   the memctx's ranges, in any order, copied; empty, overlapping or wrapping ones,
  *                 and ones of an object that has no descriptor, are refused with -EINVAL
@@ -274,6 +277,9 @@ VMIBUS_PUBLIC int vmibus_guest_scan_step(struct vmibus_guest_scan *scan, uint64_
  * @return hundredths of a percent, up to 10,000
  */
 VMIBUS_PUBLIC unsigned int vmibus_guest_scan_get_progress(const struct vmibus_guest_scan *scan);
+
+/** Where a scan that is not over goes on: a match before that has been found, and another scan may begin there. */
+VMIBUS_PUBLIC uint64_t vmibus_guest_scan_get_position(const struct vmibus_guest_scan *scan);
 
 /* --- the Linux kernel's own description ------------------------------------------------------- */
 

@@ -113,7 +113,8 @@ VMIBUS_PUBLIC int vmibus_linux_find_symbol(struct vmibus_linux *kernel, const ch
  * The symbol that an address belongs to: the last one of vmlinux, or of the module that the address lies in, at or before it; of
  * several at one address the first.
  * @param symbol filled; its texts are valid until the next call on the kernel
- * @return 0; NOT_FOUND: the address is neither of vmlinux nor of a module; else as vmibus_linux_visit_symbols()
+ * @return 0; NOT_FOUND: the address is neither of vmlinux nor of a module; an outcome of reading; else as
+ *         vmibus_linux_visit_symbols()
  */
 VMIBUS_PUBLIC int vmibus_linux_symbol_at(struct vmibus_linux *kernel, uint64_t gva, struct vmibus_linux_symbol *symbol);
 
@@ -165,7 +166,7 @@ enum vmibus_linux_facts_flags {
 struct vmibus_linux_facts {
     uint32_t flags;         /**< enum vmibus_linux_facts_flags */
     char release[65];       /**< as of uname -r, always there */
-    char banner[512];       /**< as /proc/version, without its newline */
+    char banner[512];       /**< as its log begins: /proc/version, and what a distribution adds; no newline */
     uint8_t build_id[20];   /**< of vmlinux, build_id_len octets */
     uint8_t build_id_len;
     char host_name[65];     /**< of the first namespace */
@@ -339,7 +340,8 @@ typedef bool (*vmibus_linux_file_fn)(void *context, const struct vmibus_linux_fi
 /**
  * Visits the open files of a process by rising descriptor.
  * @param picture how far it can be trusted
- * @return 0; NOT_FOUND: it has no table of files (a zombie); CHANGED: the task has ended; UNPROVEN; or a negative errno
+ * @return 0; NOT_FOUND: it has no table of files (a zombie); CHANGED: the task has ended; UNPROVEN; an outcome of reading; or a
+ *         negative errno
  */
 VMIBUS_PUBLIC int vmibus_linux_visit_files(struct vmibus_linux *kernel, const struct vmibus_linux_task *task,
                                            vmibus_linux_file_fn visit, void *context, struct vmibus_linux_picture *picture);
@@ -437,15 +439,16 @@ struct vmibus_linux_mapping {
 typedef bool (*vmibus_linux_mapping_fn)(void *context, const struct vmibus_linux_mapping *mapping);
 
 /**
- * Visits the mappings of an address space by rising address.
- * @param mm      where its struct mm_struct lies, as in struct vmibus_linux_task; not 0
+ * Visits the mappings of a process's address space by rising address.
  * @param visit   called for each
  * @param picture how far it can be trusted: STEADY, if a second walk found the same areas, as many as the kernel counts;
  *                n_broken counts mappings that were left out, and names that could not be read
- * @return 0; CHANGED: the process has ended; UNPROVEN: no symbols or layouts, or there is no address space; or a negative errno
+ * @return 0; NOT_FOUND: it has none of its own (kernel thread, zombie); CHANGED: the task has ended, or has another address space
+ *         since; UNPROVEN: no symbols or layouts, or there is no address space where its mm is; or a negative errno
  */
-VMIBUS_PUBLIC int vmibus_linux_visit_mappings(struct vmibus_linux *kernel, uint64_t mm, vmibus_linux_mapping_fn visit,
-                                              void *context, struct vmibus_linux_picture *picture);
+VMIBUS_PUBLIC int vmibus_linux_visit_mappings(struct vmibus_linux *kernel, const struct vmibus_linux_task *task,
+                                              vmibus_linux_mapping_fn visit, void *context,
+                                              struct vmibus_linux_picture *picture);
 
 #ifdef __cplusplus
 }

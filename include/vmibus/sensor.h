@@ -100,7 +100,9 @@ struct vmibus_sensor_api {
      */
     int (*publish)(struct vmibus_sensor_endpoint *endpoint, const struct vmibus_frame *frame, const void *tail, size_t tail_length);
 
-    /** Answers a command, once. Stamps that are 0 are filled in. An unknown id is ignored (the command was already answered GONE). */
+    /**
+     * Answers a command, once. Stamps that are 0 are filled in. An unknown id is ignored: the command was already answered GONE.
+     */
     void (*complete)(struct vmibus_sensor_host *host, uint64_t id, const struct vmibus_ack *ack);
 
     /** Proposes a layout: layout_result() tells what the memory authority says. Begins a new epoch if accepted. */

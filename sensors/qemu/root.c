@@ -15,6 +15,12 @@
 #define USER_TABLE UINT64_C(0x1000)
 #define TABLE_ADDRESS UINT64_C(0x000ffffffffff000)
 
+/*
+ * What is searched of RAM at a time.  All VMs share the worker, and a guest can make each of its pages cost what a note
+ * does: it must not keep the others waiting.
+ */
+#define SEARCHED_AT_A_TIME (UINT64_C(64) << 20)
+
 static void attempt(struct vm *vm);
 static void watch_later(struct vm *vm);
 
@@ -94,22 +100,22 @@ static struct root_job *job_free(struct root_job *job) {
     if (!job)
         return NULL;
     TAILQ_REMOVE(job->jobs, job, link);
+    vmibus_guest_search_free(job->search);
     vmibus_guest_ram_free(job->ram);
     free(job);
 
     return NULL;
 }
 
-/* Looks at what the vCPUs map as their kernel, and at no RAM besides. */
-static int glimpse(struct vmibus_guest_ram *ram, const struct vmibus_guest_hints *hints,
-                   struct vmibus_guest_kernel *kernel) {
-    struct vmibus_guest_search *search;
-    int r = vmibus_guest_search_new(&search, ram);
+/* Searches on; a glimpse is at what the vCPUs map as their kernel, and at no RAM besides. */
+static int search_on(struct root_job *job, const struct vmibus_guest_hints *hints) {
+    int r = job->search ? 0 : vmibus_guest_search_new(&job->search, job->ram);
 
     if (r < 0)
         return r;
-    r = vmibus_guest_search_step(search, hints, 1, kernel);
-    vmibus_guest_search_free(search);
+    r = vmibus_guest_search_step(job->search, hints, job->glimpsed ? 1 : SEARCHED_AT_A_TIME, &job->kernel);
+    if (r != VMIBUS_GUEST_UNFINISHED || job->glimpsed)
+        job->search = vmibus_guest_search_free(job->search);
 
     return r;
 }
@@ -121,9 +127,8 @@ static void job_work(void *data) {
                                              .vcpu_levels = job->registers.levels,
                                              .n_vcpu_cr3 = job->registers.n_cr3};
 
-    job->result = job->glimpsed ? glimpse(job->ram, &hints, &job->kernel)
-                                : vmibus_guest_find_linux(job->ram, &hints, &job->kernel);
-    if (job->result > 0)
+    job->result = search_on(job, &hints);
+    if (job->result > 0 && !job->search)
         job->agrees = sample_take(job->ram, &job->registers, &job->before, &job->sample);
 }
 
@@ -204,6 +209,13 @@ static void job_done(void *data) {
     struct root_job *job = data;
     struct vm *vm = job->vm;
 
+    if (vm && job->search) {
+        int r = vm->qemu->api->work(vm->qemu->host, job_work, job_done, job);
+
+        if (r == 0)
+            return;
+        job->result = r;
+    }
     if (vm) {
         vm->root.job = NULL;
         release(vm);

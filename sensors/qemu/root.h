@@ -60,6 +60,7 @@ struct root_job {
     struct sample before, sample;
     bool agrees;   /* sample with before */
     bool glimpsed; /* only the vCPUs' own kernels were looked at, not all of RAM */
+    struct vmibus_guest_search *search; /* that is not over: it goes on when the worker's other jobs had their turn */
     struct vmibus_guest_kernel kernel;
     int result;
 };

@@ -245,8 +245,8 @@ static void dump(struct screenshot *screenshot, const char *device) {
 
 /* Graphics devices by their types' names (QEMU 7.2, hw/display). */
 static bool is_graphics(const char *type) {
-    return strstr(type, "VGA") || strstr(type, "vga") || strstr(type, "gpu") || strstr(type, "qxl") || strstr(type, "bochs-display") ||
-           strstr(type, "ramfb");
+    return strstr(type, "VGA") || strstr(type, "vga") || strstr(type, "gpu") || strstr(type, "qxl") ||
+           strstr(type, "bochs-display") || strstr(type, "ramfb");
 }
 
 static void on_devices(void *userdata, const struct qmp_reply *reply) {

@@ -8,7 +8,7 @@
  * themselves.  Where vCPUs are known, one of them must map it to the same place.  What is not so is
  * not believed.
  *
- * Where vCPUs are known, what their kernels' images point to is looked at first (image.h), and all of
+ * Where vCPUs are known, what their kernels' images point to is looked at first (kernel_image.h), and all of
  * RAM (sweep.h) only if that proves nothing.
  */
 #include <vmibus/guest.h>
@@ -16,7 +16,7 @@
 #include <errno.h>
 #include <stdlib.h>
 
-#include "image.h"
+#include "kernel_image.h"
 #include "paging.h"
 #include "sweep.h"
 
@@ -73,10 +73,10 @@ static int read_note(struct vmibus_guest_ram *ram, uint64_t gpa, struct vmibus_g
 
 /* The root that a note names. */
 static int root_of_note(const struct vmibus_guest_note *note, struct vmibus_guest_root *root) {
-    uint64_t offset = note->swapper_pg_dir - IMAGE_BEGIN, gpa = offset + note->phys_base;
+    uint64_t offset = note->swapper_pg_dir - KERNEL_IMAGE_BEGIN, gpa = offset + note->phys_base;
 
     /* An address below the image wraps to an offset beyond its end. */
-    if (offset >= IMAGE_SIZE || gpa == 0 || (gpa & ~PAGING_ADDRESS))
+    if (offset >= KERNEL_IMAGE_SIZE || gpa == 0 || (gpa & ~PAGING_ADDRESS))
         return VMIBUS_GUEST_UNPROVEN;
     *root = (struct vmibus_guest_root){.cr3 = gpa, .levels = note->five_levels ? 5 : 4};
     return 0;
@@ -193,19 +193,19 @@ static int judge_claim(void *context, uint64_t gpa) {
 
 /* Looks at the image that a table maps. Both halves of page-table isolation are tables. */
 static int search_image(struct claim *claim, uint64_t cr3, uint8_t levels,
-                        struct image_budget *budget) {
+                        struct kernel_image_budget *budget) {
     struct vmibus_guest_root root = {.cr3 = cr3 & PAGING_ADDRESS, .levels = levels};
-    int r = image_search(claim->search->ram, root, budget, judge_claim, claim);
+    int r = kernel_image_search(claim->search->ram, root, budget, judge_claim, claim);
 
     if (r != VMIBUS_GUEST_UNPROVEN || !(root.cr3 & USER_TABLE))
         return r;
     root.cr3 &= ~USER_TABLE;
-    return image_search(claim->search->ram, root, budget, judge_claim, claim);
+    return kernel_image_search(claim->search->ram, root, budget, judge_claim, claim);
 }
 
 static int search_images(struct claim *claim) {
     const struct vmibus_guest_hints *hints = claim->hints;
-    struct image_budget budget = IMAGE_BUDGET;
+    struct kernel_image_budget budget = KERNEL_IMAGE_BUDGET;
     int r = VMIBUS_GUEST_UNPROVEN;
 
     for (size_t i = 0; i < hints->n_vcpu_cr3 && r == VMIBUS_GUEST_UNPROVEN; i++) {
@@ -215,7 +215,7 @@ static int search_images(struct claim *claim) {
             if (r == VMIBUS_GUEST_UNPROVEN && (!levels || levels == depth))
                 r = search_image(claim, hints->vcpu_cr3[i], depth, &budget);
     }
-    claim->search->octets += IMAGE_OCTETS_MAX - budget.octets;
+    claim->search->octets += KERNEL_IMAGE_OCTETS_MAX - budget.octets;
     return r;
 }
 

@@ -7,7 +7,7 @@ pkgconfig_DATA += src/guest/libvmibus-guest.pc
 
 noinst_LTLIBRARIES += libvmibus_guest_internal.la
 libvmibus_guest_internal_la_SOURCES = \
-	src/guest/image.c src/guest/image.h \
+	src/guest/kernel_image.c src/guest/kernel_image.h \
 	src/guest/linux/census.c \
 	src/guest/linux/areas.c src/guest/linux/areas.h \
 	src/guest/linux/btf.c src/guest/linux/btf.h \
@@ -160,7 +160,7 @@ tests_guest_lib_test_linux_modules_SOURCES = tests/guest_lib/test_linux_modules.
 tests_guest_lib_test_linux_modules_LDADD = $(guest_lib_ldadd)
 
 guest_test_programs += tests/qemu/test_linux_symbols
-tests_qemu_test_linux_symbols_SOURCES = tests/qemu/test_linux_symbols.c tests/qemu/linux_bed.c
+tests_qemu_test_linux_symbols_SOURCES = tests/qemu/test_linux_symbols.c tests/qemu/compare_symbols.c tests/qemu/linux_bed.c
 tests_qemu_test_linux_symbols_CPPFLAGS = $(AM_CPPFLAGS) -I$(top_srcdir)/tests/bed
 tests_qemu_test_linux_symbols_LDADD = $(guest_lib_ldadd) libbed.la
 

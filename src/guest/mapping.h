@@ -19,6 +19,10 @@
  * pages at most where the file became smaller between two looks, and for MAPPING_TRUST_NS where it became larger at the
  * same time.  Where the kernel gives tmpfs huge pages (shmem_enabled), an allocation may be one of them.
  *
+ * Such an allocation can fail (Linux mm/shmem.c, shmem_fault()): where the commit limit is reached (vm.overcommit_memory=2), or the
+ * size of the tmpfs, the load raises SIGBUS; where the reader's memory cgroup is full, its OOM killer comes.  It takes a page that
+ * was punched between two looks, so it is as rare as that, but it is the host's memory that decides and not the guest alone.
+ *
  * A process that locks its memory (mlockall(2) with MCL_CURRENT) while it has RAM mapped fills all its holes; one that
  * did so with MCL_FUTURE before does not, because the mapping is unlocked before it can be read.
  */

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
  * Patterns; see pattern.h.  One octet of the pattern is compared at 64 places at a time, a second one where it stands, and
- * where both do, all of it.  A guest that fills its memory with what nearly matches makes each place cost: so what is compared counts as work.
+ * where both do, all of it.  A guest that fills its memory with what nearly matches makes each place cost: so what is compared
+ * counts as work.
  */
 #include "pattern.h"
 

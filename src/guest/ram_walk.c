@@ -50,6 +50,11 @@ WALK_INLINE bool descend(const struct mapping *mapping, uint64_t gva, unsigned i
     return true;
 }
 
+/* Whether PRESENT is set alone of some bits: taking it away clears it where it was set, and sets it where it was not. */
+WALK_INLINE bool leads_on(uint64_t entry, uint64_t bits) {
+    return __builtin_expect(((entry - PAGING_PRESENT) & bits) == 0, 1);
+}
+
 /* By an entry that is not one of a table. */
 WALK_INLINE const uint8_t *find_large(const struct mapping *mapping, uint64_t entry, unsigned int level,
                                       uint64_t gva) {
@@ -59,16 +64,15 @@ WALK_INLINE const uint8_t *find_large(const struct mapping *mapping, uint64_t en
 }
 
 WALK_INLINE const uint8_t *find_below(const struct mapping *mapping, uint64_t entry, uint64_t gva) {
-    if (!descend(mapping, gva, 4, &entry) || (entry & mapping->table_bits) != PAGING_PRESENT ||
-        !descend(mapping, gva, 3, &entry))
+    if (!descend(mapping, gva, 4, &entry) || !leads_on(entry, mapping->table_bits) || !descend(mapping, gva, 3, &entry))
         return NULL;
-    if ((entry & mapping->table_bits) != PAGING_PRESENT)
+    if (!leads_on(entry, mapping->table_bits))
         return find_large(mapping, entry, 3, gva);
     if (!descend(mapping, gva, 2, &entry))
         return NULL;
-    if ((entry & mapping->table_bits) != PAGING_PRESENT)
+    if (!leads_on(entry, mapping->table_bits))
         return find_large(mapping, entry, 2, gva);
-    if (!descend(mapping, gva, 1, &entry) || (entry & mapping->page_bits) != PAGING_PRESENT ||
+    if (!descend(mapping, gva, 1, &entry) || !leads_on(entry, mapping->page_bits) ||
         !mapping_is_marked(mapping, entry & PAGING_ADDRESS))
         return NULL;
     return mapping->space + (entry & PAGING_ADDRESS) + gva % PAGING_PAGE_SIZE;
@@ -87,7 +91,7 @@ WALK_INLINE const uint8_t *find(const struct mapping *mapping, const struct vmib
     if (root->levels == 4)
         return walk_is_canonical(gva, 4) ? find_below(mapping, entry, gva) : NULL;
     if (root->levels != 5 || !walk_is_canonical(gva, 5) || !descend(mapping, gva, 5, &entry) ||
-        (entry & mapping->table_bits) != PAGING_PRESENT)
+        !leads_on(entry, mapping->table_bits))
         return NULL;
     return find_below(mapping, entry, gva);
 }
@@ -104,13 +108,13 @@ read_slowly(void *context, const struct vmibus_guest_root *root, uint64_t gva, v
     return r;
 }
 
-/* Within a page. */
 static __attribute__((noinline)) int
 read_octets(void *context, const struct vmibus_guest_root *root, uint64_t gva, void *buffer,
             size_t len, size_t *done, struct vmibus_guest_translation *fault) {
-    const uint8_t *at = find(&((struct vmibus_guest_ram *)context)->mapping, root, gva);
+    const struct mapping *mapping = &((struct vmibus_guest_ram *)context)->mapping;
+    const uint8_t *at;
 
-    if (!at)
+    if (len - 1 >= PAGING_PAGE_SIZE - gva % PAGING_PAGE_SIZE || !(at = find(mapping, root, gva)))
         return read_slowly(context, root, gva, buffer, len, done, fault);
     memcpy(buffer, at, len);
     if (done)
@@ -126,12 +130,11 @@ static int read_virtual(void *context, const struct vmibus_guest_root *root, uin
     const uint8_t *at;
 
     mapping->loads -= PAGING_LEVELS_MAX + 1;
-    if (__builtin_expect(mapping->loads < 0 || len - 1 >= PAGING_PAGE_SIZE - gva % PAGING_PAGE_SIZE, 0))
+    if (__builtin_expect(mapping->loads < 0, 0))
         return read_slowly(context, root, gva, buffer, len, done, fault);
     if (len != sizeof(uint64_t))
         return read_octets(context, root, gva, buffer, len, done, fault);
-    at = find(mapping, root, gva);
-    if (__builtin_expect(!at, 0))
+    if (gva % PAGING_PAGE_SIZE > PAGING_PAGE_SIZE - sizeof(uint64_t) || !(at = find(mapping, root, gva)))
         return read_slowly(context, root, gva, buffer, sizeof(uint64_t), done, fault);
     memcpy(buffer, at, sizeof(uint64_t));
     if (done)

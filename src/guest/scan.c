@@ -390,3 +390,7 @@ int vmibus_guest_scan_step(struct vmibus_guest_scan *scan, uint64_t octets, uint
 unsigned int vmibus_guest_scan_get_progress(const struct vmibus_guest_scan *scan) {
     return scan->progress;
 }
+
+uint64_t vmibus_guest_scan_get_position(const struct vmibus_guest_scan *scan) {
+    return scan->at;
+}

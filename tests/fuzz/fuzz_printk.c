@@ -86,7 +86,9 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
     fuzzed.len = size - sizeof(fuzzed.lines);
     if (vmibus_linux_visit_log(&fuzzed.kernel, take, &octets, &picture) < 0)
         abort();
-    if (picture.n_broken > picture.n_seen || (!(picture.flags & VMIBUS_LINUX_ENDED) && picture.flags & VMIBUS_LINUX_BOUNDED))
+    if (picture.flags & VMIBUS_LINUX_ENDED && picture.flags & VMIBUS_LINUX_BOUNDED)
+        abort();
+    if (picture.flags & VMIBUS_LINUX_STEADY && !(picture.flags & (VMIBUS_LINUX_ENDED | VMIBUS_LINUX_BOUNDED)))
         abort();
     return 0;
 }

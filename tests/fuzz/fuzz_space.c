@@ -70,13 +70,15 @@ static void change(struct flat_kernel *flat, const uint8_t *data, size_t size) {
 static void run(enum flat_trees trees, const uint8_t *data, size_t size) {
     struct flat_kernel *flat = flat_kernel_new(trees);
     struct vmibus_linux_picture picture;
-    uint64_t mm, last = 0;
+    struct vmibus_linux_task task;
+    uint64_t last = 0;
 
     if (!flat)
         return;
-    mm = make(flat, trees);
+    flat_task(flat, 1, &task);
+    task.mm = ((struct flat_task *)flat_at(flat, task.task))->mm = make(flat, trees);
     change(flat, data, size);
-    vmibus_linux_visit_mappings(&flat->kernel, mm, check, &last, &picture);
+    vmibus_linux_visit_mappings(&flat->kernel, &task, check, &last, &picture);
     if (flat->reads > READS_BOUND)
         abort();
     flat_kernel_free(flat);

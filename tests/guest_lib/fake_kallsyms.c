@@ -51,7 +51,7 @@ void fake_kallsyms_make(struct fake_kallsyms *self, const struct fake_symbol *sy
     if (n > FAKE_SYMBOLS_MAX)
         abort();
     make_tokens(self);
-    self->relative_base = base;
+    *(offsets == FAKE_OFFSETS_FROM_PLACE ? &self->offsets_gva : &self->relative_base) = base;
     self->n = n;
     for (size_t i = 0; i < n; i++) {
         if (i % 256 == 0)
@@ -59,6 +59,8 @@ void fake_kallsyms_make(struct fake_kallsyms *self, const struct fake_symbol *sy
         add_name(self, symbols[i].name);
         if (offsets == FAKE_OFFSETS_UP)
             self->offsets[i] = (uint32_t)(symbols[i].gva - base);
+        else if (offsets == FAKE_OFFSETS_FROM_PLACE)
+            self->offsets[i] = (uint32_t)(symbols[i].gva - base - sizeof(self->offsets[i]) * i);
         else if (symbols[i].gva < 0x80000000)
             self->offsets[i] = (uint32_t)symbols[i].gva;
         else
@@ -76,5 +78,6 @@ struct kallsyms_tables fake_kallsyms_tables(const struct fake_kallsyms *self) {
         .offsets = self->offsets,
         .n_symbols = self->n,
         .relative_base = self->relative_base,
+        .offsets_gva = self->offsets_gva,
     };
 }

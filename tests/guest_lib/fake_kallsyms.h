@@ -27,13 +27,14 @@ struct fake_kallsyms {
     uint32_t offsets[FAKE_SYMBOLS_MAX];
     uint32_t markers[FAKE_SYMBOLS_MAX / 256 + 1];
     size_t n;
-    uint64_t relative_base;
+    uint64_t relative_base, offsets_gva;
 };
 
 /** How offsets are written. */
 enum fake_offsets {
     FAKE_OFFSETS_ABSOLUTE_PERCPU,   /**< up to 6.14 */
     FAKE_OFFSETS_UP,
+    FAKE_OFFSETS_FROM_PLACE,        /**< after 6.18: the base is where the offsets lie */
 };
 
 /** Writes the tables of symbols, which stand by rising address. */

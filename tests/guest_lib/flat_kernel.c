@@ -115,12 +115,14 @@ static void describe_files(struct fake_btf *btf_in) {
     path = describe(&btf, "path", 16, (const struct member[]){{"mnt", 0, 8, 0}, {"dentry", 8, 8, 0}}, 2);
     DESCRIBE("dentry", flat_dentry, OF(flat_dentry, "d_hash", hash_next, hash), AT(flat_dentry, "d_parent", parent),
              OF(flat_dentry, "d_name", name_hash, name), AT(flat_dentry, "d_inode", inode),
-             OF(flat_dentry, "d_iname", inline_name, text), AT(flat_dentry, "d_op", ops), AT(flat_dentry, "d_fsdata", data));
+             OF(flat_dentry, "d_iname", inline_name, text), AT(flat_dentry, "d_op", ops));
     DESCRIBE("dentry_operations", flat_dentry_operations, AT(flat_dentry_operations, "d_dname", d_dname));
     DESCRIBE("mount", flat_mount, AT(flat_mount, "mnt_parent", mnt_parent), AT(flat_mount, "mnt_mountpoint", mnt_mountpoint),
              OF(flat_mount, "mnt", mnt, vfsmount));
     DESCRIBE("file", flat_file, OF(flat_file, "f_path", path_mnt, path), AT(flat_file, "f_inode", inode));
-    DESCRIBE("inode", flat_inode, AT(flat_inode, "i_mode", mode), AT(flat_inode, "i_sb", super), AT(flat_inode, "i_ino", number));
+    DESCRIBE("inode", flat_inode, AT(flat_inode, "i_mode", mode), AT(flat_inode, "i_sb", super), AT(flat_inode, "i_ino", number),
+             AT(flat_inode, "i_private", private_data));
+    DESCRIBE("ns_common", flat_namespace, AT(flat_namespace, "ops", ops));
     DESCRIBE("super_block", flat_super, AT(flat_super, "s_dev", device));
     DESCRIBE("proc_ns_operations", flat_special, AT(flat_special, "name", name));
     *btf_in = btf;
@@ -141,7 +143,9 @@ static void describe_spaces(struct fake_btf *btf_in, enum flat_trees trees) {
     array_16 = fake_btf_array(&btf, 1, 16);
     DESCRIBE("mm_struct", flat_mm, OF(flat_mm, trees == FLAT_MAPLE ? "mm_mt" : "mm_rb", root, root),
              OF(flat_mm, "mm_users", users, counter), AT(flat_mm, "map_count", map_count), AT(flat_mm, "start_brk", start_brk),
-             AT(flat_mm, "brk", brk), AT(flat_mm, "start_stack", start_stack), OF(flat_mm, "context", context_flags, context));
+             AT(flat_mm, "brk", brk), AT(flat_mm, "start_stack", start_stack), AT(flat_mm, "pgd", pgd),
+             AT(flat_mm, "arg_start", own_text[0]), AT(flat_mm, "arg_end", own_text[1]), AT(flat_mm, "env_start", own_text[2]),
+             AT(flat_mm, "env_end", own_text[3]), OF(flat_mm, "context", context_flags, context));
     DESCRIBE("vm_area_struct", flat_area, AT(flat_area, "vm_start", start), AT(flat_area, "vm_end", end),
              AT(flat_area, "vm_mm", mm), AT(flat_area, "vm_flags", flags), OF(flat_area, "vm_rb", rb_parent, rb),
              AT(flat_area, "vm_ops", ops), AT(flat_area, "vm_pgoff", page_offset), AT(flat_area, "vm_file", file),
@@ -154,6 +158,29 @@ static void describe_spaces(struct fake_btf *btf_in, enum flat_trees trees) {
              OF(flat_range_node, "pivot", pivot, array_15), OF(flat_range_node, "slot", slot, array_16));
     DESCRIBE("maple_arange_64", flat_arange_node, AT(flat_arange_node, "parent", parent),
              OF(flat_arange_node, "pivot", pivot, array_9), OF(flat_arange_node, "slot", slot, array_10));
+    *btf_in = btf;
+}
+
+/* A task of which only the process and its address space are told; everything else lies somewhere in the rest. */
+static void describe_tasks(struct fake_btf *btf_in) {
+    static struct fake_btf btf;
+    const uint32_t rest = (uint32_t)offsetof(struct flat_task, rest);
+    uint32_t list, text, path, upid;
+
+    btf = *btf_in;
+    list = describe(&btf, NULL, 16, (const struct member[]){{"next", 0, 8, 0}}, 1);
+    path = describe(&btf, NULL, 16, (const struct member[]){{"mnt", 0, 8, 0}, {"dentry", 8, 8, 0}}, 2);
+    text = fake_btf_array(&btf, 4, VMIBUS_LINUX_COMM_SIZE);
+    upid = describe(&btf, "upid", 16, (const struct member[]){{"nr", 0, 4, 0}}, 1);
+    DESCRIBE("task_struct", flat_task, AT(flat_task, "mm", mm), AT(flat_task, "start_boottime", start_time),
+             AT(flat_task, "pid", pid), AT(flat_task, "tgid", tgid), {"__state", rest, 4, 0}, {"tasks", rest, 0, list},
+             {"thread_node", rest, 0, list}, {"comm", rest, 0, text}, {"exit_state", rest, 4, 0}, {"flags", rest, 4, 0},
+             {"real_parent", rest, 8, 0}, {"real_cred", rest, 8, 0}, {"signal", rest, 8, 0}, {"fs", rest, 8, 0},
+             {"files", rest, 8, 0});
+    describe(&btf, "cred", 16, (const struct member[]){{"uid", 0, 4, 0}, {"euid", 4, 4, 0}, {"gid", 8, 4, 0}}, 3);
+    describe(&btf, "pid", 32, (const struct member[]){{"level", 0, 4, 0}, {"numbers", 16, 0, upid}}, 2);
+    describe(&btf, "signal_struct", 16, (const struct member[]){{"thread_head", 0, 0, list}}, 1);
+    describe(&btf, "fs_struct", 16, (const struct member[]){{"pwd", 0, 0, path}}, 1);
     *btf_in = btf;
 }
 
@@ -170,6 +197,7 @@ static struct btf *make_btf(enum flat_trees trees) {
     fake_btf_int(&fake, "u16", 2, 16);
     fake_btf_int(&fake, "u8", 1, 8);
     describe_files(&fake);
+    describe_tasks(&fake);
     describe_spaces(&fake, trees);
     fake_btf_type(&fake, NULL, FAKE_ENUM, 0, 4);
     fake_btf_value(&fake, "XONLY", 1);
@@ -186,6 +214,8 @@ struct flat_kernel *flat_kernel_new(enum flat_trees trees) {
 
     if (flat)
         flat->kernel.btf = make_btf(trees);
+    if (flat)
+        flat_symbol(flat, "init_task", flat_take(flat, sizeof(struct flat_task)));
     return flat;
 }
 
@@ -193,6 +223,7 @@ struct flat_kernel *flat_kernel_free(struct flat_kernel *flat) {
     if (!flat)
         return NULL;
     btf_free(flat->kernel.btf);
+    free(flat->kernel.task_layout);
     free(flat->kernel.path_layout);
     free(flat->kernel.mapping_layout);
     free(flat);
@@ -280,6 +311,13 @@ uint64_t flat_mm(struct flat_kernel *flat) {
     mm->users = 1;
     mm->start_brk = mm->brk = mm->start_stack = UINT64_MAX;
     return gva;
+}
+
+void flat_task(struct flat_kernel *flat, uint32_t pid, struct vmibus_linux_task *task) {
+    uint64_t gva = flat_take(flat, sizeof(struct flat_task));
+
+    *(struct flat_task *)flat_at(flat, gva) = (struct flat_task){.start_time = gva, .pid = pid, .tgid = pid};
+    *task = (struct vmibus_linux_task){.task = gva, .start_time = gva, .pid = pid, .tgid = pid};
 }
 
 uint64_t flat_area(struct flat_kernel *flat, uint64_t mm, uint64_t start, uint64_t end, uint64_t flags, uint64_t file) {

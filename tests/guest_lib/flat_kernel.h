@@ -46,7 +46,7 @@ struct flat_dentry {
     uint32_t name_hash, name_len;
     uint64_t name, inode;
     char inline_name[32];
-    uint64_t ops, data;
+    uint64_t ops;
 };
 
 struct flat_dentry_operations {
@@ -68,7 +68,11 @@ struct flat_file {
 
 struct flat_inode {
     uint16_t mode;
-    uint64_t super, number;
+    uint64_t super, number, private_data;
+};
+
+struct flat_namespace {
+    uint64_t stashed, ops;
 };
 
 struct flat_super {
@@ -81,6 +85,13 @@ struct flat_mm {
     uint32_t users, map_count;
     uint64_t start_brk, brk, start_stack;
     uint64_t context_flags;
+    uint64_t pgd, own_text[4];
+};
+
+struct flat_task {
+    uint64_t mm, start_time;
+    uint32_t pid, tgid;
+    uint8_t rest[256];  /**< of what nobody asks for */
 };
 
 struct flat_area {
@@ -134,6 +145,9 @@ uint64_t flat_file(struct flat_kernel *flat, uint64_t mount, uint64_t dentry, ui
 
 /** Makes an address space without areas. */
 uint64_t flat_mm(struct flat_kernel *flat);
+
+/** Makes a process, of which @a task tells; its mm is 0. */
+void flat_task(struct flat_kernel *flat, uint32_t pid, struct vmibus_linux_task *task);
 
 /** Makes an area, which is in no tree yet. */
 uint64_t flat_area(struct flat_kernel *flat, uint64_t mm, uint64_t start, uint64_t end, uint64_t flags, uint64_t file);

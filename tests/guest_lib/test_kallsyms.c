@@ -78,6 +78,19 @@ TEST(test_offsets_that_all_count_up) {
     kallsyms_free(symbols);
 }
 
+/* They lie behind the text and before the data, so there are negative ones and others. */
+TEST(test_offsets_from_their_own_place) {
+    struct kallsyms *symbols;
+    const char *why;
+
+    fake_kallsyms_make(&fake, few + 2, N_FEW - 2, BASE + 0x1800, FAKE_OFFSETS_FROM_PLACE);
+    symbols = decode(fake_kallsyms_tables(&fake), &why);
+    ck_assert_msg(symbols, "%s", why);
+    for (size_t i = 0; i < N_FEW - 2; i++)
+        ck_assert_uint_eq(kallsyms_address(symbols, i), few[i + 2].gva);
+    kallsyms_free(symbols);
+}
+
 TEST(test_whole_addresses) {
     uint64_t addresses[N_FEW];
     struct kallsyms_tables tables;
@@ -353,6 +366,29 @@ TEST(test_p09_an_image_full_of_digits_is_given_up, .timeout = 60) {
     fake_image_note(&image, "SYMBOL(_stext)=%" PRIx64, BASE);
     fake_image_open(&image);
     ck_assert_int_eq(linux_symbol(image.kernel, "_stext", &gva), VMIBUS_GUEST_UNPROVEN);
+    ck_assert_uint_lt(image.guest.reads, 1000000);
+    fake_image_end(&image);
+}
+
+/* A budget ends whatever is under way; with a larger one it goes well. */
+TEST(test_p09_reads_that_are_budgeted) {
+    struct kallsyms_places places;
+    struct fake_image image;
+    uint64_t gva, word;
+
+    make_many();
+    fake_image_begin(&image);
+    put_tables(&image, &places, 4, false);
+    fake_image_note(&image, "SYMBOL(_stext)=%" PRIx64, BASE);
+    fake_image_open(&image);
+    vmibus_linux_set_budget(image.kernel, 2);
+    ck_assert_int_eq(linux_symbol(image.kernel, "symbol_1000", &gva), VMIBUS_GUEST_UNPROVEN);
+    ck_assert_msg(strstr(vmibus_linux_why(image.kernel), "more reads"), "%s", vmibus_linux_why(image.kernel));
+    image.guest.reads = 0;
+    ck_assert_int_eq(linux_read_u64(image.kernel, BASE, &word), VMIBUS_GUEST_UNFINISHED);
+    ck_assert_uint_eq(image.guest.reads, 0);
+    vmibus_linux_set_budget(image.kernel, 10000);
+    ck_assert_int_eq(linux_symbol(image.kernel, "symbol_1000", &gva), 0);
     fake_image_end(&image);
 }
 

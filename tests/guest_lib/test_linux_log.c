@@ -257,6 +257,7 @@ TEST(test_p12_block_of_another_record) {
     ck_assert_int_eq(visit(&log_, &heard, &picture), 0);
     ck_assert_str_eq(heard.text, "two|");
     ck_assert_uint_eq(picture.n_broken, 1);
+    ck_assert_uint_eq(picture.n_seen, 1);
     fake_image_end(&log_.image);
 }
 
@@ -315,6 +316,26 @@ TEST(test_p09_largest_ring_of_nothing) {
     ck_assert_int_eq(visit(&log_, &heard, &picture), 0);
     ck_assert(!(picture.flags & VMIBUS_LINUX_ENDED));
     ck_assert_uint_lt(picture.n_broken, 10000);
+    fake_image_end(&log_.image);
+}
+
+static bool hear_one(void *context, const struct vmibus_linux_record *record) {
+    hear(context, record);
+    return false;
+}
+
+TEST(test_visit_that_is_ended) {
+    struct vmibus_linux_picture picture;
+    struct heard heard = {.n = 0};
+
+    begin(&log_);
+    append(&log_, "one", FINALIZED);
+    append(&log_, "two", FINALIZED);
+    fake_image_open(&log_.image);
+    ck_assert_int_eq(vmibus_linux_visit_log(log_.image.kernel, hear_one, &heard, &picture), 0);
+    ck_assert_str_eq(heard.text, "one|");
+    ck_assert_uint_eq(picture.n_seen, 1);
+    ck_assert_uint_eq(picture.flags, 0);
     fake_image_end(&log_.image);
 }
 

@@ -170,7 +170,7 @@ TEST(test_visit_that_is_ended) {
     make(5);
     ck_assert_int_eq(vmibus_linux_visit_modules(image.kernel, see, &seen, &picture), 0);
     ck_assert_uint_eq(seen.n, 2);
-    ck_assert(!(picture.flags & VMIBUS_LINUX_ENDED));
+    ck_assert_uint_eq(picture.flags, 0);
     fake_image_end(&image);
 }
 
@@ -212,7 +212,7 @@ TEST(test_p12_modules_that_make_no_sense) {
     module_at(4)->state = VMIBUS_LINUX_MODULE_UNFORMED;     /* as the kernel makes them: no reason to complain */
     ck_assert_uint_eq(visit(&picture).n, 2);
     ck_assert_uint_eq(picture.n_broken, 3);
-    ck_assert_uint_eq(picture.n_seen, 6);
+    ck_assert_uint_eq(picture.n_seen, 2);
     fake_image_end(&image);
 }
 

@@ -460,6 +460,7 @@ IMAGE_TEST(test_p12_arguments_that_are_not_there) {
     memset(image->memory + image->user_gpa, 'x', 4096);
     ck_assert_int_eq(read_arguments(&task, text, sizeof(text), &len), VMIBUS_GUEST_NOT_PRESENT);
     ck_assert_uint_eq(len, 6);
+    ck_assert_str_eq(vmibus_linux_why(&image->kernel), "the own memory of process 1 cannot be read");
     for (size_t i = 0; i < 3; i++) {
         image_put(image, mm + MM_ARG_START, IMAGE_USER, 8);
         image_put(image, mm + MM_ARG_START + 8, ends[i], 8);
@@ -470,6 +471,22 @@ IMAGE_TEST(test_p12_arguments_that_are_not_there) {
     ck_assert_int_eq(read_arguments(&task, text, sizeof(text), &len), VMIBUS_GUEST_CHANGED);
     task.mm = task.cr3 = 0;
     ck_assert_int_eq(read_arguments(&task, text, sizeof(text), &len), VMIBUS_GUEST_NOT_FOUND);
+}
+
+/* The last reason is of the last call. */
+IMAGE_TEST(test_why_the_members_of_a_process_cannot_be_read) {
+    struct vmibus_linux_task task = with_area(IMAGE_USER, IMAGE_USER, IMAGE_USER);
+    char text[VMIBUS_LINUX_PATH_SIZE];
+    size_t len;
+
+    image_put(image, task.task + TASK_FS, UINT64_C(0xffffc90000000000), 8);
+    strcpy(image->kernel.why, "old");
+    ck_assert_int_eq(vmibus_linux_read_directory(&image->kernel, &task, text), VMIBUS_GUEST_NOT_PRESENT);
+    ck_assert_str_eq(image->kernel.why, "the fs_struct of process 1 cannot be read");
+    task.mm = UINT64_C(0xffffc90000000000);
+    strcpy(image->kernel.why, "old");
+    ck_assert_int_eq(read_arguments(&task, text, sizeof(text), &len), VMIBUS_GUEST_NOT_PRESENT);
+    ck_assert_str_eq(image->kernel.why, "the mm_struct of process 1 cannot be read");
 }
 
 /* --- files ---------------------------------------------------------------------------------------------------------------- */

@@ -241,9 +241,10 @@ TEST(test_loads_and_calls_agree_on_random_tables, .iterations = 10) {
         state ^= state << 13;
         state ^= state >> 7;
         state ^= state << 17;
-        /* Tables within RAM mostly; absent, large and reserved ones, and ones outside, now and then. */
-        *word(i * 8) = state % 64 == 0 ? state : (state % SIZE & ~UINT64_C(0xfff)) | (state >> 40 & 0x6) | 1 |
-                                                     (state >> 50 & 0x3f ? 0 : ENTRY_LARGE);
+        /* Tables within RAM mostly; ones that are but marked absent, large and reserved ones, and ones outside, now and then. */
+        *word(i * 8) = state % 64 == 0 ? state
+                                       : (state % SIZE & ~UINT64_C(0xfff)) | (state >> 40 & 0x6) | (state >> 57 & 0x1f ? 1 : 0) |
+                                             (state >> 50 & 0x3f ? 0 : ENTRY_LARGE);
     }
     for (unsigned int i = 0; i < 20000; i++) {
         static const size_t lens[] = {8, 1, 0, 4096, 8, 8192, 13, 8};

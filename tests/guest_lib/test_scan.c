@@ -44,6 +44,7 @@ static struct vmibus_guest_pattern pattern_of(const char *text) {
 /* Runs a scan to its end, some octets and one or more matches at a time. */
 static void run(struct vmibus_guest_scan *scan, uint64_t octets, size_t room) {
     unsigned int progress = 0;
+    uint64_t position = 0;
     int r;
 
     n_found = 0;
@@ -52,6 +53,10 @@ static void run(struct vmibus_guest_scan *scan, uint64_t octets, size_t room) {
 
         r = vmibus_guest_scan_step(scan, octets, found + n_found,
                                    room < ROOM - n_found ? room : ROOM - n_found, &n);
+        /* What is found lies before where the scan goes on, and not before where it went on. */
+        for (size_t i = n_found; i < n_found + n; i++)
+            ck_assert(found[i] >= position && (r == 0 || found[i] < vmibus_guest_scan_get_position(scan)));
+        position = r == 0 ? position : vmibus_guest_scan_get_position(scan);
         n_found += n;
         ck_assert_uint_ge(vmibus_guest_scan_get_progress(scan), progress);
         progress = vmibus_guest_scan_get_progress(scan);

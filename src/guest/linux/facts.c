@@ -38,14 +38,19 @@ static int read_command_line(struct vmibus_linux *kernel, struct vmibus_linux_fa
 /* struct new_utsname (Linux include/uapi/linux/utsname.h): six texts of 65 octets, the second and last of which change. */
 static int read_names(struct vmibus_linux *kernel, struct vmibus_linux_facts *facts) {
     enum { TEXT = 65, NODE = 1, DOMAIN = 5 };
+    static const struct linux_wish wishes[] = {{"uts_namespace", "name", 0, false}, {}};
+    struct linux_field name = {0};
     char texts[6][TEXT];
-    uint32_t offset;
     uint64_t gva;
-    int r;
+    int r = 0;
 
-    if (!linux_note_symbol(kernel, "init_uts_ns", &gva) || !linux_note_number(kernel, "OFFSET(uts_namespace.name)", &offset))
+    if (!linux_note_symbol(kernel, "init_uts_ns", &gva))
         return VMIBUS_GUEST_NOT_FOUND;
-    r = linux_read(kernel, gva + offset, texts, sizeof(texts));
+    /* Until 5.10 the note does not have it. */
+    if (!linux_note_number(kernel, "OFFSET(uts_namespace.name)", &name.offset))
+        r = linux_fields_resolve(kernel, wishes, &name);
+    if (r == 0)
+        r = linux_read(kernel, gva + name.offset, texts, sizeof(texts));
     if (r)
         return r;
     if (memcmp(texts[0], "Linux", 6) != 0)
@@ -194,16 +199,26 @@ static bool is_plausible(const struct clocks *clocks, uint64_t part) {
            clocks->to_boot < UINT64_C(1) << 62 && clocks->to_wall > clocks->to_boot;
 }
 
+/* Of several clocks since 6.17, the system's is the first (Linux kernel/time/timekeeping.c, TIMEKEEPER_CORE). */
+static int find_core(struct vmibus_linux *kernel, uint64_t *core) {
+    int r = linux_symbol(kernel, "tk_core", core);
+
+    return r == VMIBUS_GUEST_NOT_FOUND ? linux_symbol(kernel, "timekeeper_data", core) : r;
+}
+
 static int read_times(struct vmibus_linux *kernel, struct vmibus_linux_facts *facts) {
     struct clock_fields fields = {0};
     struct clocks clocks = {0};
     uint64_t core, part;
     int r = linux_fields_resolve(kernel, clock_wishes, &fields);
 
-    if (r == 0 && !fields.within.size)
+    if (r == 0 && !fields.within.size) {
         r = linux_structure_size(kernel, "seqcount_raw_spinlock", &fields.sequence_size);
+        if (r == VMIBUS_GUEST_NOT_FOUND)    /* until 5.9 */
+            r = linux_structure_size(kernel, "seqcount", &fields.sequence_size);
+    }
     if (r == 0)
-        r = linux_symbol(kernel, "tk_core", &core);
+        r = find_core(kernel, &core);
     if (r == 0)
         r = read_clocks(kernel, &fields, core, &clocks);
     if (r)

@@ -292,7 +292,8 @@ static bool find_span(const struct linux_field *fields, size_t n, uint64_t *firs
     return *size <= LINUX_FIELDS_SPAN_MAX;
 }
 
-int linux_read_fields(const struct vmibus_linux *kernel, uint64_t gva, const struct linux_field *fields, size_t n, uint64_t *values) {
+int linux_read_fields(const struct vmibus_linux *kernel, uint64_t gva, const struct linux_field *fields, size_t n,
+                      uint64_t *values) {
     uint8_t copy[LINUX_FIELDS_SPAN_MAX];
     uint64_t first;
     size_t size;

@@ -149,15 +149,16 @@ static int find_table(struct vmibus_linux *kernel, const struct file_layout *lay
 
     if (r == 0)
         r = task_check(kernel, tasks, task);
-    if (r == VMIBUS_GUEST_CHANGED)
-        return linux_because(kernel, r, "process %u has ended", task->pid);
-    if (r == 0)
-        r = linux_read_field(kernel, task->task, &tasks->task.files, &files);
+    if (r)
+        return r;
+    r = linux_read_field(kernel, task->task, &tasks->task.files, &files);
     if (r == 0 && files == 0)
         return linux_because(kernel, VMIBUS_GUEST_NOT_FOUND, "process %u has no table of open files: it is ending", task->pid);
     if (r == 0)
         r = linux_read_field(kernel, files, &layout->fdt, &fdt);
-    return r ? r : linux_read_fields(kernel, fdt, &layout->table.max_fds, 3, &table->max_fds);
+    if (r == 0)
+        r = linux_read_fields(kernel, fdt, &layout->table.max_fds, 3, &table->max_fds);
+    return r ? linux_because(kernel, r, "the table of open files of process %u cannot be read", task->pid) : 0;
 }
 
 /* Visits CHUNK descriptors from @a first on, or as many as there are. 0; else what ends the visit. */
@@ -169,6 +170,8 @@ static int visit_chunk(struct vmibus_linux *kernel, const struct table *table, u
 
     if (r == 0)
         r = linux_read(kernel, table->close_on_exec + first / 8, closed, (n + 63) / 64 * 8);
+    if (r)
+        return linux_because(kernel, r, "the table of open files cannot be read");
     for (uint32_t i = 0; r == 0 && i < n; i++)
         if (files[i])
             r = visit(context, first + i, files[i], closed[i / 64] >> (i % 64) & 1);

@@ -18,10 +18,10 @@ struct vmibus_linux;
 
 enum {
     KALLSYMS_TOKENS = 256,
-    KALLSYMS_SYMBOLS_MAX = 1 << 21,         /**< an allyesconfig has some 600,000 */
+    KALLSYMS_SYMBOLS_MAX = 1 << 20,         /**< an allyesconfig has some 600,000 */
     KALLSYMS_TOKEN_TABLE_MAX = 1 << 16,     /**< its index has 16 bits */
     KALLSYMS_NAME_MAX = 512,                /**< KSYM_NAME_LEN since 6.1, with the type and a NUL */
-    KALLSYMS_NAMES_MAX = 64 << 20,          /**< octets of names, as they stand there and expanded */
+    KALLSYMS_NAMES_MAX = 32 << 20,          /**< octets of names, as they stand there and expanded */
 };
 
 /** A copy of a kernel's tables. */

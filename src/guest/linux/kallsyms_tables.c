@@ -56,7 +56,7 @@ int kallsyms_find_by_note(struct vmibus_linux *kernel, struct kallsyms_places *p
     if (linux_note_symbol(kernel, "kallsyms_offsets", &places->offsets)) {
         r = linux_note_symbol(kernel, "kallsyms_relative_base", &relative_base)
                 ? linux_read_u64(kernel, relative_base, &places->relative_base)
-                : 0;    /* there is none since 7.0 */
+                : 0;    /* kernels after 6.18 have none */
         if (r)
             return r;
     } else if (!linux_note_symbol(kernel, "kallsyms_addresses", &places->addresses)) {

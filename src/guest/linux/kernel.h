@@ -154,7 +154,8 @@ int linux_read_field(const struct vmibus_linux *kernel, uint64_t gva, const stru
  * @param values receives them
  * @return as linux_read(); UNPROVEN: they lie further apart than LINUX_FIELDS_SPAN_MAX, or one is no number
  */
-int linux_read_fields(const struct vmibus_linux *kernel, uint64_t gva, const struct linux_field *fields, size_t n, uint64_t *values);
+int linux_read_fields(const struct vmibus_linux *kernel, uint64_t gva, const struct linux_field *fields, size_t n,
+                      uint64_t *values);
 
 /** The same from a copy of the structure in the caller's memory; false: the member does not lie in its @a size octets. */
 bool linux_get_field(const void *copy, size_t size, const struct linux_field *field, uint64_t *value);

@@ -231,7 +231,6 @@ static int visit_records(struct reading *reading, vmibus_linux_record_fn visit, 
             return r;
         if (r == VMIBUS_GUEST_NOT_FOUND)
             continue;
-        picture->n_seen++;
         if (r) {
             if (++picture->n_broken > BROKEN_MAX)
                 return 0;
@@ -243,6 +242,7 @@ static int visit_records(struct reading *reading, vmibus_linux_record_fn visit, 
         }
         record.text = reading->text;
         reading->text[record.len] = '\0';
+        picture->n_seen++;
         if (!visit(context, &record))
             return 0;
     }
@@ -266,8 +266,10 @@ int vmibus_linux_visit_log(struct vmibus_linux *kernel, vmibus_linux_record_fn v
         return -ENOMEM;
     r = visit_records(&reading, visit, context, picture);
     free(reading.text);
-    if (r == 0 && log_ring_get(kernel, &reading.layout, &after) == 0 && reading.steady && after.head == reading.ring.head &&
+    if (r || !(picture->flags & (VMIBUS_LINUX_ENDED | VMIBUS_LINUX_BOUNDED)))
+        return r;
+    if (log_ring_get(kernel, &reading.layout, &after) == 0 && reading.steady && after.head == reading.ring.head &&
         after.tail == reading.ring.tail)
         picture->flags |= VMIBUS_LINUX_STEADY;
-    return r;
+    return 0;
 }

@@ -12,11 +12,13 @@
 
 #include "areas.h"
 #include "path.h"
+#include "task.h"
 
 enum {
-    AREAS_BOUND = 1 << 20,  /* areas of an address space; vm.max_map_count is 65530 unless an administrator changed it */
+    AREAS_BOUND = 1 << 18,  /* areas of an address space; vm.max_map_count is 65530 unless an administrator changed it */
     TRIES_BOUND = 8,        /* times that the same address is asked for */
     NAME_BOUND = 256,       /* octets of a name that is not a path */
+    NAMES_BOUND = 64 << 20, /* octets of all names: each area may have one of 4096 */
 
     HAS_VSYSCALL_BIT = 1,   /* MM_CONTEXT_HAS_VSYSCALL, Linux arch/x86/include/asm/mmu.h */
     DEVICE_MINOR_BITS = 20, /* MINORBITS, Linux include/linux/kdev_t.h */
@@ -95,10 +97,13 @@ static int get_layout(struct vmibus_linux *kernel, const struct mapping_layout *
 struct visit {
     struct vmibus_linux *kernel;
     const struct mapping_layout *layout;
-    uint64_t mm;
+    const struct task_layout *tasks;
+    const struct vmibus_linux_task *task;
+    uint64_t mm;            /* its address space */
     uint64_t start_brk, brk, start_stack;
     uint64_t sum;           /* over all areas in their order: the same again if nothing changed */
     uint64_t n;             /* areas, broken ones included */
+    uint64_t n_octets;      /* of names that were shown */
     /* The file that was named last: its areas mostly adjoin. */
     uint64_t file;
     struct linux_inode inode;
@@ -212,10 +217,11 @@ static bool show(struct visit *visit, const struct area *area, const char *speci
     const char *name = special;
 
     /* Named or not, the area is there. */
-    if (!name && name_area(visit, area, &name) != 0) {
+    if (!name && (visit->n_octets > NAMES_BOUND || name_area(visit, area, &name) != 0)) {
         picture->n_broken++;
         name = NULL;
     }
+    visit->n_octets += name ? strlen(name) : 0;
     describe(visit, area, name, &mapping);
     picture->n_seen++;
     return call(context, &mapping);
@@ -309,6 +315,20 @@ static bool show_gate(struct visit *visit, vmibus_linux_mapping_fn call, void *c
     return show(visit, &area, "[vsyscall]", call, context, picture);
 }
 
+/* Whether the address space is still that of the task: one that was given back may soon be another process's. */
+static int check_owner(const struct visit *visit) {
+    uint64_t mm;
+    int r = task_check(visit->kernel, visit->tasks, visit->task);
+
+    if (r != 0)
+        return r;
+    r = linux_read_field(visit->kernel, visit->task->task, &visit->tasks->task.mm, &mm);
+    if (r < 0 || (r == 0 && mm == visit->mm))
+        return r;
+    return linux_because(visit->kernel, VMIBUS_GUEST_CHANGED, "process %u has another address space than it had, or none",
+                         visit->task->pid);
+}
+
 /* Reads what is needed of the address space; it must be in use. */
 static int open_space(struct visit *visit, uint64_t *n_areas) {
     struct vmibus_linux *kernel = visit->kernel;
@@ -336,8 +356,10 @@ static int open_space(struct visit *visit, uint64_t *n_areas) {
 static int visit_space(struct visit *visit, vmibus_linux_mapping_fn call, void *context, struct vmibus_linux_picture *picture) {
     uint64_t n_before, n_after, n, sum;
     enum walk_end end;
-    int r = open_space(visit, &n_before);
+    int r = check_owner(visit);
 
+    if (r == 0)
+        r = open_space(visit, &n_before);
     if (r == 0)
         r = walk_areas(visit, call, context, picture, &end);
     if (r == 0 && end == WALK_ENDED && !show_gate(visit, call, context, picture))
@@ -353,26 +375,36 @@ static int visit_space(struct visit *visit, vmibus_linux_mapping_fn call, void *
     if (visit->n == n && visit->sum == sum &&
         linux_read_field(visit->kernel, visit->mm, &visit->layout->areas.mm_count, &n_after) == 0 && n_before == n_after &&
         (n_after == n || end == WALK_BOUNDED))
-        picture->flags |= VMIBUS_LINUX_STEADY;
-    return 0;
+        r = check_owner(visit);
+    else
+        r = VMIBUS_GUEST_CHANGED;
+    picture->flags |= r == 0 ? VMIBUS_LINUX_STEADY : 0;
+    return r < 0 ? r : 0;
 }
 
-int vmibus_linux_visit_mappings(struct vmibus_linux *kernel, uint64_t mm, vmibus_linux_mapping_fn call, void *context,
-                                struct vmibus_linux_picture *picture) {
+int vmibus_linux_visit_mappings(struct vmibus_linux *kernel, const struct vmibus_linux_task *task, vmibus_linux_mapping_fn call,
+                                void *context, struct vmibus_linux_picture *picture) {
     const struct mapping_layout *layout;
+    const struct task_layout *tasks;
     struct visit *visit;
     int r;
 
     *picture = (struct vmibus_linux_picture){0};
     r = get_layout(kernel, &layout);
+    if (r == 0)
+        r = task_layout_get(kernel, &tasks);
     if (r != 0)
         return r;
+    if (task->mm == 0)
+        return linux_because(kernel, VMIBUS_GUEST_NOT_FOUND, "process %u has no address space of its own", task->pid);
     visit = calloc(1, sizeof(*visit));
     if (!visit)
         return -ENOMEM;
     visit->kernel = kernel;
     visit->layout = layout;
-    visit->mm = mm;
+    visit->tasks = tasks;
+    visit->task = task;
+    visit->mm = task->mm;
     r = visit_space(visit, call, context, picture);
     free(visit);
     return r;

@@ -205,13 +205,14 @@ static int show(struct vmibus_linux *kernel, const struct modules *modules, cons
         struct vmibus_linux_module module;
         int broken = read_module(kernel, modules, list->links[i] - modules->module.list.offset, copy, &module);
 
-        picture->n_seen++;
-        if (broken < 0)
+        if (broken < 0) {
             r = broken;
-        else if (broken)
+        } else if (broken) {
             picture->n_broken++;
-        else if (module.state != VMIBUS_LINUX_MODULE_UNFORMED)
+        } else if (module.state != VMIBUS_LINUX_MODULE_UNFORMED) {
+            picture->n_seen++;
             *more = visit(context, &module);
+        }
     }
     free(copy);
     return r;
@@ -230,6 +231,8 @@ static int visit_list(struct vmibus_linux *kernel, const struct modules *modules
         picture->flags |= VMIBUS_LINUX_ENDED;
     else if (list->n == MODULES_MAX)
         picture->flags |= VMIBUS_LINUX_BOUNDED;
+    else
+        return 0;
     r = go_through(kernel, modules->head, again);
     if (r == 0 && again->ended && again->n == list->n && memcmp(again->links, list->links, list->n * sizeof(*list->links)) == 0)
         picture->flags |= VMIBUS_LINUX_STEADY;

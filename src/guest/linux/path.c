@@ -39,14 +39,14 @@ static const char *const maker_names[N_MAKERS] = {
 };
 
 struct path_layout {
-    struct linux_field dentry_parent, dentry_name, dentry_name_len, dentry_hashed, dentry_ops, dentry_inode, dentry_data;
+    struct linux_field dentry_parent, dentry_name, dentry_name_len, dentry_hashed, dentry_ops, dentry_inode;
     struct linux_field ops_name;
     struct linux_field mount_vfs, mount_parent, mount_mountpoint;
     struct linux_field vfsmount_root;
     struct linux_field file_mnt, file_dentry, file_inode;
-    struct linux_field inode_number, inode_mode, inode_super;
+    struct linux_field inode_number, inode_mode, inode_super, inode_private;
     struct linux_field super_device;
-    struct linux_field namespace_name;
+    struct linux_field namespace_operations, namespace_name;
     uint32_t dentry_size;
     uint64_t makers[N_MAKERS]; /* addresses; 0: the kernel has none such */
 };
@@ -61,7 +61,6 @@ static const struct linux_wish wishes[] = {
     WISH("dentry", "d_hash.pprev", dentry_hashed),
     WISH("dentry", "d_op", dentry_ops),
     WISH("dentry", "d_inode", dentry_inode),
-    OPTION("dentry", "d_fsdata", dentry_data),
     WISH("dentry_operations", "d_dname", ops_name),
     WISH("mount", "mnt", mount_vfs),
     WISH("mount", "mnt_parent", mount_parent),
@@ -73,7 +72,9 @@ static const struct linux_wish wishes[] = {
     WISH("inode", "i_ino", inode_number),
     WISH("inode", "i_mode", inode_mode),
     WISH("inode", "i_sb", inode_super),
+    OPTION("inode", "i_private", inode_private),
     WISH("super_block", "s_dev", super_device),
+    OPTION("ns_common", "ops", namespace_operations),
     OPTION("proc_ns_operations", "name", namespace_name),
     {0},
 };
@@ -107,7 +108,7 @@ static int get_layout(struct vmibus_linux *kernel, const struct path_layout **la
 
 /* What of a dentry is needed. */
 struct dentry {
-    uint64_t gva, parent, inode, ops, data;
+    uint64_t gva, parent, inode, ops;
     bool is_hashed;
     size_t name_len;
     char name[NAME_BOUND + 1];
@@ -148,7 +149,6 @@ static int read_dentry(struct vmibus_linux *kernel, const struct path_layout *la
         !linux_get_field(copy, size, &layout->dentry_name, &name) ||
         !linux_get_field(copy, size, &layout->dentry_name_len, &name_len))
         return linux_because(kernel, VMIBUS_GUEST_UNPROVEN, "the members of the kernel's struct dentry lie outside it");
-    linux_get_field(copy, size, &layout->dentry_data, &dentry->data);
     dentry->is_hashed = pprev != 0;
     dentry->name_len = (size_t)name_len;
     return read_name(kernel, layout, copy, name, dentry);
@@ -189,14 +189,17 @@ static int prepend_number(struct vmibus_linux *kernel, const struct path_layout 
     return prepend(kernel, front, text, strlen(text));
 }
 
-/* "net:[4026531840]"; what kind it is, its operations say (fs/nsfs.c). */
+/* "net:[4026531840]"; what kind it is, the operations of the namespace say, which the inode is private to (fs/nsfs.c). */
 static int prepend_namespace(struct vmibus_linux *kernel, const struct path_layout *layout, const struct dentry *dentry,
                              struct front *front) {
+    const struct linux_field *const steps[] = {&layout->inode_private, &layout->namespace_operations, &layout->namespace_name};
     char what[FILE_SYSTEM_NAME];
-    uint64_t name;
+    uint64_t at = dentry->inode;
+    int r = 0;
 
-    if (layout->namespace_name.size == 0 || linux_read_field(kernel, dentry->data, &layout->namespace_name, &name) != 0 ||
-        linux_read_text(kernel, name, what, sizeof(what)) != 0)
+    for (size_t i = 0; r == 0 && i < sizeof(steps) / sizeof(steps[0]); i++)
+        r = linux_read_field(kernel, at, steps[i], &at);
+    if (r != 0 || linux_read_text(kernel, at, what, sizeof(what)) != 0 || what[0] == '\0')
         return prepend_number(kernel, layout, dentry, "namespace", front);
     return prepend_number(kernel, layout, dentry, what, front);
 }

@@ -14,12 +14,17 @@ static void fill(const struct kallsyms *symbols, size_t index, struct vmibus_lin
     symbol->name = kallsyms_name(symbols, index, &symbol->type);
 }
 
+/* Octets of the symbols of all modules that are shown, and what each counts for besides its name. */
+#define SHOWN_MAX (UINT64_C(64) << 20)
+#define SHOWN_SYMBOL 64
+
 struct visit {
     struct vmibus_linux *kernel;
     const char *name;       /* NULL: all */
     vmibus_linux_symbol_fn visit;
     void *context;
     bool ended;             /* by the visitor */
+    uint64_t n_octets;      /* that were shown of modules */
     uint64_t n_broken;      /* modules whose symbols made no sense */
     int r;                  /* a negative errno, if there was one */
 };
@@ -47,11 +52,15 @@ static bool visit_module(void *context, const struct vmibus_linux_module *module
     for (size_t i = 0; r == 0 && !visit->ended && i < symbols->n_symbols; i++) {
         struct vmibus_linux_symbol symbol;
 
-        if (module_symbols_get(symbols, i, &symbol) && (!visit->name || strcmp(symbol.name, visit->name) == 0))
-            visit->ended = !visit->visit(visit->context, &symbol);
+        if (!module_symbols_get(symbols, i, &symbol) || (visit->name && strcmp(symbol.name, visit->name) != 0))
+            continue;
+        visit->n_octets += strlen(symbol.name) + SHOWN_SYMBOL;
+        visit->ended = !visit->visit(visit->context, &symbol);
+        if (visit->n_octets > SHOWN_MAX)
+            break;
     }
     module_symbols_free(symbols);
-    return r >= 0 && !visit->ended;
+    return r >= 0 && !visit->ended && visit->n_octets <= SHOWN_MAX;
 }
 
 int vmibus_linux_visit_symbols(struct vmibus_linux *kernel, const char *name, vmibus_linux_symbol_fn visit_symbol, void *context,
@@ -69,6 +78,8 @@ int vmibus_linux_visit_symbols(struct vmibus_linux *kernel, const char *name, vm
         r = r > 0 ? 0 : r;
     }
     modules.n_broken += visit.n_broken;
+    if (visit.n_octets > SHOWN_MAX)
+        modules.flags |= VMIBUS_LINUX_BOUNDED;
     if (picture)
         *picture = modules;
     return r ? r : visit.r;

@@ -249,13 +249,13 @@ int task_decode(const struct vmibus_linux *kernel, const struct task_layout *lay
     return r;
 }
 
-int task_check(const struct vmibus_linux *kernel, const struct task_layout *layout, const struct vmibus_linux_task *task) {
+int task_check(struct vmibus_linux *kernel, const struct task_layout *layout, const struct vmibus_linux_task *task) {
     uint64_t pid, start_time;
     int r = linux_read_field(kernel, task->task, &layout->task.pid, &pid);
 
     if (r == 0)
         r = linux_read_field(kernel, task->task, &layout->task.start_time, &start_time);
-    if (r < 0)
+    if (r < 0 || (r == 0 && pid == task->pid && start_time == task->start_time))
         return r;
-    return r || pid != task->pid || start_time != task->start_time ? VMIBUS_GUEST_CHANGED : 0;
+    return linux_because(kernel, VMIBUS_GUEST_CHANGED, "process %u has ended", task->pid);
 }

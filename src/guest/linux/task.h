@@ -65,7 +65,7 @@ uint32_t task_copy_pid(const struct task_layout *layout, const void *copy);
 int task_decode(const struct vmibus_linux *kernel, const struct task_layout *layout, uint64_t gva, const void *copy,
                 struct task_cache *cache, struct vmibus_linux_task *task);
 
-/** Whether a task is still the one that was read. 0, CHANGED or a negative errno. */
-int task_check(const struct vmibus_linux *kernel, const struct task_layout *layout, const struct vmibus_linux_task *task);
+/** Whether a task is still the one that was read. 0; CHANGED: it has ended, which is said; or a negative errno. */
+int task_check(struct vmibus_linux *kernel, const struct task_layout *layout, const struct vmibus_linux_task *task);
 
 #endif

@@ -15,6 +15,11 @@ struct own_text {
     uint64_t arg_start, arg_end, env_start, env_end;
 };
 
+/* What could not be read, for vmibus_linux_why(). Returns r. */
+static int say_unreadable(struct vmibus_linux *kernel, int r, const struct vmibus_linux_task *task, const char *what) {
+    return r ? linux_because(kernel, r, "the %s of process %u cannot be read", what, task->pid) : 0;
+}
+
 static int find_own_text(struct vmibus_linux *kernel, const struct vmibus_linux_task *task, struct own_text *own) {
     const struct task_layout *layout;
     uint64_t values[4];
@@ -24,17 +29,15 @@ static int find_own_text(struct vmibus_linux *kernel, const struct vmibus_linux_
         return linux_because(kernel, VMIBUS_GUEST_NOT_FOUND, "process %u has no address space of its own", task->pid);
     if (r == 0)
         r = task_check(kernel, layout, task);
-    if (r == VMIBUS_GUEST_CHANGED)
-        return linux_because(kernel, r, "process %u has ended", task->pid);
     if (r == 0)
-        r = linux_read_fields(kernel, task->mm, &layout->mm.arg_start, 4, values);
+        r = say_unreadable(kernel, linux_read_fields(kernel, task->mm, &layout->mm.arg_start, 4, values), task, "mm_struct");
     if (r == 0)
         *own = (struct own_text){.arg_start = values[0], .arg_end = values[1], .env_start = values[2], .env_end = values[3]};
     return r;
 }
 
 /* Reads a stretch of a process's memory, as much of it as there is room for, after what is in @a text already. */
-static int read_stretch(const struct vmibus_linux *kernel, const struct vmibus_linux_task *task, uint64_t start, uint64_t end,
+static int read_stretch(struct vmibus_linux *kernel, const struct vmibus_linux_task *task, uint64_t start, uint64_t end,
                         char *text, size_t size, size_t *len) {
     const struct vmibus_guest_root root = {.cr3 = task->cr3, .levels = kernel->root.levels};
     size_t part, done = 0;
@@ -47,7 +50,7 @@ static int read_stretch(const struct vmibus_linux *kernel, const struct vmibus_l
         return VMIBUS_GUEST_UNFINISHED;
     r = vmibus_guest_read(&kernel->reader, &root, start, text + *len, part, &done, NULL);
     *len += done < part ? done : part;
-    return r;
+    return say_unreadable(kernel, r, task, "own memory");
 }
 
 /*
@@ -98,7 +101,7 @@ int vmibus_linux_read_program(struct vmibus_linux *kernel, const struct vmibus_l
         return linux_because(kernel, VMIBUS_GUEST_NOT_FOUND, "process %u has no address space of its own", task->pid);
     r = task_check(kernel, layout, task);
     if (r == 0)
-        r = linux_read_field(kernel, task->mm, &layout->mm.exe_file, &file);
+        r = say_unreadable(kernel, linux_read_field(kernel, task->mm, &layout->mm.exe_file, &file), task, "mm_struct");
     return r ? r : linux_path_of_file(kernel, file, path, VMIBUS_LINUX_PATH_SIZE);
 }
 
@@ -112,10 +115,10 @@ int vmibus_linux_read_directory(struct vmibus_linux *kernel, const struct vmibus
         return r;
     r = task_check(kernel, layout, task);
     if (r == 0)
-        r = linux_read_field(kernel, task->task, &layout->task.fs, &fs);
+        r = say_unreadable(kernel, linux_read_field(kernel, task->task, &layout->task.fs, &fs), task, "task_struct");
     if (r == 0 && fs == 0)
         return linux_because(kernel, VMIBUS_GUEST_NOT_FOUND, "process %u has no directory that it works in", task->pid);
     if (r == 0)
-        r = linux_read_fields(kernel, fs, &layout->pwd.mnt, 2, pwd);
+        r = say_unreadable(kernel, linux_read_fields(kernel, fs, &layout->pwd.mnt, 2, pwd), task, "fs_struct");
     return r ? r : linux_path_of(kernel, pwd[0], pwd[1], path, VMIBUS_LINUX_PATH_SIZE);
 }

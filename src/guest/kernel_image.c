@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* The short way to a note; see image.h. */
-#include "image.h"
+/* The short way to a note; see kernel_image.h. */
+#include "kernel_image.h"
 
 #include <errno.h>
 #include <stdlib.h>
@@ -29,8 +29,8 @@ static const char note_begin[] = "OSRELEASE=";
 struct scan {
     struct vmibus_guest_ram *ram;
     struct vmibus_guest_root root;
-    struct image_budget *budget;
-    image_claim_fn claim;
+    struct kernel_image_budget *budget;
+    kernel_image_claim_fn claim;
     void *context;
     uint64_t run_gpa, run_len; /* data that lie in one piece, and are still to be read */
     uint64_t pointers_begin, pointers_len;
@@ -184,7 +184,7 @@ static int find_directory(struct scan *scan, uint64_t *directory) {
     uint64_t table = scan->root.cr3 & PAGING_ADDRESS;
 
     for (unsigned int level = scan->root.levels; level >= PAGING_LARGE_LEVEL_MAX; level--) {
-        uint64_t entry, index = IMAGE_BEGIN >> paging_shift(level) & (TABLE_ENTRIES - 1);
+        uint64_t entry, index = KERNEL_IMAGE_BEGIN >> paging_shift(level) & (TABLE_ENTRIES - 1);
         int r = read_or_nothing(scan, table + index * sizeof(entry), &entry, sizeof(entry));
 
         if (r != 0)
@@ -197,17 +197,17 @@ static int find_directory(struct scan *scan, uint64_t *directory) {
     return 0;
 }
 
-static bool was_seen(struct image_budget *budget, uint64_t directory) {
+static bool was_seen(struct kernel_image_budget *budget, uint64_t directory) {
     for (size_t i = 0; i < budget->n_seen; i++)
         if (budget->seen[i] == directory)
             return true;
-    if (budget->n_seen < IMAGE_SEEN_MAX)
+    if (budget->n_seen < KERNEL_IMAGE_SEEN_MAX)
         budget->seen[budget->n_seen++] = directory;
     return false;
 }
 
-int image_search(struct vmibus_guest_ram *ram, struct vmibus_guest_root root,
-                 struct image_budget *budget, image_claim_fn claim, void *context) {
+int kernel_image_search(struct vmibus_guest_ram *ram, struct vmibus_guest_root root,
+                        struct kernel_image_budget *budget, kernel_image_claim_fn claim, void *context) {
     struct scan *scan = calloc(1, sizeof(*scan));
     uint64_t directory;
     int r;
