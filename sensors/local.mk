@@ -21,6 +21,8 @@ sensor_manifests =
 include sensors/stub/local.mk
 include sensors/qemu/local.mk
 include sensors/example/local.mk
+include sensors/linux/local.mk
+include sensors/watch/local.mk
 
 sensor_DATA += $(sensor_manifests)
 EXTRA_DIST += $(sensor_manifests)

@@ -60,7 +60,8 @@ void binding_drop(struct binding *binding, const struct vmibus_frame *frame);
 
 /**
  * Takes the oldest piece of retained state that is to be replayed.
- * @return true and the frame with its tail (referenced, may be NULL); false: nothing is left, and the binding is off the replay list
+ * @return true and the frame with its tail (referenced, may be NULL); false: nothing is left, and the binding is off the
+ *         replay list
  */
 bool binding_take_replay(struct binding *binding, struct vmibus_frame *frame, struct tail **tailp);
 

@@ -99,8 +99,8 @@ bool watch_may_be_cancelled(const struct watch *watch);
 void watch_hear(struct endpoint *endpoint, const struct sensor *sensor, struct vmibus_frame *frame, const void *tail);
 
 /**
- * A WATCH_CHANGED has left the control's queue, told or dropped: its sensor may tell the next.  So a control that is slow gets fewer
- * and larger changes, and keeps one event of each of its watches waiting, however fast a guest is.
+ * A WATCH_CHANGED has left the control's queue, told or dropped: its sensor may tell the next.  So a control that is slow gets
+ * fewer and larger changes, and keeps one event of each of its watches waiting, however fast a guest is.
  */
 void watch_see_taken(const struct control *control, const struct vmibus_frame *event);
 

@@ -46,6 +46,7 @@ struct vmibus_sensor_host {
     bool observes;                  /**< roster and memory contexts, by the control below */
     struct control observer;
     struct loop_deferred observe;
+    struct list early;              /**< memory contexts of endpoints that the observer has not heard of yet */
 };
 
 /**
@@ -66,7 +67,8 @@ struct sensor_expectation {
 /**
  * Loads a sensor from a file.
  * @param expected what it must be; NULL: anything
- * @return as sensor_host_new(); -ELIBACC cannot be loaded, -ELIBBAD no sensor or of another ABI, -ENOTUNIQ something else than expected
+ * @return as sensor_host_new(); -ELIBACC cannot be loaded, -ELIBBAD no sensor or of another ABI, -ENOTUNIQ something else than
+ *         expected
  */
 int sensor_host_load(struct vmibus_core *core, const char *path, const struct sensor_expectation *expected,
                      const struct vmibus_sensor_option *options, size_t n_options);

@@ -2,6 +2,7 @@
 #include "core/sensor_observer.h"
 
 #include <errno.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "bus/control.h"
@@ -9,6 +10,41 @@
 #include "core/sensor_api.h"
 #include "core/sensor_host.h"
 #include "util/clock.h"
+
+/*
+ * A memory context that came before its endpoint: replays come in the order of publication, and a roster entry is published anew
+ * when somebody joins the endpoint.  All of a replay comes in one go, so such a one is kept no longer than that.
+ */
+struct early {
+    struct list link;
+    struct vmibus_frame frame;
+};
+
+static void keep_early(struct vmibus_sensor_host *host, const struct vmibus_frame *frame) {
+    struct early *early = malloc(sizeof(*early));
+
+    if (!early)
+        return;
+    early->frame = *frame;
+    list_append(&host->early, &early->link);
+}
+
+static void drop_early(struct vmibus_sensor_host *host) {
+    while (!list_is_empty(&host->early)) {
+        struct early *early = list_first(&host->early, struct early, link);
+
+        list_unlink(&early->link);
+        free(early);
+    }
+}
+
+static void tell_early(struct vmibus_sensor_host *host, const struct vmibus_sensor_endpoint *endpoint) {
+    const struct early *early;
+
+    list_for_each(early, &host->early, link)
+        if (early->frame.header.slot == endpoint->slot && early->frame.header.generation == endpoint->generation)
+            host->module->memctx_changed(host->instance, endpoint->userdata, &early->frame.memctx);
+}
 
 static void appeared(struct vmibus_sensor_host *host, const struct vmibus_frame *frame, const struct tail *name) {
     struct vmibus_frame join = {.header = {.kind = VMIBUS_KIND_ENDPOINT_OFFER}};
@@ -37,6 +73,8 @@ static void appeared(struct vmibus_sensor_host *host, const struct vmibus_frame 
     host->module->endpoint_appeared(host->instance, endpoint, &offer, &endpoint->userdata);
     if (endpoint->demand && host->module->demand)
         host->module->demand(host->instance, endpoint->userdata, endpoint->demand);
+    if (host->module->memctx_changed)
+        tell_early(host, endpoint);
 }
 
 static void vanished(struct vmibus_sensor_host *host, const struct vmibus_frame *frame) {
@@ -71,6 +109,8 @@ static void observed(struct vmibus_sensor_host *host, const struct vmibus_frame 
         }
         if (endpoint && host->module->memctx_changed)
             host->module->memctx_changed(host->instance, endpoint->userdata, &memctx);
+        else if (!endpoint && frame->header.kind == VMIBUS_KIND_MEMCTX)
+            keep_early(host, frame);
         break;
     default:
         break;
@@ -85,6 +125,7 @@ static void take_observations(struct loop_deferred *deferred) {
         observed(host, &item.frame, item.tail);
         control_item_deinit(&item);
     }
+    drop_early(host);
 }
 
 static void observer_wake(struct control *control) {
@@ -98,6 +139,7 @@ static void observer_fail(struct control *control) {
 static const struct control_ops observer_ops = {.wake = observer_wake, .fail = observer_fail};
 
 void sensor_observer_init(struct vmibus_sensor_host *host, struct loop *loop) {
+    list_init(&host->early);
     loop_deferred_init(&host->observe, loop, take_observations);
 }
 
@@ -118,6 +160,8 @@ int sensor_observer_start(struct vmibus_sensor_host *host, const uint8_t *sessio
         return r < 0 ? r : -EUSERS;
     host->observes = true;
     control_submit(&host->observer, &frame, "*", clock_now());
+    /* What is there already is replayed, and nobody is woken for that: an answer would, and there is none. */
+    observer_wake(&host->observer);
     return 0;
 }
 

@@ -361,8 +361,8 @@ static int set_fault(struct reading *reading, const char *name, const char *valu
         return complain(reading, "seed = %s: a number from 1 is wanted", value);
     if (r < 0)
         return complain(reading,
-                        "%s = %s: known are off, fail, drop-every:N, fail-after:N, rate:N and delay-ms:N, N from 1 and a delay up to "
-                        "60000",
+                        "%s = %s: known are off, fail, drop-every:N, fail-after:N, rate:N and delay-ms:N, N from 1 and a delay "
+                        "up to 60000",
                         name, value);
     return 1;
 #else
@@ -388,7 +388,8 @@ static int take(void *context, const char *section, const char *name, const char
         return set_sensor(reading, section + 7, name, value);
     if (strcmp(section, "faults") == 0)
         return set_fault(reading, name, value);
-    return complain(reading, "unknown section [%s]; known are [daemon], [limits], [limits-total], [rule NAME], [sensor NAME], [faults]",
+    return complain(reading,
+                    "unknown section [%s]; known are [daemon], [limits], [limits-total], [rule NAME], [sensor NAME], [faults]",
                     section);
 }
 
@@ -410,6 +411,23 @@ static int check_rules(struct reading *reading) {
 
 static bool is_long_section(const char *line) {
     return *line == '[' && strcspn(line + 1, "]\n") > SECTION_BOUND;
+}
+
+/* The parser does not tell of a section that has no keys: a sensor needs none to be loaded. */
+static bool see_sensor(struct reading *reading, const char *line) {
+    static const char begin[] = "[sensor ";
+    char name[SECTION_BOUND + 1];
+    size_t len;
+
+    if (strncmp(line, begin, strlen(begin)) != 0)
+        return true;
+    line += strlen(begin);
+    len = strcspn(line, "]\n");
+    if (len == 0 || line[len] != ']')
+        return true;
+    memcpy(name, line, len);
+    name[len] = '\0';
+    return config_sensor(reading->config, name) != NULL;
 }
 
 /*
@@ -434,6 +452,11 @@ static char *read_line(char *line, int size, void *stream) {
     if (is_long_section(line)) {
         reading->error->line = reading->line;
         complain(reading, "the name of the section is longer than %d octets", SECTION_BOUND);
+        return NULL;
+    }
+    if (!see_sensor(reading, line)) {
+        reading->error->line = reading->line;
+        complain(reading, "out of memory");
         return NULL;
     }
     return line;

@@ -28,7 +28,7 @@ static int read_number(int directory, uint32_t *number) {
         return -errno;
     errno = 0;
     value = strtoul(text, &end, 10);
-    /* Beginning anew after a damaged file could give out numbers that were used. So it holds digits, a line's end, and nothing else. */
+    /* Beginning anew after a damaged file could give out numbers that were used. It holds digits and a line's end, nothing else. */
     if (errno || *text < '0' || *text > '9' || *end != '\n' || end + 1 != text + length || value > UINT32_MAX)
         return -EBADMSG;
     *number = (uint32_t)value;

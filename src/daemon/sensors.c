@@ -78,7 +78,8 @@ static void tell_failure(const char *sensor, const char *path, int r) {
         break;
     }
     case -ENOTUNIQ:
-        log_error("sensor %s: %s is not what its manifest says: name, provides and fallback-only must be the module's own", sensor, path);
+        log_error("sensor %s: %s is not what its manifest says: name, provides and fallback-only must be the module's own", sensor,
+                  path);
         break;
     case -ELIBBAD:
         log_error("sensor %s: %s is no sensor of this version's interface; rebuild it", sensor, path);

@@ -5,7 +5,7 @@
 
 #include <stdint.h>
 
-/** Opens and locks the directory, making it if its parent is there. A descriptor, -EWOULDBLOCK: in use, or another negative errno. */
+/** Opens and locks the directory, making it if its parent is there. A descriptor, -EWOULDBLOCK: in use, or another errno. */
 int state_open(const char *path);
 
 /** Opens the intents log, audit/bus.log, in the state directory. A descriptor, or a negative errno. */

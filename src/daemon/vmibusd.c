@@ -225,7 +225,8 @@ static int take_given(struct daemon *daemon) {
     int r = service_take_fds(&daemon->given);
 
     if (r == -EINVAL)
-        log_error("the service manager passed something else than one listening unix stream socket, and epoch pages of this daemon");
+        log_error("the service manager passed something else than one listening unix stream socket, and epoch pages "
+                  "of this daemon");
     else if (r < 0)
         log_error("what the service manager passed cannot be taken: %s", strerror(-r));
     return r;

@@ -54,7 +54,7 @@ struct write_bounds {
     uint64_t rate;                          /**< octets per second, 0: no bound */
 };
 
-/** What the rules of a principal on an endpoint come to. References are taken and given on one thread; reading it is any thread's. */
+/** What the rules of a principal on an endpoint come to. References are taken and given on one thread; any thread may read it. */
 struct write_allowance {
     size_t refs;
     struct charge charge;                   /**< of whoever it is kept for; taken by the keeper */

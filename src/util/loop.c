@@ -183,7 +183,7 @@ static void kick_drain(struct loop_source *source, uint32_t events) {
     source->loop->kicked = false;
 }
 
-/* Whoever polls the loop's descriptor must learn of deferred work. An eventfd takes a 1 unless it is full, and then it is readable. */
+/* Whoever polls the loop's descriptor must learn of deferred work. An eventfd takes a 1 unless it is full: then it is readable. */
 static void kick(struct loop *loop) {
     const uint64_t one = 1;
 

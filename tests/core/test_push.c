@@ -72,8 +72,16 @@ static void wait_ready(void) {
         ck_assert_int_eq(vmibus_wait(bus, WAIT_MS), 0);
 }
 
+static uint64_t take(enum vmibus_lease_class class) {
+    uint64_t taken;
+
+    ck_assert_int_eq(vmibus_lease_acquire(writer, &endpoint, class, VMIBUS_LEASE_MODE_FAIL, 0, &taken, NULL), 0);
+    return taken;
+}
+
 static void open_bus(void) {
-    const struct vmibus_core_options options = {.struct_size = sizeof(options), .incarnation = 1, .audit_fd = -1, .queue_depth = 32};
+    const struct vmibus_core_options options = {
+        .struct_size = sizeof(options), .incarnation = 1, .audit_fd = -1, .queue_depth = 32};
     const struct vmibus_sensor_option option = {"vms", "1"}, interval = {"interval-ms", "1"};
 
     ck_assert_int_eq(vmibus_core_new(&core, &options), 0);
@@ -85,8 +93,8 @@ static void open_bus(void) {
     ck_assert_int_eq(vmibus_subscribe(bus, "*", VMIBUS_KIND_BIT(VMIBUS_KIND_MEMCTX)), 0);
     wait_ready();
     ck_assert_int_eq(vmibus_core_connect(core, &writer, "writer"), 0);
-    ck_assert_int_eq(vmibus_lease_acquire(writer, &endpoint, VMIBUS_LEASE_CLASS_MEMWRITE, VMIBUS_LEASE_MODE_FAIL, 0, &token, NULL), 0);
-    ck_assert_int_eq(vmibus_lease_acquire(writer, &endpoint, VMIBUS_LEASE_CLASS_POWER, VMIBUS_LEASE_MODE_FAIL, 0, &power, NULL), 0);
+    token = take(VMIBUS_LEASE_CLASS_MEMWRITE);
+    power = take(VMIBUS_LEASE_CLASS_POWER);
 }
 
 /* The core asserts that its ledgers are zero. */
@@ -236,6 +244,32 @@ TEST(test_removing_ends_it, WITH_BUS) {
         ck_assert_int_ge(vmibus_core_dispatch(core, 2), 0);
     ck_assert_int_eq(vmibus_dispatch(bus), 0);
     ck_assert_uint_eq(n_changes, 0);
+}
+
+/* Nothing happens to the VM after the sensor has come: it is told of what is there all the same. */
+TEST(test_a_sensor_that_comes_late) {
+    const struct vmibus_core_options options = {.struct_size = sizeof(options), .incarnation = 1, .audit_fd = -1};
+    const struct vmibus_sensor_option option = {"vms", "1"};
+
+    ck_assert_int_eq(vmibus_core_new(&core, &options), 0);
+    load("stub", &option);
+    ck_assert_int_eq(vmibus_core_connect(core, &bus, "watcher"), 0);
+    vmibus_set_handler(bus, hear, NULL);
+    ck_assert_int_eq(vmibus_subscribe(bus, "*",
+                                      VMIBUS_KIND_BIT(VMIBUS_KIND_MEMCTX) | VMIBUS_KIND_BIT(VMIBUS_KIND_PROCESS) |
+                                          VMIBUS_KIND_BIT(VMIBUS_KIND_SENSOR)),
+                     0);
+    wait_ready();
+    n_degraded = 0;
+    /* It joins the VM, whose place in the roster is newer than its memory context from then on. */
+    load("watch", NULL);
+    for (unsigned int i = 0; i < 5; i++)
+        ck_assert_int_ge(vmibus_core_dispatch(core, 1), 0);
+    load("linux", NULL);
+    while (n_degraded == 0)
+        ck_assert_int_eq(vmibus_wait(bus, WAIT_MS), 0);
+    vmibus_free(bus);
+    vmibus_core_free(core);
 }
 
 /* --- Linux ------------------------------------------------------------------------------------------------------- */

@@ -18,7 +18,7 @@ static void hear(struct vmibus *bus, struct vmibus_message *message, void *userd
     (void)bus;
     self->gaps += message->frame.header.kind == VMIBUS_KIND_GAP;
     if (message->frame.header.kind == VMIBUS_KIND_SENSOR && length)
-        printf("# %.31s: %.*s\n", (const char *)message->frame.sensor.name, (int)length, (const char *)message->tail);
+        fprintf(stderr, "# %.31s: %.*s\n", (const char *)message->frame.sensor.name, (int)length, (const char *)message->tail);
     ck_assert_uint_lt(self->n, PERCEIVER_EVENTS);
     *event = (struct perceived){.frame = message->frame, .at = scene_now()};
     if (length)

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * Watches of a real guest: a variable that the guest's agent changes, by the tables of its process and by its physical address, in RAM that
- * is a memory file and in RAM that is private to QEMU.  How long it takes is printed, not judged.
+ * Watches of a real guest: a variable that the guest's agent changes, by the tables of its process and by its physical address,
+ * in RAM that is a memory file and in RAM that is private to QEMU.  How long it takes is printed, not judged.
  */
 #include <inttypes.h>
 #include <stdio.h>
@@ -42,7 +42,8 @@ static bool is_agent(const struct vmibus_frame *frame, const uint8_t *tail, cons
 static uint64_t agent_cr3(void) {
     uint64_t cr3;
 
-    ck_assert_int_eq(vmibus_subscribe(self.bus, "*", VMIBUS_KIND_BIT(VMIBUS_KIND_PROCESS) | VMIBUS_KIND_BIT(VMIBUS_KIND_SENSOR)), 0);
+    ck_assert_int_eq(
+        vmibus_subscribe(self.bus, "*", VMIBUS_KIND_BIT(VMIBUS_KIND_PROCESS) | VMIBUS_KIND_BIT(VMIBUS_KIND_SENSOR)), 0);
     cr3 = perceiver_wait(&self, "the agent", is_agent, NULL)->frame.process.cr3;
     ck_assert_uint_ne(cr3, 0);
     return cr3;
@@ -70,7 +71,8 @@ static uint32_t watch(uint64_t cr3, uint64_t address, uint32_t flags) {
                                         .epoch = self.scene.epoch,
                                         .flags = flags,
                                         .operation = VMIBUS_WATCH_OPERATION_ADD};
-    ck_assert_int_eq(vmibus_call(self.bus, &frame, NULL, 0, &reply), 0);
+    vmibus_call(self.bus, &frame, NULL, 0, &reply);
+    ck_assert_msg(reply.frame.ack.error == 0, "error %u, reason %u", reply.frame.ack.error, reply.frame.ack.reason);
     number = (uint32_t)reply.frame.ack.value;
     vmibus_message_deinit(&reply);
     return number;

@@ -283,4 +283,19 @@ TEST(test_linux_is_not_sampled, FIXTURE) {
     ck_assert_uint_eq(mock_host_count(host, MOCK_END_EPOCH), 0);
 }
 
+/* More pages that say that they are notes than are looked at in one turn of the worker's. */
+TEST(test_p12_a_note_behind_many_false_ones_is_found, FIXTURE) {
+    const uint64_t last = RAM_LEN - FAKE_PAGE;
+
+    for (uint64_t gpa = NOTE_GPA; gpa < last; gpa += FAKE_PAGE)
+        memcpy(guest.memory + gpa, "OSRELEASE=", sizeof("OSRELEASE="));
+    fake_guest_note(&guest, last, &kernel);
+    start(LONG_MODE("0000000000200000", IN_KERNEL));
+    pass(5);
+    ck_assert_ptr_nonnull(proposed());
+    ck_assert_uint_eq(proposed()->note, last);
+    ck_assert_uint_eq(proposed()->confidence, VMIBUS_CONFIDENCE_PROVEN);
+    ck_assert_uint_eq(mock_host_count(host, MOCK_ATTACH), mock_host_count(host, MOCK_DETACH));
+}
+
 HARNESS_SUITE("qemu_root", HARNESS_QUICK)

@@ -62,7 +62,8 @@ static void end(void) {
 }
 
 static uint64_t shoot(enum vmibus_image_format format, uint32_t head) {
-    struct vmibus_frame frame = {.header = {.kind = VMIBUS_KIND_SCREENSHOT}, .screenshot = {.head = head, .format = (uint8_t)format}};
+    struct vmibus_frame frame = {.header = {.kind = VMIBUS_KIND_SCREENSHOT},
+                                 .screenshot = {.head = head, .format = (uint8_t)format}};
 
     return mock_host_execute(host, vm, &frame, NULL, 0);
 }
