@@ -43,7 +43,7 @@ struct audience {
     int here;               /**< read end of the pipe */
 };
 
-/** Starts @a n receivers of vmibus events (@a instance) or of D-Bus signals (@a broker); the other is NULL. 0 or a negative errno. */
+/** Starts @a n receivers of bus events (@a instance) or of D-Bus signals (@a broker); the other is NULL. 0 or an errno below 0. */
 int audience_start(struct audience *audience, size_t n, const struct instance *instance, const struct dbus_broker *broker);
 
 /** Ends them. Harmless on one that was not started. */

@@ -300,7 +300,8 @@ static const struct attack {
 } attacks[] = {
     {"connections", attack_connections}, {"sessions", attack_sessions}, {"half-open handshakes", attack_half_open},
     {"frames by the octet", attack_dribble}, {"queries", attack_queries}, {"queries, answers unread", attack_unread},
-    {"refused commands", attack_refusals}, {"patterns", attack_patterns}, {"replays", attack_replays}, {"lease queues", attack_leases},
+    {"refused commands", attack_refusals}, {"patterns", attack_patterns}, {"replays", attack_replays},
+    {"lease queues", attack_leases},
     {"attachments", attack_attachments}, {"tails", attack_tails},
 };
 

@@ -18,7 +18,7 @@ PROTOCOL = {"audit.h", "protocol.h", "names.h", "visibility.h"}
 LAYERS = {
     "protocol": (set(), set()),
     "src/util": (set(), set()),
-    "src/guest": ({"util"}, {"guest.h"}),
+    "src/guest": ({"util"}, {"guest.h", "guest_linux.h"}),
     "src/policy": ({"util"}, set()),
     "src/bus": ({"util", "policy"}, set()),
     "src/memory": ({"util", "policy"}, {"guest.h"}),
@@ -28,8 +28,8 @@ LAYERS = {
                  {"client.h", "core.h", "sensor.h", "guest.h"}),
     "src/daemon": ({"util", "policy", "bus", "memory", "transport", "client", "core"},
                    {"client.h", "core.h", "sensor.h", "guest.h"}),
-    "sensors": (set(), {"sensor.h", "guest.h"}),
-    "controls": (set(), {"client.h", "guest.h"}),
+    "sensors": (set(), {"sensor.h", "guest.h", "guest_linux.h"}),
+    "controls": (set(), {"client.h", "guest.h", "guest_linux.h"}),
 }
 
 # The folders of which libraries are made.

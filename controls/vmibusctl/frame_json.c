@@ -143,7 +143,33 @@ struct json_object *frame_json_message(const struct vmibus_message *message) {
     return object;
 }
 
+/* json-c leaves those controls as they are that have more than one octet, and DEL: they are for no terminal either. */
+static void print_escaped(FILE *stream, const char *text, size_t length) {
+    size_t written = 0;
+
+    for (size_t at = 0, n; at < length; at += n ? n : 1) {
+        uint32_t codepoint;
+
+        n = utf8_decode(text + at, length - at, &codepoint);
+        if (n == 0 || !utf8_is_control(codepoint))
+            continue;
+        fwrite(text + written, 1, at - written, stream);
+        fprintf(stream, "\\u%04x", (unsigned int)codepoint);
+        written = at + n;
+    }
+    fwrite(text + written, 1, length - written, stream);
+}
+
+void frame_json_write(FILE *stream, struct json_object *object) {
+    size_t length;
+    const char *text =
+        json_object_to_json_string_length(object, JSON_C_TO_STRING_PLAIN | JSON_C_TO_STRING_NOSLASHESCAPE, &length);
+
+    print_escaped(stream, text, length);
+    putc('\n', stream);
+}
+
 void frame_json_print(struct json_object *object) {
-    puts(json_object_to_json_string_ext(object, JSON_C_TO_STRING_PLAIN | JSON_C_TO_STRING_NOSLASHESCAPE));
+    frame_json_write(stdout, object);
     json_object_put(object);
 }

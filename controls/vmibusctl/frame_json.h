@@ -8,6 +8,7 @@
 #define VMIBUSCTL_FRAME_JSON_H
 
 #include <json.h>
+#include <stdio.h>
 
 #include <vmibus/client.h>
 #include <vmibus/names.h>
@@ -35,6 +36,9 @@ struct json_object *frame_json_hex(const uint8_t *octets, size_t length);
 
 /** A UUID as people write it. */
 struct json_object *frame_json_uuid(const uint8_t *uuid);
+
+/** Writes an object as one line, without what a terminal could take for a command. */
+void frame_json_write(FILE *stream, struct json_object *object);
 
 /** Prints an object on a line of its own, and frees it. */
 void frame_json_print(struct json_object *object);

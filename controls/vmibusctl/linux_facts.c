@@ -23,18 +23,25 @@ static void print_time(uint64_t boot_time) {
     printf("  boot_time    %s\n", text);
 }
 
+/* What may be longer than printable() takes. */
+static void print_long(const char *key, const char *text) {
+    printf("  %-12s ", key);
+    print_printable(stdout, text, strlen(text));
+    putchar('\n');
+}
+
 static void print_text(const struct linux_guest *guest, const struct vmibus_linux_facts *facts) {
     char hex[2 * sizeof(facts->build_id) + 1];
 
-    printf("%s: Linux %s\n", printable(guest->name), facts->release);
+    printf("%s: Linux %s\n", printable(guest->name), printable(facts->release));
     if (facts->flags & VMIBUS_LINUX_HAS_BANNER)
-        printf("  banner       %s\n", printable(facts->banner));
+        print_long("banner", facts->banner);
     if (facts->flags & VMIBUS_LINUX_HAS_BUILD_ID)
         printf("  build_id     %s\n", units_hex(facts->build_id, facts->build_id_len, hex));
     if (facts->flags & VMIBUS_LINUX_HAS_NAMES)
         printf("  host_name    %s\n  domain_name  %s\n", printable(facts->host_name), printable(facts->domain_name));
     if (facts->flags & VMIBUS_LINUX_HAS_COMMAND_LINE)
-        printf("  command_line %s\n", printable(facts->command_line));
+        print_long("command_line", facts->command_line);
     if (facts->flags & VMIBUS_LINUX_HAS_CLOCKS) {
         print_time(facts->boot_time);
         printf("  uptime       %" PRIu64 ".%02" PRIu64 " s\n", facts->uptime / SECOND, facts->uptime / (SECOND / 100) % 100);

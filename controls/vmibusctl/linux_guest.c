@@ -117,10 +117,11 @@ struct json_object *linux_guest_picture_json(const struct vmibus_linux_picture *
     return array;
 }
 
-void linux_guest_print_json(const struct linux_guest *guest, struct json_object *array,
-                            const struct vmibus_linux_picture *picture) {
-    for (size_t i = 0; i < json_object_array_length(array); i++)
-        json_object_object_add(json_object_array_get_idx(array, i), "picture", linux_guest_picture_json(picture));
-    frame_json_print(array);
+void linux_guest_print_json(const struct linux_guest *guest, struct json_list *list, const struct vmibus_linux_picture *picture) {
+    struct json_object *flags = linux_guest_picture_json(picture);
+
+    json_list_print(list, "picture", flags);
+    json_object_put(flags);
+    json_list_free(list);
     linux_guest_say_picture(guest, picture);
 }

@@ -14,8 +14,12 @@
 #include <vmibus/guest_linux.h>
 
 #include "guest_memory.h"
+#include "json_list.h"
 #include "roster.h"
 #include "standstill.h"
+
+/** Entries that a verb shows: what is collected before it is printed has a bound. */
+#define LINUX_GUEST_ENTRIES_MAX (1u << 18)
 
 /** The options that linux_guest_begin() understands, for the table of a verb. */
 #define LINUX_GUEST_OPTIONS                                                                 \
@@ -72,8 +76,7 @@ void linux_guest_say_picture(const struct linux_guest *guest, const struct vmibu
 /** The names of the picture's flags, as an array: what the key "picture" holds. */
 struct json_object *linux_guest_picture_json(const struct vmibus_linux_picture *picture);
 
-/** Gives each object of an array the key "picture", prints the array and frees it; says the picture on stderr as well. */
-void linux_guest_print_json(const struct linux_guest *guest, struct json_object *array,
-                            const struct vmibus_linux_picture *picture);
+/** Gives each object of a list the key "picture", prints the list and frees it; says the picture on stderr as well. */
+void linux_guest_print_json(const struct linux_guest *guest, struct json_list *list, const struct vmibus_linux_picture *picture);
 
 #endif

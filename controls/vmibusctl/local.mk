@@ -6,6 +6,7 @@
 vmibusctl_parts = \
 	controls/vmibusctl/arguments.c controls/vmibusctl/arguments.h \
 	controls/vmibusctl/frame_json.c controls/vmibusctl/frame_json.h \
+	controls/vmibusctl/json_list.c controls/vmibusctl/json_list.h \
 	controls/vmibusctl/keys.c controls/vmibusctl/keys.h \
 	controls/vmibusctl/mouse.c controls/vmibusctl/mouse.h \
 	controls/vmibusctl/typing.h \
@@ -94,5 +95,5 @@ tests_vmibusctl_test_parts_LDADD = \
 
 test_scripts += tests/vmibusctl/test_completion.py tests/vmibusctl/test_manual.py tests/vmibusctl/test_show.py tests/vmibusctl/test_vmibusctl.py
 
-guest_test_scripts += tests/qemu/test_pointer.py tests/qemu/test_screen.py tests/qemu/test_typing.py
+guest_test_scripts += tests/qemu/test_pointer.py tests/qemu/test_screen.py tests/qemu/test_search.py tests/qemu/test_typing.py
 guest_test_scripts += tests/qemu/test_dump.py tests/qemu/test_maps.py tests/qemu/test_linux_verbs.py tests/qemu/test_symbols.py

@@ -14,26 +14,27 @@
 #include "utf8.h"
 
 const char *printable(const char *text) {
-    static char buffers[4][1024];
+    static char buffers[4][PRINTABLE_MAX + 1];
     static unsigned next;
     char *out = buffers[next++ % 4];
-    size_t at = 0, used = 0, length = strlen(text);
+    size_t length = strnlen(text, PRINTABLE_MAX + 1);
 
-    while (at < length && used < sizeof(buffers[0]) - 5) {
-        uint32_t codepoint;
-        size_t n = utf8_decode(text + at, length - at, &codepoint);
-
-        if (n == 0 || codepoint < 0x20 || (codepoint >= 0x7f && codepoint < 0xa0)) {
-            out[used++] = '?';
-            at += n ? n : 1;
-            continue;
-        }
-        memcpy(out + used, text + at, n);
-        used += n;
-        at += n;
-    }
-    out[used] = '\0';
+    /* Not within a character. */
+    if (length > PRINTABLE_MAX)
+        for (length = PRINTABLE_MAX; length > PRINTABLE_MAX - 3 && (text[length] & 0xc0) == 0x80;)
+            length--;
+    out[utf8_copy_printable(text, length, out)] = '\0';
     return out;
+}
+
+void print_printable(FILE *stream, const char *text, size_t length) {
+    for (size_t at = 0, n; at < length; at += n ? n : 1) {
+        char character[4];
+        uint32_t codepoint;
+
+        n = utf8_decode(text + at, length - at, &codepoint);
+        fwrite(character, 1, utf8_copy_printable(text + at, n ? n : 1, character), stream);
+    }
 }
 
 int report_failure(const char *format, ...) {

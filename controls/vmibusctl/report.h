@@ -6,10 +6,22 @@
 #ifndef VMIBUSCTL_REPORT_H
 #define VMIBUSCTL_REPORT_H
 
+#include <stddef.h>
+#include <stdio.h>
+
 #include "vmibusctl.h"
 
-/** A text made fit for a terminal: control characters and what is not UTF-8 become '?'. Valid until the fourth next call. */
+/** Octets that printable() takes: names of VMs and files are shorter. What a guest says may not be. */
+#define PRINTABLE_MAX 1023
+
+/**
+ * A text made fit for a terminal: control characters and what is not UTF-8 become '?'. Cut after PRINTABLE_MAX octets; valid until
+ * the fourth next call.
+ */
 const char *printable(const char *text);
+
+/** Prints a text of any length, made fit for a terminal as by printable(); a NUL is a control character. */
+void print_printable(FILE *stream, const char *text, size_t length);
 
 /**
  * Says why there is no connection.

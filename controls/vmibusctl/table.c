@@ -40,8 +40,8 @@ void table_cell(struct table *table, const char *format, ...) {
     va_end(arguments);
     need(text);
     table->cells = need(realloc(table->cells, (table->n_cells + 1) * sizeof(*table->cells)));
-    table->cells[table->n_cells++] = need(strdup(printable(text)));
-    free(text);
+    text[utf8_copy_printable(text, strlen(text), text)] = '\0';
+    table->cells[table->n_cells++] = text;
 }
 
 static size_t width(const char *text) {

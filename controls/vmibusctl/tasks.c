@@ -9,10 +9,15 @@
 static bool take(void *context, const struct vmibus_linux_task *task) {
     struct tasks *tasks = context;
 
+    if (tasks->n >= LINUX_GUEST_ENTRIES_MAX) {
+        tasks->bounded = true;
+        return false;
+    }
     if (tasks->n == tasks->room) {
         size_t room = tasks->room ? 2 * tasks->room : 256;
         struct vmibus_linux_task *more = realloc(tasks->tasks, room * sizeof(*more));
 
+        tasks->out_of_memory = !more;
         if (!more)
             return false;
         tasks->tasks = more;
@@ -33,8 +38,10 @@ int tasks_collect(const struct linux_guest *guest, bool threads, struct tasks *t
 
     if (r)
         return linux_guest_report(guest, r, "its processes cannot be read");
-    if (tasks->n < tasks->picture.n_seen)
+    if (tasks->out_of_memory)
         return report_failure("out of memory");
+    if (tasks->bounded)
+        tasks->picture.flags |= VMIBUS_LINUX_BOUNDED;
     if (tasks->n)
         qsort(tasks->tasks, tasks->n, sizeof(*tasks->tasks), by_pid);
     return STATUS_OK;

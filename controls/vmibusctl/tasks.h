@@ -8,10 +8,14 @@
 struct tasks {
     struct vmibus_linux_task *tasks;    /**< by rising pid */
     size_t n, room;
+    bool out_of_memory, bounded;
     struct vmibus_linux_picture picture;
 };
 
-/** Collects processes, and threads if wanted. Returns a status, after having said what was wrong. */
+/**
+ * Collects processes, and threads if wanted, LINUX_GUEST_ENTRIES_MAX at most: if there are more, the picture is BOUNDED.
+ * @return a status, after having said what was wrong
+ */
 int tasks_collect(const struct linux_guest *guest, bool threads, struct tasks *tasks);
 
 /** The task of a pid, NULL if there is none. */

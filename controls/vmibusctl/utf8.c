@@ -1,6 +1,13 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 #include "utf8.h"
 
+#include <string.h>
+
+bool utf8_is_control(uint32_t codepoint) {
+    return codepoint < 0x20 || (codepoint >= 0x7f && codepoint < 0xa0) || (codepoint >= 0x2028 && codepoint <= 0x202e) ||
+           (codepoint >= 0x2066 && codepoint <= 0x2069) || codepoint == 0x200e || codepoint == 0x200f;
+}
+
 size_t utf8_decode(const char *text, size_t length, uint32_t *codepoint) {
     static const uint32_t least[] = {0, 0, 0x80, 0x800, 0x10000};
     const unsigned char *octets = (const unsigned char *)text;
@@ -31,4 +38,21 @@ size_t utf8_decode(const char *text, size_t length, uint32_t *codepoint) {
     if (*codepoint < least[n] || *codepoint > 0x10ffff || (*codepoint >= 0xd800 && *codepoint < 0xe000))
         return 0;
     return n;
+}
+
+size_t utf8_copy_printable(const char *text, size_t length, char *out) {
+    size_t used = 0;
+
+    for (size_t at = 0, n; at < length; at += n ? n : 1) {
+        uint32_t codepoint;
+
+        n = utf8_decode(text + at, length - at, &codepoint);
+        if (n == 0 || utf8_is_control(codepoint)) {
+            out[used++] = '?';
+            continue;
+        }
+        memmove(out + used, text + at, n);
+        used += n;
+    }
+    return used;
 }

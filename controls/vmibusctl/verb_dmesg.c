@@ -9,12 +9,9 @@
 #include "linux_guest.h"
 #include "report.h"
 
-/* printable() takes no more at a time. */
-#define PIECE 512
-
 struct log {
     FILE *text;                 /* one of these two is collected */
-    struct json_object *array;
+    struct json_list *list;
 };
 
 /* A record may have several lines: each bears its time, as dmesg(1) has it. */
@@ -25,19 +22,7 @@ static void print_record(FILE *stream, const struct vmibus_linux_record *record)
         const char *newline = memchr(at, '\n', (size_t)(end - at)), *stop = newline ? newline : end;
 
         fprintf(stream, "[%5" PRIu64 ".%06" PRIu64 "] ", record->time / 1000000000, record->time / 1000 % 1000000);
-        for (size_t n; at < stop; at += n) {
-            char piece[PIECE + 1];
-
-            /* Not within a character. */
-            n = (size_t)(stop - at) < PIECE ? (size_t)(stop - at) : PIECE;
-            while (n > PIECE - 4 && at + n < stop && (at[n] & 0xc0) == 0x80)
-                n--;
-            memcpy(piece, at, n);
-            piece[n] = '\0';
-            for (char *nul; (nul = memchr(piece, '\0', n));)
-                *nul = '?';
-            fputs(printable(piece), stream);
-        }
+        print_printable(stream, at, (size_t)(stop - at));
         fputc('\n', stream);
         at = newline ? newline + 1 : end;
     } while (at < end);
@@ -57,8 +42,8 @@ static struct json_object *record_json(const struct vmibus_linux_record *record)
 static bool keep(void *context, const struct vmibus_linux_record *record) {
     struct log *log = context;
 
-    if (log->array)
-        json_object_array_add(log->array, record_json(record));
+    if (log->list)
+        json_list_add(log->list, record_json(record));
     else
         print_record(log->text, record);
     return true;
@@ -92,14 +77,14 @@ static int show_text(struct linux_guest *guest) {
 }
 
 static int show_json(struct linux_guest *guest) {
-    struct log log = {.array = json_object_new_array()};
+    struct log log = {.list = json_list_new()};
     struct vmibus_linux_picture picture;
     int r = collect(guest, &log, &picture);
 
     if (r == STATUS_OK)
-        linux_guest_print_json(guest, log.array, &picture);
+        linux_guest_print_json(guest, log.list, &picture);
     else
-        json_object_put(log.array);
+        json_list_free(log.list);
     return r;
 }
 

@@ -10,8 +10,8 @@
 #include "table.h"
 #include "tasks.h"
 
-/* Files that are shown: what is collected before it is printed has a bound. */
-#define FILES_MAX (1u << 18)
+/* Octets of their names, together. */
+#define NAMES_MAX (64u << 20)
 
 /* An open file of a process; the name is cut out of its room. */
 struct entry {
@@ -25,10 +25,10 @@ struct entry {
 
 struct entries {
     struct entry *entries;
-    size_t n, room;
+    size_t n, room, n_octets;
     const struct vmibus_linux_task *task;       /* whose files are being visited */
     struct vmibus_linux_picture picture;        /* of all together */
-    bool out_of_memory;
+    bool out_of_memory, full;
 };
 
 static bool grow(struct entries *entries) {
@@ -46,8 +46,9 @@ static bool take(void *context, const struct vmibus_linux_file *file) {
     struct entries *entries = context;
     struct entry *entry;
 
-    if (entries->n >= FILES_MAX) {
+    if (entries->n >= LINUX_GUEST_ENTRIES_MAX || entries->n_octets > NAMES_MAX) {
         entries->picture.flags |= VMIBUS_LINUX_BOUNDED;
+        entries->full = true;
         return false;
     }
     if (entries->n == entries->room && !grow(entries)) {
@@ -58,6 +59,7 @@ static bool take(void *context, const struct vmibus_linux_file *file) {
     *entry = (struct entry){.pid = entries->task->pid, .fd = file->fd, .flags = file->flags, .position = file->position,
                             .inode = file->inode, .kind = file->kind, .name = file->named ? strdup(file->name) : NULL};
     memcpy(entry->comm, entries->task->comm, sizeof(entry->comm));
+    entries->n_octets += file->named ? strlen(file->name) : 0;
     entries->out_of_memory = file->named && !entry->name;
     if (!entries->out_of_memory)
         entries->n++;
@@ -89,7 +91,7 @@ static int collect_all(const struct linux_guest *guest, struct entries *entries)
 
     entries->picture = tasks.picture;
     for (size_t i = 0; r == STATUS_OK && i < tasks.n; i++)
-        if (!(tasks.tasks[i].flags & VMIBUS_LINUX_TASK_KERNEL) && !(entries->picture.flags & VMIBUS_LINUX_BOUNDED))
+        if (!(tasks.tasks[i].flags & VMIBUS_LINUX_TASK_KERNEL) && !entries->full)
             r = collect_of(guest, &tasks.tasks[i], false, entries);
     tasks_deinit(&tasks);
     return r;
@@ -138,8 +140,8 @@ static void print_table(const struct entries *entries) {
     table_print(table);
 }
 
-static struct json_object *entries_json(const struct entries *entries) {
-    struct json_object *array = json_object_new_array();
+static struct json_list *entries_json(const struct entries *entries) {
+    struct json_list *list = json_list_new();
 
     for (size_t i = 0; i < entries->n; i++) {
         const struct entry *entry = &entries->entries[i];
@@ -153,9 +155,9 @@ static struct json_object *entries_json(const struct entries *entries) {
         json_object_object_add(object, "position", json_object_new_uint64(entry->position));
         json_object_object_add(object, "inode", json_object_new_uint64(entry->inode));
         json_object_object_add(object, "name", entry->name ? frame_json_text(entry->name, strlen(entry->name)) : NULL);
-        json_object_array_add(array, object);
+        json_list_add(list, object);
     }
-    return array;
+    return list;
 }
 
 static int show(struct linux_guest *guest, const char *word) {

@@ -15,23 +15,34 @@
 struct mappings {
     struct vmibus_linux_mapping *array; /* their names are from malloc(), NULL where there is none */
     size_t n, room;
+    bool out_of_memory;
 };
+
+static bool grow(struct mappings *mappings) {
+    size_t room = mappings->room ? 2 * mappings->room : 64;
+    struct vmibus_linux_mapping *more = reallocarray(mappings->array, room, sizeof(*more));
+
+    if (!more)
+        return false;
+    mappings->array = more;
+    mappings->room = room;
+    return true;
+}
 
 static bool keep(void *context, const struct vmibus_linux_mapping *mapping) {
     struct mappings *mappings = context;
     struct vmibus_linux_mapping *kept;
 
-    if (mappings->n == mappings->room) {
-        mappings->room = mappings->room ? 2 * mappings->room : 64;
-        mappings->array = reallocarray(mappings->array, mappings->room, sizeof(*mappings->array));
-        if (!mappings->array)
-            abort();
+    if (mappings->n == mappings->room && !grow(mappings)) {
+        mappings->out_of_memory = true;
+        return false;
     }
-    kept = &mappings->array[mappings->n++];
+    kept = &mappings->array[mappings->n];
     *kept = *mapping;
-    if (mapping->name && !(kept->name = strdup(mapping->name)))
-        abort();
-    return true;
+    kept->name = mapping->name ? strdup(mapping->name) : NULL;
+    mappings->out_of_memory = mapping->name && !kept->name;
+    mappings->n += !mappings->out_of_memory;
+    return !mappings->out_of_memory;
 }
 
 static void drop(struct mappings *mappings) {
@@ -49,25 +60,16 @@ static void describe_rights(uint32_t flags, char text[5]) {
     text[4] = '\0';
 }
 
-/* A newline is \012, as Linux writes it; other controls are not for terminals. A name may be longer than a line is wont to be. */
+/* A newline is \012, as Linux writes it. */
 static void print_name(const char *name) {
-    while (*name) {
-        char part[64];
+    for (;;) {
         size_t len = strcspn(name, "\n");
 
-        if (len == 0) {
-            fputs("\\012", stdout);
-            name++;
-            continue;
-        }
-        len = len < sizeof(part) ? len : sizeof(part) - 1;
-        /* Not in the midst of a character: its octets would be taken for nonsense. */
-        while (len > 1 && ((uint8_t)name[len] & 0xc0) == 0x80 && len > sizeof(part) - 5)
-            len--;
-        memcpy(part, name, len);
-        part[len] = '\0';
-        fputs(printable(part), stdout);
-        name += len;
+        print_printable(stdout, name, len);
+        if (name[len] == '\0')
+            return;
+        fputs("\\012", stdout);
+        name += len + 1;
     }
 }
 
@@ -87,8 +89,8 @@ static void print_text(const struct mappings *mappings) {
     }
 }
 
-static struct json_object *json(const struct mappings *mappings) {
-    struct json_object *array = json_object_new_array();
+static struct json_list *json(const struct mappings *mappings) {
+    struct json_list *list = json_list_new();
 
     for (size_t i = 0; i < mappings->n; i++) {
         const struct vmibus_linux_mapping *mapping = &mappings->array[i];
@@ -105,9 +107,9 @@ static struct json_object *json(const struct mappings *mappings) {
         json_object_object_add(object, "inode", json_object_new_uint64(mapping->inode));
         json_object_object_add(object, "name", mapping->name ? frame_json_text(mapping->name, strlen(mapping->name)) : NULL);
         json_object_object_add(object, "area", json_object_new_uint64(mapping->area));
-        json_object_array_add(array, object);
+        json_list_add(list, object);
     }
-    return array;
+    return list;
 }
 
 static int show(struct linux_guest *guest, const char *pid) {
@@ -120,11 +122,13 @@ static int show(struct linux_guest *guest, const char *pid) {
         return r;
     /* A kernel thread or a zombie has none: nothing to show, as in /proc. */
     if (task.mm)
-        r = vmibus_linux_visit_mappings(guest->kernel, task.mm, keep, &mappings, &picture);
+        r = vmibus_linux_visit_mappings(guest->kernel, &task, keep, &mappings, &picture);
     else
         picture.flags = VMIBUS_LINUX_ENDED | VMIBUS_LINUX_STEADY;
     if (r)
         r = linux_guest_report(guest, r, "its address space cannot be read");
+    else if (mappings.out_of_memory)
+        r = report_failure("out of memory");
     else
         r = linux_guest_let_go(guest);
     if (r == STATUS_OK && guest->ctl->json) {

@@ -58,8 +58,8 @@ static void print_text(const struct modules *modules) {
     table_print(table);
 }
 
-static struct json_object *json(const struct modules *modules) {
-    struct json_object *array = json_object_new_array();
+static struct json_list *json(const struct modules *modules) {
+    struct json_list *list = json_list_new();
 
     for (size_t i = 0; i < modules->n; i++) {
         const struct vmibus_linux_module *module = &modules->array[i];
@@ -72,9 +72,9 @@ static struct json_object *json(const struct modules *modules) {
         json_object_object_add(object, "references", json_object_new_uint64(module->references));
         json_object_object_add(object, "state", json_object_new_string(state_name(module->state)));
         json_object_object_add(object, "module", json_object_new_uint64(module->module));
-        json_object_array_add(array, object);
+        json_list_add(list, object);
     }
-    return array;
+    return list;
 }
 
 static int show(struct linux_guest *guest) {

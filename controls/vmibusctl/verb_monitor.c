@@ -118,7 +118,8 @@ static int parse_kinds(const char *text, uint64_t *kinds) {
         snprintf(word, sizeof(word), "%.*s", (int)(n < sizeof(word) ? n : sizeof(word) - 1), text);
         kind = vmibus_kind_from_name(word);
         if (kind < 0x0100 || kind > 0x013f)
-            return vmibusctl_usage("kind", word, "events are roster, lifecycle, memctx, memctx_invalidated, lease, sensor");
+            return vmibusctl_usage("kind", word,
+                                   "events are roster, lifecycle, memctx, memctx_invalidated, lease, sensor, process, module");
         *kinds |= VMIBUS_KIND_BIT(kind);
         text += text[n] ? n + 1 : n;
     }

@@ -13,6 +13,9 @@
 /* Octets of a command line or an environment that are shown. */
 #define TEXT_MAX (128u * 1024)
 
+/* Octets of the command lines of all processes: a guest may say that all have the same long one. */
+#define ALL_TEXT_MAX (8u * 1024 * 1024)
+
 /* Levels of a tree that are indented: a guest may say that processes are each other's parents. */
 #define DEPTH_MAX 64u
 
@@ -61,15 +64,19 @@ static int read_with_room(const struct linux_guest *guest, const struct vmibus_l
     return r;
 }
 
-/* Arguments for people: one line, blanks between. */
-static void join(const struct text *text, char *line, size_t size) {
-    size_t n = text->len < size - 1 ? text->len : size - 1;
+/* Arguments for people: one line, blanks between. From malloc(); NULL where there is no memory. */
+static char *join(const struct text *text) {
+    char *line = malloc(text->len + 1);
+    size_t n = text->len;
 
+    if (!line)
+        return NULL;
     for (size_t i = 0; i < n; i++)
         line[i] = text->octets[i] ? text->octets[i] : ' ';
     while (n && line[n - 1] == ' ')
         n--;
     line[n] = '\0';
+    return line;
 }
 
 static struct json_object *text_json(const struct text *text) {
@@ -129,9 +136,11 @@ static int read_arguments(const struct linux_guest *guest, struct listing *listi
     listing->arguments = calloc(listing->tasks.n + 1, sizeof(*listing->arguments));
     if (!room || !listing->arguments)
         r = report_failure("out of memory");
-    for (size_t i = 0; r == STATUS_OK && i < listing->tasks.n; i++)
-        if (listing->tasks.tasks[i].cr3)
+    for (size_t i = 0, n = 0; r == STATUS_OK && n < ALL_TEXT_MAX && i < listing->tasks.n; i++)
+        if (listing->tasks.tasks[i].cr3) {
             r = read_text(guest, &listing->tasks.tasks[i], vmibus_linux_read_arguments, room, &listing->arguments[i]);
+            n += listing->arguments[i].len;
+        }
     free(room);
     return r;
 }
@@ -237,12 +246,12 @@ static int order(struct listing *listing, bool tree) {
 
 static void print_command(struct table *table, const struct listing *listing, size_t i, unsigned depth) {
     const struct vmibus_linux_task *task = &listing->tasks.tasks[i];
-    char line[4096];
+    char name[VMIBUS_LINUX_COMM_SIZE + 2];
+    char *line = listing->arguments && listing->arguments[i].len ? join(&listing->arguments[i]) : NULL;
 
-    snprintf(line, sizeof(line), task->flags & VMIBUS_LINUX_TASK_KERNEL ? "[%s]" : "%s", task->comm);
-    if (listing->arguments && listing->arguments[i].len)
-        join(&listing->arguments[i], line, sizeof(line));
-    table_cell(table, "%*s%s%s", (int)(depth > 1 ? 3 * (depth - 1) : 0), "", depth ? "\\_ " : "", line);
+    snprintf(name, sizeof(name), task->flags & VMIBUS_LINUX_TASK_KERNEL ? "[%s]" : "%s", task->comm);
+    table_cell(table, "%*s%s%s", (int)(depth > 1 ? 3 * (depth - 1) : 0), "", depth ? "\\_ " : "", line ? line : name);
+    free(line);
 }
 
 static void print_row(struct table *table, const struct listing *listing, size_t i, unsigned depth) {
@@ -280,17 +289,17 @@ static void print_table(const struct listing *listing) {
     table_print(table);
 }
 
-static struct json_object *listing_json(const struct listing *listing) {
-    struct json_object *array = json_object_new_array();
+static struct json_list *listing_json(const struct listing *listing) {
+    struct json_list *list = json_list_new();
 
     for (size_t i = 0; i < listing->n_ordered; i++) {
         struct json_object *object = task_json(&listing->tasks.tasks[listing->order[i]]);
 
         if (listing->arguments)
             json_object_object_add(object, "arguments", text_json(&listing->arguments[listing->order[i]]));
-        json_object_array_add(array, object);
+        json_list_add(list, object);
     }
-    return array;
+    return list;
 }
 
 static void listing_deinit(struct listing *listing) {
@@ -340,13 +349,17 @@ static int read_details(const struct linux_guest *guest, const struct vmibus_lin
     return read < 0 ? linux_guest_report(guest, read, "the process cannot be read") : r;
 }
 
+static void print_long(const char *what, const char *text, size_t len) {
+    printf("%-14s", what);
+    print_printable(stdout, text, len);
+    putchar('\n');
+}
+
 static void print_texts(const char *what, const struct text *text) {
     for (size_t at = 0; at < text->len;) {
-        char line[4096];
         size_t len = strnlen(text->octets + at, text->len - at);
 
-        snprintf(line, sizeof(line), "%.*s", (int)(len < sizeof(line) ? len : sizeof(line) - 1), text->octets + at);
-        printf("%-14s%s\n", what, printable(line));
+        print_long(what, text->octets + at, len);
         at += len + 1;
     }
     if (!text->known)
@@ -367,9 +380,9 @@ static void print_details(const struct vmibus_linux_task *task, const struct det
     if (task->cr3)
         printf("%-14s0x%" PRIx64 "\n", "cr3", task->cr3);
     if (details->has_program)
-        printf("%-14s%s\n", "program", printable(details->program));
+        print_long("program", details->program, strlen(details->program));
     if (details->has_directory)
-        printf("%-14s%s\n", "directory", printable(details->directory));
+        print_long("directory", details->directory, strlen(details->directory));
     if (task->cr3) {
         print_texts("argument", &details->arguments);
         print_texts("environment", &details->environment);

@@ -44,13 +44,13 @@ static int copy(const struct vmibus_message *reply, int to, const char *path) {
     return STATUS_OK;
 }
 
-static int keep(const struct vmibus_message *reply, const char *path) {
+static int keep(const struct vmibus_message *reply, const char *path, bool replace) {
     struct new_file file;
     int r;
 
     if (strcmp(path, "-") == 0)
         return copy(reply, STDOUT_FILENO, "standard output");
-    r = new_file_begin(&file, path, true);
+    r = new_file_begin(&file, path, replace);
     if (r == STATUS_OK)
         r = copy(reply, file.fd, path);
     if (r == STATUS_OK)
@@ -70,7 +70,7 @@ static void tell(const struct vmibusctl *ctl, const struct vmibus_message *reply
     frame_json_print(object);
 }
 
-static int shoot(struct vmibusctl *ctl, const struct vm *vm, const char *path, uint32_t head) {
+static int shoot(struct vmibusctl *ctl, const struct vm *vm, const char *path, uint32_t head, bool replace) {
     struct vmibus_message reply;
     struct vmibus_frame frame;
     int r;
@@ -82,7 +82,7 @@ static int shoot(struct vmibusctl *ctl, const struct vm *vm, const char *path, u
     if (r)
         r = report_refusal(ctl, r, &reply, "cannot take a picture of %s, display %" PRIu32, printable(vm->name), head);
     else
-        r = keep(&reply, path);
+        r = keep(&reply, path, replace);
     if (r == STATUS_OK)
         tell(ctl, &reply, path);
     vmibus_message_deinit(&reply);
@@ -106,13 +106,14 @@ static int run(struct vmibusctl *ctl, const struct arguments *arguments) {
     if (r == STATUS_OK)
         r = roster_lookup(&roster, arguments->words[0], &vm);
     if (r == STATUS_OK)
-        r = shoot(ctl, vm, path, (uint32_t)head);
+        r = shoot(ctl, vm, path, (uint32_t)head, arguments_get(arguments, "force"));
     roster_deinit(&roster);
     return r;
 }
 
 static const struct option_description options[] = {
     {"head", "N", "which display of the graphics device, from 0 (default 0)"},
+    {"force", NULL, "replace FILE if it exists"},
     {},
 };
 

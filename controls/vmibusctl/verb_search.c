@@ -21,6 +21,20 @@
 #define STEP (UINT64_C(16) << 20)
 #define STEP_MEDIATED (UINT64_C(1) << 20)
 
+/*
+ * What is looked at before it is said that there is no end to it: so many times the RAM, or that much of a small one. The kernel
+ * maps all RAM once, and processes share little; but tables may map one page at each of 2^48 addresses.
+ */
+#define LIMIT_RAMS 16
+#define LIMIT_MIN (UINT64_C(4) << 30)
+
+/* How a search ended. */
+enum search_end {
+    SEARCH_OVER,        /* all was looked at */
+    SEARCH_MAX,         /* as many matches as were wanted */
+    SEARCH_LIMIT,       /* too much was looked at */
+};
+
 struct search {
     struct vmibusctl *ctl;
     struct guest_memory memory;
@@ -31,7 +45,8 @@ struct search {
     uint64_t from, last;
     uint64_t max;
     uint64_t n_found;
-    uint64_t newest; /* match */
+    uint64_t looked_at, limit; /* octets, roughly */
+    uint64_t next; /* where to go on, unless it is over */
     struct json_object *found; /* with --json */
 };
 
@@ -136,13 +151,14 @@ static int make_scan(struct search *search, struct vmibus_guest_scan **scan) {
 
 /* What was found in a step counts only if the epoch goes on; guest_memory_check_epoch() says so in the end. */
 static int step(struct search *search, struct vmibus_guest_scan *scan, struct progress *progress, bool *over) {
-    uint64_t matches[ROOM], left = search->max - search->n_found;
+    const uint64_t octets = search->memory.mediated ? STEP_MEDIATED : STEP, left = search->max - search->n_found;
+    const size_t room = left < ROOM ? (size_t)left : ROOM;
+    uint64_t matches[ROOM];
     size_t n = 0;
     int r = VMIBUS_GUEST_UNFINISHED;
 
     if (guest_memory_is_current(&search->memory))
-        r = vmibus_guest_scan_step(scan, search->memory.mediated ? STEP_MEDIATED : STEP, matches, left < ROOM ? (size_t)left : ROOM,
-                                   &n);
+        r = vmibus_guest_scan_step(scan, octets, matches, room, &n);
     if (!guest_memory_is_current(&search->memory))
         return STATUS_REFUSED + VMIBUS_ERROR_STALE_EPOCH;
     if (n > 0)
@@ -150,55 +166,81 @@ static int step(struct search *search, struct vmibus_guest_scan *scan, struct pr
     for (size_t i = 0; i < n; i++)
         show(search, matches[i]);
     search->n_found += n;
-    search->newest = n > 0 ? matches[n - 1] : search->newest;
+    search->looked_at += n < room ? octets : 0;
+    search->next = n == room ? matches[n - 1] + 1 : vmibus_guest_scan_get_position(scan);
     *over = r == 0;
     return r < 0 ? report_failure("cannot search further: %s", strerror(-r)) : STATUS_OK;
 }
 
-static int run_scan(struct search *search, struct vmibus_guest_scan *scan, bool *over) {
+static uint64_t limit_of(const struct vmibus_attachment *attachment) {
+    uint64_t ram = 0;
+
+    for (size_t i = 0; i < attachment->n_ranges; i++)
+        ram += attachment->ranges[i].len;
+    return ram > LIMIT_MIN / LIMIT_RAMS ? ram * LIMIT_RAMS : LIMIT_MIN;
+}
+
+static int run_scan(struct search *search, struct vmibus_guest_scan *scan, enum search_end *end) {
     struct progress progress;
+    bool over = false;
     int r = STATUS_OK;
 
+    search->limit = limit_of(search->memory.attachment);
+
     progress_begin(&progress, "searched", 0);
-    *over = false;
-    while (r == STATUS_OK && !*over && search->n_found < search->max) {
-        r = step(search, scan, &progress, over);
+    while (r == STATUS_OK && !over && search->n_found < search->max && search->looked_at < search->limit) {
+        r = step(search, scan, &progress, &over);
         progress_update(&progress, vmibus_guest_scan_get_progress(scan));
     }
     progress_clear(&progress);
+    *end = over ? SEARCH_OVER : search->n_found >= search->max ? SEARCH_MAX : SEARCH_LIMIT;
     return r;
 }
 
-static void print_json(struct search *search, bool complete) {
+/* @a end: NULL, if it failed. */
+static void print_json(struct search *search, const enum search_end *end) {
     struct json_object *object = json_object_new_object();
 
     if (!search->physical)
         json_object_object_add(object, "cr3", json_object_new_uint64(search->memory.root.cr3));
     json_object_object_add(object, "epoch", json_object_new_uint64(search->memory.attachment->epoch));
     json_object_object_add(object, search->physical ? "gpas" : "gvas", search->found);
-    json_object_object_add(object, "complete", json_object_new_boolean(complete));
+    json_object_object_add(object, "complete", json_object_new_boolean(end && *end == SEARCH_OVER));
+    if (end && *end != SEARCH_OVER)
+        json_object_object_add(object, "next", json_object_new_uint64(search->next));
+    if (end && *end == SEARCH_LIMIT)
+        json_object_object_add(object, "limit", json_object_new_uint64(search->limit));
     frame_json_print(object);
+}
+
+static int tell_end(const struct search *search, enum search_end end) {
+    char size[UNITS_SIZE_SIZE];
+
+    if (end == SEARCH_LIMIT) {
+        report_failure("the limit of what is looked at in %s is reached, %s (%d times its RAM, at least 4 GiB): its tables map "
+                       "some of it over and over. Go on with --from 0x%" PRIx64 ", or end it with --to.",
+                       printable(search->memory.vm->name), units_size(search->limit, size), LIMIT_RAMS, search->next);
+        return STATUS_REFUSED + VMIBUS_ERROR_TRANSLATION;
+    }
+    if (end == SEARCH_MAX)
+        fprintf(stderr, "vmibusctl: there may be more: go on with --from 0x%" PRIx64 ", or give a larger --max\n", search->next);
+    return search->n_found > 0 ? STATUS_OK : STATUS_NOT_FOUND;
 }
 
 static int look(struct search *search) {
     struct vmibus_guest_scan *scan = NULL;
-    bool over = false;
+    enum search_end end = SEARCH_OVER;
     int r = make_scan(search, &scan);
 
     if (r != STATUS_OK)
         return r;
     if (search->ctl->json)
         search->found = json_object_new_array();
-    r = run_scan(search, scan, &over);
+    r = run_scan(search, scan, &end);
     vmibus_guest_scan_free(scan);
     if (search->ctl->json)
-        print_json(search, r == STATUS_OK && over);
-    if (r != STATUS_OK)
-        return r;
-    if (!over)
-        fprintf(stderr, "vmibusctl: there may be more: go on with --from 0x%" PRIx64 ", or give a larger --max\n",
-                search->newest + 1);
-    return search->n_found > 0 ? STATUS_OK : STATUS_NOT_FOUND;
+        print_json(search, r == STATUS_OK ? &end : NULL);
+    return r == STATUS_OK ? tell_end(search, end) : r;
 }
 
 static int search_vm(struct search *search, const struct arguments *arguments) {

@@ -21,7 +21,7 @@ struct sockets {
     struct vmibus_linux_socket *sockets;
     size_t n, room;
     bool listening_only;
-    bool out_of_memory;
+    bool out_of_memory, bounded;
     struct vmibus_linux_picture picture;
     struct tasks tasks;
 };
@@ -37,6 +37,10 @@ static bool take(void *context, const struct vmibus_linux_socket *socket) {
 
     if (sockets->listening_only && !is_listening(socket))
         return true;
+    if (sockets->n >= LINUX_GUEST_ENTRIES_MAX) {
+        sockets->bounded = true;
+        return false;
+    }
     if (sockets->n == sockets->room) {
         size_t room = sockets->room ? 2 * sockets->room : 256;
         struct vmibus_linux_socket *more = realloc(sockets->sockets, room * sizeof(*more));
@@ -59,6 +63,8 @@ static int collect(const struct linux_guest *guest, struct sockets *sockets) {
     r = vmibus_linux_visit_sockets(guest->kernel, take, sockets, &sockets->picture);
     if (sockets->out_of_memory)
         return report_failure("out of memory");
+    if (sockets->bounded)
+        sockets->picture.flags |= VMIBUS_LINUX_BOUNDED;
     return r ? linux_guest_report(guest, r, "its sockets cannot be read") : STATUS_OK;
 }
 
@@ -186,7 +192,7 @@ static struct json_object *socket_json(const struct sockets *sockets, const stru
 }
 
 static int show(struct linux_guest *guest, struct sockets *sockets) {
-    struct json_object *array;
+    struct json_list *list;
     int r = collect(guest, sockets);
 
     if (r == STATUS_OK)
@@ -198,10 +204,10 @@ static int show(struct linux_guest *guest, struct sockets *sockets) {
         linux_guest_say_picture(guest, &sockets->picture);
         return STATUS_OK;
     }
-    array = json_object_new_array();
+    list = json_list_new();
     for (size_t i = 0; i < sockets->n; i++)
-        json_object_array_add(array, socket_json(sockets, &sockets->sockets[i]));
-    linux_guest_print_json(guest, array, &sockets->picture);
+        json_list_add(list, socket_json(sockets, &sockets->sockets[i]));
+    linux_guest_print_json(guest, list, &sockets->picture);
     return STATUS_OK;
 }
 

@@ -16,7 +16,7 @@ struct listing {
     struct vmibus_linux_picture picture;
     const char *pattern;        /* NULL: every name */
     FILE *text;                 /* one of these two is collected */
-    struct json_object *array;
+    struct json_list *list;
     size_t n;
 };
 
@@ -38,11 +38,12 @@ static bool list_symbol(void *context, const struct vmibus_linux_symbol *symbol)
     if (listing->pattern && fnmatch(listing->pattern, symbol->name, 0) != 0)
         return true;
     listing->n++;
-    if (listing->array) {
-        json_object_array_add(listing->array, symbol_json(symbol));
+    if (listing->list) {
+        json_list_add(listing->list, symbol_json(symbol));
         return true;
     }
-    fprintf(listing->text, "%016" PRIx64 " %c %s", symbol->gva, symbol->type, printable(symbol->name));
+    fprintf(listing->text, "%016" PRIx64 " %c ", symbol->gva, symbol->type);
+    print_printable(listing->text, symbol->name, strlen(symbol->name));
     if (symbol->module)
         fprintf(listing->text, "\t[%s]", printable(symbol->module));
     fputc('\n', listing->text);
@@ -86,12 +87,12 @@ static int list(struct listing *listing, const char *name) {
 
     if (!listing->guest.ctl->json)
         return list_text(listing, name);
-    listing->array = json_object_new_array();
+    listing->list = json_list_new();
     r = collect(listing, name);
     if (r == STATUS_OK)
-        linux_guest_print_json(&listing->guest, listing->array, &listing->picture);
+        linux_guest_print_json(&listing->guest, listing->list, &listing->picture);
     else
-        json_object_put(listing->array);
+        json_list_free(listing->list);
     return r;
 }
 

@@ -39,7 +39,10 @@ static void print_change(const struct vmibus_message *message) {
     size_t half = message->frame.header.tail_length / 2;
 
     printf("%016" PRIx64 " %" PRIu32, changed->address, changed->len);
-    if (half) {
+    if (changed->flags & VMIBUS_WATCH_CHANGE_UNREADABLE) {
+        fputs("  ", stdout);
+        print_octets(message->tail, message->frame.header.tail_length);
+    } else if (half) {
         fputs("  ", stdout);
         print_octets(message->tail, half);
         fputs(" -> ", stdout);

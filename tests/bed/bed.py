@@ -160,7 +160,7 @@ class Scene:
         found = []
         with open(os.path.join(self.guest, "serial.log"), encoding="utf-8", errors="replace") as file:
             for line in file:
-                if line.startswith(word + " "):
+                if line.startswith(word + " ") and line.endswith("\n"):  # the last one may be on its way
                     found.append(dict(field.split("=", 1) for field in line.split()[1:] if "=" in field))
         return found
 

@@ -9,7 +9,7 @@
 
 #include "harness.h"
 
-#define TRIES 5
+#define TRIES 50
 #define N_AREAS 1200
 
 /* Text that grows. */
@@ -73,7 +73,7 @@ static char *our_maps(struct linux_bed *guest, uint32_t pid, struct vmibus_linux
 
     ck_assert_msg(r == 0, "pid %" PRIu32 ": %d, %s", pid, r, vmibus_linux_why(guest->kernel));
     append(&text, "", 0);
-    r = vmibus_linux_visit_mappings(guest->kernel, task.mm, add_line, &text, picture);
+    r = vmibus_linux_visit_mappings(guest->kernel, &task, add_line, &text, picture);
     ck_assert_msg(r == 0, "pid %" PRIu32 ": %d, %s", pid, r, vmibus_linux_why(guest->kernel));
     return text.at;
 }
@@ -108,8 +108,13 @@ static uint64_t compare(struct linux_bed *guest, uint32_t pid, const char *const
         before = after;
         if (is_still && strcmp(ours, after) != 0)
             fail_at_difference(pid, after, ours);
-        for (; is_still && expected && *expected; expected++)
-            ck_assert_msg(strstr(ours, *expected), "pid %" PRIu32 " has no %s:\n%s", pid, *expected, ours);
+        while (is_still && expected && *expected && strstr(ours, *expected))
+            expected++;
+        /* A program that has only just begun has not all of it yet. */
+        if (is_still && expected && *expected) {
+            ck_assert_msg(i < TRIES, "pid %" PRIu32 " has no %s:\n%s", pid, *expected, ours);
+            is_still = false;
+        }
         free(ours);
         if (is_still)
             break;

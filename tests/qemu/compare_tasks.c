@@ -75,7 +75,8 @@ static bool take(void *context, const struct vmibus_linux_task *task) {
     size_t used = 0;
 
     *fact = (struct fact){.pid = task->pid, .tgid = task->tgid, .ppid = task->ppid,
-                          .start = task->start_time / NANOSECONDS_PER_TICK, .kernel = task->flags & VMIBUS_LINUX_TASK_KERNEL, .uid = task->uid, .euid = task->euid,
+                          .start = task->start_time / NANOSECONDS_PER_TICK, .kernel = task->flags & VMIBUS_LINUX_TASK_KERNEL,
+                          .uid = task->uid, .euid = task->euid,
                           .gid = task->gid, .state = task->state};
     ck_assert_uint_eq(task->flags & ~(uint32_t)(VMIBUS_LINUX_TASK_KERNEL | VMIBUS_LINUX_TASK_THREAD), 0);
     ck_assert_int_eq(!(task->flags & VMIBUS_LINUX_TASK_THREAD), task->pid == task->tgid);

@@ -63,8 +63,8 @@ def check_pictures(scene):
     scene.qmp("screendump", filename=oracle)
     assert (width, height) == read_ppm(read_file(oracle))[:2]
     assert len({row[i:i + 3] for row in rows for i in range(0, len(row), 3)}) > 1, "one colour only"
-    # An existing file is replaced; standard output is a file like any other.
-    scene.ctl("screenshot", "guest", path)
+    # Standard output is a file like any other.
+    scene.ctl("screenshot", "guest", path, "--force")
     assert read_png(scene.ctl("screenshot", "guest", "-", text=False).stdout)[:2] == (width, height)
     ppm = os.path.join(scene.directory, "shot.ppm")
     scene.ctl("screenshot", "guest", ppm, "--head", 0)
@@ -129,9 +129,9 @@ def test_pictures_of_several_displays():
             assert time.monotonic() < deadline
             time.sleep(0.1)
         read_png(read_file(path))
-        scene.ctl("screenshot", "guest", path, "--head", 1)
+        scene.ctl("screenshot", "guest", path, "--head", 1, "--force")
         read_png(read_file(path))
-        assert scene.ctl("screenshot", "guest", path, "--head", 2, status=None).returncode >= 10
+        assert scene.ctl("screenshot", "guest", path, "--head", 2, "--force", status=None).returncode >= 10
         assert scene.qmp("query-fdsets") == []
 
 

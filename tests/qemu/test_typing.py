@@ -129,7 +129,7 @@ def test_text_is_shown_right_by_layout():
             assert got == text, (layout, got, text)
         keep = os.environ.get("VMIBUS_KEEP_PICTURE")
         if keep:
-            scene.ctl("screenshot", "guest", keep)
+            scene.ctl("screenshot", "guest", keep, "--force")
 
 
 harness.main()

@@ -1,13 +1,18 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /* What vmibusctl reads and writes: command lines, numbers, octets, keys, layouts, JSON. */
 #include <errno.h>
+#include <fcntl.h>
 #include <linux/input-event-codes.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
+#include <unistd.h>
 
 #include "arguments.h"
 #include "frame_json.h"
 #include "harness.h"
+#include "json_list.h"
 #include "keys.h"
 #include "mouse.h"
 #include "typing.h"
@@ -145,6 +150,20 @@ TEST(test_utf8) {
     ck_assert_uint_eq(utf8_decode("\xe2\x82\xac", 2, &codepoint), 0);
     for (size_t i = 0; i < sizeof(wrong) / sizeof(wrong[0]); i++)
         ck_assert_uint_eq(utf8_decode(wrong[i], strlen(wrong[i]), &codepoint), 0);
+}
+
+TEST(test_p09_texts_of_any_length_are_made_printable) {
+    static const char text[] = "a\x1b[\xff\xc3\xa9\xe2\x80\xae\0z\xc3";
+    char out[64], *there = malloc(100001);
+
+    ck_assert_uint_eq(utf8_copy_printable(text, sizeof(text) - 1, out), 10);
+    ck_assert_mem_eq(out, "a?[?\xc3\xa9??z?", 10);
+    ck_assert_ptr_nonnull(there);
+    memset(there, 'x', 100000);
+    there[50000] = '\n';
+    ck_assert_uint_eq(utf8_copy_printable(there, 100000, there), 100000);
+    ck_assert(there[49999] == 'x' && there[50000] == '?' && there[99999] == 'x');
+    free(there);
 }
 
 /* --- keys, mouse ------------------------------------------------------------------------------------------ */
@@ -383,6 +402,60 @@ TEST(test_json_of_all_kinds) {
 TEST(test_json_of_hostile_text) {
     ck_assert_json(frame_json_text("a\xff\x00\"b", 5), "\"a\xef\xbf\xbd\\u0000\\\"b\"");
     ck_assert_json(frame_json_text("", 0), "\"\"");
+}
+
+/* What a terminal would act on, or show in another order: escaped, and the same text for whoever parses it. */
+TEST(test_p09_json_has_no_controls_of_more_than_one_octet) {
+    static const char text[] = "a\xc2\x9b" "31m\x7f\xe2\x80\xae\xe2\x80\xa8\xc3\xa9";
+    char printed[128] = "";
+    int out = memfd_create("out", MFD_CLOEXEC), before = fcntl(STDOUT_FILENO, F_DUPFD_CLOEXEC, 3);
+
+    fflush(stdout);
+    ck_assert_int_eq(dup2(out, STDOUT_FILENO), STDOUT_FILENO);
+    frame_json_print(frame_json_text(text, sizeof(text) - 1));
+    fflush(stdout);
+    ck_assert_int_eq(dup2(before, STDOUT_FILENO), STDOUT_FILENO);
+    ck_assert_int_gt(pread(out, printed, sizeof(printed) - 1, 0), 0);
+    ck_assert_str_eq(printed, "\"a\\u009b31m\\u007f\\u202e\\u2028\xc3\xa9\"\n");
+    ck_assert(!utf8_is_control(0xe9) && !utf8_is_control(0x1f600));
+    close(before);
+    close(out);
+}
+
+static struct json_object *numbered(uint64_t n) {
+    struct json_object *object = json_object_new_object();
+
+    json_object_object_add(object, "n", json_object_new_uint64(n));
+    json_object_object_add(object, "text", json_object_new_string("}\n\xc2\x9b"));
+    return object;
+}
+
+TEST(test_list_of_objects_gets_its_last_member_when_it_is_printed, .iterations = 3) {
+    static const char *const expected[] = {
+        "[]\n",
+        "[{\"n\":0,\"text\":\"}\\n\\u009b\",\"picture\":[\"ENDED\"]}]\n",
+        ("[{\"n\":0,\"text\":\"}\\n\\u009b\",\"picture\":[\"ENDED\"]},"
+         "{\"n\":1,\"text\":\"}\\n\\u009b\",\"picture\":[\"ENDED\"]}]\n"),
+    };
+    char printed[256] = "";
+    int out = memfd_create("out", MFD_CLOEXEC), before = fcntl(STDOUT_FILENO, F_DUPFD_CLOEXEC, 3);
+    struct json_object *flags = json_object_new_array();
+    struct json_list *list = json_list_new();
+
+    json_object_array_add(flags, json_object_new_string("ENDED"));
+    for (int i = 0; i < _i; i++)
+        json_list_add(list, numbered((uint64_t)i));
+    fflush(stdout);
+    ck_assert_int_eq(dup2(out, STDOUT_FILENO), STDOUT_FILENO);
+    json_list_print(list, "picture", flags);
+    fflush(stdout);
+    ck_assert_int_eq(dup2(before, STDOUT_FILENO), STDOUT_FILENO);
+    ck_assert_int_gt(pread(out, printed, sizeof(printed) - 1, 0), 0);
+    ck_assert_str_eq(printed, expected[_i]);
+    ck_assert_ptr_null(json_list_free(list));
+    json_object_put(flags);
+    close(before);
+    close(out);
 }
 
 HARNESS_SUITE("vmibusctl", HARNESS_QUICK)

@@ -71,7 +71,11 @@ def test_screenshot():
         path = os.path.join(daemon.directory.name, "shot.png")
         with open(path, "w", encoding="utf-8") as file:
             file.write("what was there before")
-        daemon.run("screenshot", "stub-1", path)
+        refused = daemon.run("screenshot", "stub-1", path, status=1)
+        assert "exists" in refused.stderr and "--force" in refused.stderr, refused
+        with open(path, encoding="utf-8") as file:
+            assert file.read() == "what was there before"
+        daemon.run("screenshot", "stub-1", path, "--force")
         with open(path, "rb") as file:
             width, rows = pixels(file.read())
         assert width == 64 and len(rows) == 48 and rows[10][3 * 20:3 * 21] == bytes((80, 50, 1)), rows[10]
@@ -122,7 +126,7 @@ def test_watch():
             assert time.monotonic() < deadline and watching.poll() is None
         daemon.run("power", "stub-0", "reset")
         out, err = watching.communicate(timeout=harness.scale(30))
-        assert watching.returncode == 1 and "ENDED" in out and "its epoch has ended" in err, (out, err)
+        assert watching.returncode == 15 and "ENDED" in out and "its epoch has ended" in err, (out, err)
         # Interrupted, it leaves nothing behind.
         watching = daemon.start("watch", "stub-1", hex(WATCHED), 64, "--physical")
         time.sleep(0)

@@ -310,6 +310,23 @@ def test_search_follows_page_tables():
 
 
 @harness.test
+def test_p09_search_of_one_page_that_is_mapped_everywhere_ends():
+    """Four tables map 2^48 octets, all of them one page: the limit is named, and where to go on."""
+    with Bus() as bus:
+        for at, entry in ((0x1000, 0x2003), (0x2000, 0x3003), (0x3000, 0x4003), (0x4000, 0x8003)):
+            os.pwrite(bus.ram, struct.pack("<Q", entry) * 512, at)
+        result = bus.run("search", "guest", "nowhere", "--json", status=19)
+        answer = json.loads(result.stdout)
+        assert answer["gvas"] == [] and answer["complete"] is False and answer["limit"] == 4 << 30, answer
+        assert 1 << 30 < answer["next"] < 1 << 40, answer
+        assert "4 GiB (16 times its RAM" in result.stderr and f"--from {hex(answer['next'])}" in result.stderr, result.stderr
+        # A match is told, whatever comes after it.
+        os.pwrite(bus.ram, b"needle", 0x8100)
+        answer = bus.json("search", "guest", "needle", "--from", hex(answer["next"]), "--max", "2")
+        assert len(answer["gvas"]) == 2 and answer["next"] == answer["gvas"][1] + 1 and "limit" not in answer, answer
+
+
+@harness.test
 def test_p06_read_looks_at_the_epoch_page():
     """No message tells that the epoch has ended: the page does, and nothing that was read is shown."""
     with Bus(page=EPOCH) as bus:
