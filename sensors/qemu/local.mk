@@ -53,6 +53,7 @@ test_programs += \
 	tests/sensors/test_qemu_hold \
 	tests/sensors/test_qemu_input \
 	tests/sensors/test_qemu_mtree \
+	tests/sensors/test_qemu_process \
 	tests/sensors/test_qemu_qmp \
 	tests/sensors/test_qemu_root \
 	tests/sensors/test_qemu_screen \
@@ -77,6 +78,10 @@ tests_sensors_test_qemu_mtree_SOURCES = tests/sensors/test_qemu_mtree.c
 tests_sensors_test_qemu_mtree_CPPFLAGS = $(qemu_test_cppflags)
 tests_sensors_test_qemu_mtree_CFLAGS = $(qemu_test_cflags)
 tests_sensors_test_qemu_mtree_LDADD = $(qemu_test_libs)
+tests_sensors_test_qemu_process_SOURCES = tests/sensors/test_qemu_process.c
+tests_sensors_test_qemu_process_CPPFLAGS = $(qemu_test_cppflags)
+tests_sensors_test_qemu_process_CFLAGS = $(qemu_test_cflags)
+tests_sensors_test_qemu_process_LDADD = $(qemu_test_libs)
 
 tests_sensors_test_qemu_qmp_SOURCES = tests/sensors/test_qemu_qmp.c tests/sensors/fake_qemu.c
 tests_sensors_test_qemu_qmp_CPPFLAGS = $(qemu_test_cppflags)

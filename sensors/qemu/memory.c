@@ -146,6 +146,15 @@ static void propose(struct vm *vm) {
         memory->proposing = true;
 }
 
+static const char strange_process[] =
+    "its monitor was opened by another program, or another user than its process runs as, so its process is not known; let QEMU "
+    "open the socket: -qmp unix:PATH,server=on,wait=off";
+
+/* Whether the process is not known to be QEMU's: its memory is nobody's business then. */
+static bool is_strange(const struct process *process) {
+    return !process->pid || !process_is_own(process);
+}
+
 static void on_layout(void *userdata, enum layout_outcome outcome, const char *message) {
     struct vm *vm = userdata;
     struct memory *memory = &vm->memory;
@@ -160,10 +169,8 @@ static void on_layout(void *userdata, enum layout_outcome outcome, const char *m
 
     switch (outcome) {
     case LAYOUT_READ:
-        if (!vm->process.pid) {
-            refuse(vm, VMIBUS_REASON_LAYOUT_UNPROVEN,
-                   "its monitor was opened by another program, so its process is not known; let "
-                   "QEMU open the socket: -qmp unix:PATH,server=on,wait=off");
+        if (is_strange(&vm->process)) {
+            refuse(vm, VMIBUS_REASON_LAYOUT_UNPROVEN, strange_process);
             break;
         }
         if (memory->epoch && layout_ranges_equal(&memory->accepted, &memory->layout.result)) {
@@ -279,6 +286,12 @@ void memory_verdict(struct vm *vm, uint64_t epoch, enum vmibus_error error,
     if (error) {
         tell(vm, explain(error, reason));
         retry(vm);
+        return;
+    }
+    /* What it was when its memory was opened, it must still be. */
+    if (is_strange(&vm->process)) {
+        vm->qemu->api->end_epoch(vm->endpoint, VMIBUS_REASON_WITHDRAWN);
+        refuse(vm, VMIBUS_REASON_LAYOUT_UNPROVEN, strange_process);
         return;
     }
     memory->attempts = 0;

@@ -42,19 +42,57 @@ bool process_parse_stat(const char *text, size_t len, uint64_t *start_timep) {
     return true;
 }
 
-static bool read_start_time(uint32_t pid, uint64_t *start_timep) {
-    char path[32], text[1024];
+bool process_parse_status(const char *text, size_t len, uint32_t uid) {
+    const char *at = memmem(text, len, "\nUid:", 5);
+    unsigned int ids[4];
+    char line[64];
+    size_t room;
+
+    if (!at)
+        return false;
+    room = (size_t)(text + len - at) - 1;
+    if (room >= sizeof(line))
+        room = sizeof(line) - 1;
+    memcpy(line, at + 1, room);
+    line[room] = '\0';
+    if (sscanf(line, "Uid:\t%u\t%u\t%u\t%u\n", &ids[0], &ids[1], &ids[2], &ids[3]) != 4)
+        return false;
+
+    return ids[0] == uid && ids[1] == uid && ids[2] == uid && ids[3] == uid;
+}
+
+/* Reads a file of /proc/PID; 0 octets if it cannot be had. */
+static size_t read_of_process(uint32_t pid, const char *name, char *text, size_t size) {
+    char path[32];
     ssize_t n;
     int fd;
 
-    snprintf(path, sizeof(path), "/proc/%u/stat", pid);
+    snprintf(path, sizeof(path), "/proc/%u/%s", pid, name);
     fd = open(path, O_RDONLY | O_CLOEXEC);
     if (fd < 0)
-        return false;
-    n = read(fd, text, sizeof(text));
+        return 0;
+    n = read(fd, text, size);
     close(fd);
 
-    return n > 0 && process_parse_stat(text, (size_t)n, start_timep);
+    return n > 0 ? (size_t)n : 0;
+}
+
+static bool read_start_time(uint32_t pid, uint64_t *start_timep) {
+    char text[1024];
+    size_t len = read_of_process(pid, "stat", text, sizeof(text));
+
+    return len && process_parse_stat(text, len, start_timep);
+}
+
+bool process_is_own(const struct process *process) {
+    char text[4096];
+    size_t len;
+
+    if (process->uid == 0)
+        return true;
+    len = read_of_process(process->pid, "status", text, sizeof(text));
+
+    return len && process_parse_status(text, len, process->uid);
 }
 
 static bool has_ended(int fd) {
@@ -76,12 +114,11 @@ int process_of_socket(int fd, struct process *process) {
     process->fd = (int)syscall(SYS_pidfd_open, peer.pid, 0);
     if (process->fd < 0)
         return errno == ESRCH || errno == EINVAL ? 0 : -errno;
-    /* The start time belongs to the pidfd's process only if that has not ended in between. */
-    if (!read_start_time((uint32_t)peer.pid, &process->start_time) || has_ended(process->fd)) {
-        process_deinit(process);
-        return 0;
-    }
     process->pid = (uint32_t)peer.pid;
+    process->uid = peer.uid;
+    /* Start time and user belong to the pidfd's process only if that has not ended in between. */
+    if (!read_start_time(process->pid, &process->start_time) || !process_is_own(process) || has_ended(process->fd))
+        process_deinit(process);
 
     return 0;
 }

@@ -11,7 +11,6 @@
 
 #include "qemu/layout.h"
 #include "qemu/mtree.h"
-#include "qemu/process.h"
 #include "qemu/registers.h"
 
 #define GIB (UINT64_C(1) << 30)
@@ -425,36 +424,6 @@ TEST(test_p09_vcpus_are_bounded) {
     ck_assert_uint_eq(registers.n_vcpus, 100);
     ck_assert_uint_eq(registers.n_cr3, REGISTERS_VCPUS_BOUND);
     free(text);
-}
-
-/* --- /proc/PID/stat -------------------------------------------------------------------------- */
-
-#define STAT_TAIL " S 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 "
-
-TEST(test_start_time) {
-    static const struct {
-        const char *text;
-        bool good;
-        uint64_t start_time;
-    } stats[] = {
-        {"17 (qemu)" STAT_TAIL "4711 23\n", true, 4711},
-        {"17 (a) b) S 1 (c d)" STAT_TAIL "4711 23\n", true, 4711},
-        {"17 (qemu)" STAT_TAIL "18446744073709551615 0\n", true, UINT64_MAX},
-        {"17 (qemu)" STAT_TAIL "18446744073709551616 0\n", false, 0},
-        {"17 (qemu)" STAT_TAIL, false, 0},
-        {"17 (qemu) S 1 2", false, 0},
-        {"17 qemu" STAT_TAIL "4711 23\n", false, 0},
-        {"", false, 0},
-    };
-
-    for (size_t i = 0; i < sizeof(stats) / sizeof(*stats); i++) {
-        uint64_t start_time = 0;
-        bool good = process_parse_stat(stats[i].text, strlen(stats[i].text), &start_time);
-
-        ck_assert_msg(good == stats[i].good &&
-                          start_time == (good ? stats[i].start_time : start_time),
-                      "text %zu", i);
-    }
 }
 
 HARNESS_SUITE("qemu: texts", HARNESS_QUICK)
