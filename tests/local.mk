@@ -86,7 +86,8 @@ test_scripts += \
 	tests/test_hardening.py \
 	tests/test_layers.py \
 	tests/test_manuals.py \
-	tests/test_scripts.py
+	tests/test_scripts.py \
+	tests/test_security.py
 
 # --- what tests share, and tests of several folders together ---------------------------------------
 
