@@ -7,28 +7,34 @@ pkgconfig_DATA += src/guest/libvmibus-guest.pc
 
 noinst_LTLIBRARIES += libvmibus_guest_internal.la
 libvmibus_guest_internal_la_SOURCES = \
+	src/guest/direct.h \
 	src/guest/kernel_image.c src/guest/kernel_image.h \
-	src/guest/linux/census.c \
 	src/guest/linux/areas.c src/guest/linux/areas.h \
 	src/guest/linux/btf.c src/guest/linux/btf.h \
-	src/guest/linux/fields.c src/guest/linux/fields.h \
+	src/guest/linux/census.c \
 	src/guest/linux/facts.c \
-	src/guest/linux/kallsyms.c src/guest/linux/kallsyms.h src/guest/linux/kallsyms_tables.c \
+	src/guest/linux/fields.c src/guest/linux/fields.h \
 	src/guest/linux/files.c src/guest/linux/files.h \
+	src/guest/linux/kallsyms.c src/guest/linux/kallsyms.h \
+	src/guest/linux/kallsyms_tables.c \
 	src/guest/linux/kernel.c src/guest/linux/kernel.h \
 	src/guest/linux/log.c src/guest/linux/log.h \
-	src/guest/linux/module_symbols.c src/guest/linux/modules.c src/guest/linux/modules.h \
-	src/guest/linux/symbols.c \
 	src/guest/linux/maple.c src/guest/linux/maple.h \
 	src/guest/linux/mappings.c \
 	src/guest/linux/module_layouts.c src/guest/linux/module_layouts.h \
+	src/guest/linux/module_symbols.c \
+	src/guest/linux/modules.c src/guest/linux/modules.h \
 	src/guest/linux/path.c src/guest/linux/path.h \
-	src/guest/linux/sockets.c src/guest/linux/socket_owners.c src/guest/linux/socket_owners.h \
-	src/guest/linux/task.c src/guest/linux/task.h src/guest/linux/task_list.c src/guest/linux/task_memory.c \
+	src/guest/linux/reading.c \
+	src/guest/linux/socket_owners.c src/guest/linux/socket_owners.h \
+	src/guest/linux/sockets.c \
+	src/guest/linux/symbols.c \
+	src/guest/linux/task.c src/guest/linux/task.h \
+	src/guest/linux/task_list.c \
+	src/guest/linux/task_memory.c \
 	src/guest/linux_root.c \
-	src/guest/note.c \
-	src/guest/direct.h \
 	src/guest/mapping.c src/guest/mapping.h \
+	src/guest/note.c \
 	src/guest/pagewalk.c \
 	src/guest/paging.h \
 	src/guest/pattern.c src/guest/pattern.h \
@@ -36,9 +42,9 @@ libvmibus_guest_internal_la_SOURCES = \
 	src/guest/ram_walk.c \
 	src/guest/scan.c \
 	src/guest/scatter.c \
+	src/guest/sweep.c src/guest/sweep.h \
 	src/guest/tables.c src/guest/tables.h \
-	src/guest/walk.h \
-	src/guest/sweep.c src/guest/sweep.h
+	src/guest/walk.h
 
 # The installed library: what the internal one has, less what src/guest/libvmibus-guest.map does not list.
 lib_LTLIBRARIES += libvmibus-guest.la

@@ -3,7 +3,6 @@
  * Fuzz target: the kernel's log.  The input is twenty 16-bit numbers, the lines of the note in the order that they are asked for,
  * the ring's address less the base, and then memory from the base on.  The visit ends, and each record is a text.
  */
-#include <stdarg.h>
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
@@ -36,16 +35,6 @@ int linux_read(const struct vmibus_linux *kernel, uint64_t gva, void *buffer, si
     return 0;
 }
 
-int linux_read_u64(const struct vmibus_linux *kernel, uint64_t gva, uint64_t *value) {
-    *value = 0;
-    return linux_read(kernel, gva, value, sizeof(*value));
-}
-
-int linux_read_u32(const struct vmibus_linux *kernel, uint64_t gva, uint32_t *value) {
-    *value = 0;
-    return linux_read(kernel, gva, value, sizeof(*value));
-}
-
 bool linux_note_symbol(const struct vmibus_linux *kernel, const char *name, uint64_t *gva) {
     (void)kernel;
     (void)name;
@@ -59,12 +48,6 @@ bool linux_note_number(const struct vmibus_linux *kernel, const char *key, uint3
     (void)key;
     *value = fuzzed->next_line < N_LINES ? fuzzed->lines[fuzzed->next_line++] : 0;
     return true;
-}
-
-int linux_because(struct vmibus_linux *kernel, int r, const char *format, ...) {
-    (void)kernel;
-    (void)format;
-    return r;
 }
 
 static bool take(void *context, const struct vmibus_linux_record *record) {

@@ -2,7 +2,6 @@
 /* See task_image.h. */
 #include "task_image.h"
 
-#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -40,45 +39,6 @@ static int read_memory(void *context, uint64_t gpa, void *buffer, size_t len) {
 
 int linux_read(const struct vmibus_linux *kernel, uint64_t gva, void *buffer, size_t len) {
     return vmibus_guest_read(&kernel->reader, &kernel->root, gva, buffer, len, NULL, NULL);
-}
-
-int linux_read_u64(const struct vmibus_linux *kernel, uint64_t gva, uint64_t *value) {
-    *value = 0;
-    return linux_read(kernel, gva, value, sizeof(*value));
-}
-
-int linux_read_u32(const struct vmibus_linux *kernel, uint64_t gva, uint32_t *value) {
-    *value = 0;
-    return linux_read(kernel, gva, value, sizeof(*value));
-}
-
-int linux_read_text(const struct vmibus_linux *kernel, uint64_t gva, char *text, size_t size) {
-    memset(text, 0, size);
-    for (size_t i = 0; i + 1 < size; i++) {
-        int r = linux_read(kernel, gva + i, text + i, 1);
-
-        if (r != 0 || text[i] == '\0')
-            return r;
-    }
-    return 0;
-}
-
-bool linux_is_kernel_address(const struct vmibus_linux *kernel, uint64_t gva) {
-    (void)kernel;
-    return gva >= UINT64_C(0xffff800000000000);
-}
-
-int linux_because(struct vmibus_linux *kernel, int r, const char *format, ...) {
-    va_list arguments;
-
-    va_start(arguments, format);
-    vsnprintf(kernel->why, sizeof(kernel->why), format, arguments);
-    va_end(arguments);
-    return r;
-}
-
-const char *vmibus_linux_why(const struct vmibus_linux *kernel) {
-    return kernel->why;
 }
 
 int linux_symbol(struct vmibus_linux *kernel, const char *name, uint64_t *gva) {

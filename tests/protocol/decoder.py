@@ -24,6 +24,9 @@ RECORDS = {
     "extent_result": ("<QQIHHB7x", "gpa value written error reason level"),
     "limit_use": ("<HBxIQQ", "limit total uid used bound"),
     "memory_holder": ("<QQIII4x", "epoch overdue uid pid descriptors"),
+    "vcpu_registers": ("<IBBH27Q8x",
+                       "vcpu halted cpl cs rax rbx rcx rdx rsi rdi rbp rsp r8 r9 r10 r11 r12 r13 r14 r15 rip rflags "
+                       "cr0 cr2 cr3 cr4 efer fs_base gs_base gdt_base idt_base"),
 }
 
 # kind: name, format and fields of the body, what the tail is.
@@ -46,6 +49,9 @@ BODIES = {
     0x0108: ("SENSOR", "<B3xI32s", "state groups name", "octets"),
     0x0109: ("ERROR", "<HHHBxQQ", "error reason offender closing value bound", None),
     0x010A: ("RESOURCES", "<QqQIiI4x", "resident resident_unaccounted cpu fds fds_unaccounted pid", None),
+    0x010B: ("PROCESS", "<QQQQIIIB3x16s", "epoch cr3 task start_time pid ppid uid change comm", None),
+    0x010C: ("MODULE", "<QQQQB", "epoch base module size change", "octets"),
+    0x010D: ("WATCH_CHANGED", "<QQIIII", "epoch address len watch looks flags", "octets"),
     0x0201: ("SUBSCRIBE", "<Q", "kinds", "octets"),
     0x0202: ("CMD_LEASE", "<QIBBBx", "token ttl_ms operation class mode", None),
     0x0203: ("CMD_INPUT", "<QIH2x" + 6 * "HHi",
@@ -54,7 +60,9 @@ BODIES = {
     0x0204: ("CMD_POWER", "<QB", "token operation", None),
     0x0205: ("CMD_VM", "<QB", "token operation", None),
     0x0206: ("QUERY", "<B", "query", None),
-    0x0207: ("WATCH", "<", "", None),
+    0x0207: ("WATCH", "<QQQIIIIB", "cr3 address epoch len interval_ms watch flags operation", None),
+    0x0208: ("SCREENSHOT", "<IB", "head format", None),
+    0x0209: ("REGISTERS", "<I", "vcpu", None),
     0x0301: ("CMD_MEMWRITE", "<QQIIQQ24s", "cr3 gva len flags token epoch data", "octets"),
     0x0302: ("MEM_ATTACH", "<Q", "epoch", None),
     0x0303: ("MEM_RELEASE", "<Q", "epoch", None),
