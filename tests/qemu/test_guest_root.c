@@ -217,7 +217,7 @@ TEST(test_root_of_a_five_level_guest, .timeout = 600) {
     check_guest("max", 5);
 }
 
-TEST(test_root_of_a_four_level_guest, .timeout = 600) {
+TEST(test_root_of_a_four_level_guest, .timeout = 600, .full = true) {
     check_guest("qemu64", 4);
 }
 

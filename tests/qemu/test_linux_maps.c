@@ -15,7 +15,7 @@ static void compare_all(const struct bed_options *options, const char *gate) {
     linux_bed_end(&guest);
 }
 
-TEST(test_stock_kernel_with_four_levels, .timeout = 600) {
+TEST(test_stock_kernel_with_four_levels, .timeout = 600, .full = true) {
     compare_all(&(struct bed_options){.cpu = "qemu64"}, NULL);
 }
 
@@ -28,7 +28,7 @@ TEST(test_cloud_kernel_with_four_levels, .timeout = 600) {
                 "[vsyscall]\n");
 }
 
-TEST(test_cloud_kernel_with_five_levels, .timeout = 600) {
+TEST(test_cloud_kernel_with_five_levels, .timeout = 600, .full = true) {
     compare_all(&(struct bed_options){.cpu = "max", .flavour = "cloud-amd64"}, NULL);
 }
 
