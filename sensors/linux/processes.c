@@ -119,9 +119,15 @@ static void merge_gone(struct merge *merge, const struct process *known) {
     merge->is_settled = false;
 }
 
+/* The end of a list, which is NULL where it is empty. */
+static const struct process *end_of(const struct process *list, size_t n) {
+    return n ? list + n : list;
+}
+
 static void merge_all(struct merge *merge) {
     const struct process *known = merge->processes->known, *fresh = merge->processes->fresh;
-    const struct process *known_end = known + merge->processes->n, *fresh_end = fresh + merge->processes->n_fresh;
+    const struct process *known_end = end_of(known, merge->processes->n);
+    const struct process *fresh_end = end_of(fresh, merge->processes->n_fresh);
 
     while (known < known_end || fresh < fresh_end) {
         int order = known == known_end ? 1 : fresh == fresh_end ? -1 : compare(known, fresh);

@@ -121,11 +121,15 @@ class Scene:
 
     def wait_ready(self):
         """Waits until the memory context is ready, and gives it."""
+        return self.wait_memctx("READY")
+
+    def wait_memctx(self, *states):
+        """Waits until there is a memory context in one of these states (PENDING: RAM, but no kernel), and gives it."""
         deadline = time.monotonic() + harness.scale(60)
         while True:
             answer = self.ctl("info", "guest", "--json", status=None)
             memctx = json.loads(answer.stdout).get("memctx", {}) if answer.returncode == 0 else {}
-            if memctx.get("state") == "READY":
+            if memctx.get("state") in states:
                 return memctx
             assert time.monotonic() < deadline, (answer.stdout, answer.stderr, self.log())
             time.sleep(0.1)

@@ -131,6 +131,7 @@ def test_dump_of_private_ram_goes_through_the_authority():
 @harness.test(timeout=300)
 def test_dump_that_fails_leaves_nothing():
     with bed.Scene(memory="256M", firmware_only=True) as scene:
+        scene.wait_memctx("PENDING", "READY")
         path = os.path.join(scene.directory, "no", "such", "folder")
         scene.ctl("dump", "guest", path, status=None)
         assert not os.path.exists(path)
