@@ -109,7 +109,7 @@ static int sample_copy_tasks(void *context, uint64_t *samples, size_t n) {
     return sample_copy(samples, n, 0, TASK_SPAN);
 }
 
-/* The image becomes what the authority hands out: a sealed memory file, read by its descriptor. */
+/* The image becomes what the authority hands out: a sealed memory file, read as sensors read it. */
 static int make_ram(void) {
     const struct vmibus_ram_range range = {.len = IMAGE_LEN};
     int r;
@@ -118,7 +118,7 @@ static int make_ram(void) {
     if (rig.fd < 0 || pwrite(rig.fd, rig.image->memory, IMAGE_LEN, 0) != (ssize_t)IMAGE_LEN ||
         fcntl(rig.fd, F_ADD_SEALS, F_SEAL_SHRINK) < 0)
         return -EIO;
-    r = vmibus_guest_ram_new(&rig.ram, &range, 1, &rig.fd, 1);
+    r = vmibus_guest_ram_new_unmapped(&rig.ram, &range, 1, &rig.fd, 1, -1);
     if (r == 0)
         rig.image->kernel.reader = vmibus_guest_ram_reader(rig.ram);
     return r;

@@ -148,6 +148,13 @@ def test_sources_are_listed():
                 if file not in listed and not any(file.startswith(f"{folder}/") for folder in listed))
 
 
+@harness.test
+def test_p09_sensors_load_from_no_guest():
+    """They run in the bus's process, where a signal for a page that the host cannot bring would end everybody."""
+    expect_none(f"{file}: calls vmibus_guest_ram_new(): take vmibus_guest_ram_new_unmapped()"
+                for file in sources("sensors") if "vmibus_guest_ram_new(" in read(file))
+
+
 # --- what libraries call ---------------------------------------------------------------------------
 
 

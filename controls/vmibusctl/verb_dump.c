@@ -264,10 +264,12 @@ static int dump_vm(struct dump *dump, const struct arguments *arguments, const s
     return r ? r : ended;
 }
 
-/* A file whose octets are of two epochs is no picture of any. */
-static int finish(struct dump *dump, const struct roster *roster) {
+/* A file whose octets are of two epochs is no picture of any, nor is one that was given up for that. */
+static int finish(struct dump *dump, const struct roster *roster, int dumped) {
     int r = guest_memory_check_epoch(dump->ctl, roster, &dump->memory);
 
+    if (dumped)
+        return r ? r : dumped;
     if (r == STATUS_OK)
         r = new_file_finish(&dump->file);
     if (r == STATUS_OK)
@@ -286,7 +288,7 @@ static int run(struct vmibusctl *ctl, const struct arguments *arguments) {
     if (r == STATUS_OK) {
         r = dump_vm(&dump, arguments, vm);
         if (r == STATUS_OK || r == STATUS_REFUSED + VMIBUS_ERROR_STALE_EPOCH)
-            r = finish(&dump, &roster);
+            r = finish(&dump, &roster, r);
     }
     new_file_abandon(&dump.file);
     vmibus_message_deinit(&dump.vcpus);

@@ -170,15 +170,20 @@ VMIBUS_PUBLIC int vmibus_guest_ram_new(struct vmibus_guest_ram **ramp,
                                        const int *fds, size_t n_fds);
 
 /**
- * Makes a view of guest RAM that lies, wholly or in part, in the private memory of a process: a descriptor of /proc/PID/mem is
- * one of such an object, and the offsets of its ranges are addresses there.  What the process never touched reads as zeros,
- * holds no data, and is not touched.
- * @param pagemap_fd /proc/PID/pagemap of the process, duplicated; all else as in vmibus_guest_ram_new()
+ * Makes a view of guest RAM for a process that others depend on, as sensors in the bus's own do: it maps nothing and reads by
+ * pread(2) alone, so that whatever a guest, its VM's process or the host's memory does, reading fails or succeeds, allocates
+ * nothing, and raises no signal.
+ *
+ * RAM may lie, wholly or in part, in the private memory of a process: a descriptor of /proc/PID/mem is one of such an object,
+ * and the offsets of its ranges are addresses there.  What the process never touched reads as zeros, holds no data, and is not
+ * touched.
+ * @param pagemap_fd /proc/PID/pagemap of that process, duplicated; -1: no object is private. All else as in
+ *                   vmibus_guest_ram_new()
  */
-VMIBUS_PUBLIC int vmibus_guest_ram_new_private(struct vmibus_guest_ram **ramp,
-                                               const struct vmibus_ram_range *ranges,
-                                               size_t n_ranges, const int *fds, size_t n_fds,
-                                               int pagemap_fd);
+VMIBUS_PUBLIC int vmibus_guest_ram_new_unmapped(struct vmibus_guest_ram **ramp,
+                                                const struct vmibus_ram_range *ranges,
+                                                size_t n_ranges, const int *fds, size_t n_fds,
+                                                int pagemap_fd);
 
 /** Frees a view and its descriptors. Takes and returns NULL. */
 VMIBUS_PUBLIC struct vmibus_guest_ram *vmibus_guest_ram_free(struct vmibus_guest_ram *ram);

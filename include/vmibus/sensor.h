@@ -69,7 +69,7 @@ struct vmibus_sensor_ram {
     size_t n_ranges;
     const int *fds;     /**< of the objects; /proc/PID/mem for one that is private to the process: offsets are addresses then */
     size_t n_fds;
-    int pagemap_fd;     /**< /proc/PID/pagemap, where an object is private; -1: none is. See vmibus_guest_ram_new_private() */
+    int pagemap_fd;     /**< /proc/PID/pagemap, where an object is private; -1: none is. See vmibus_guest_ram_new_unmapped() */
 };
 
 /** A command to execute. */

@@ -34,6 +34,13 @@ static void be_in_trouble(struct observed *observed, const char *why) {
     observer_announce(observed->observer);
 }
 
+/* Tries again later, and later each time: a limit that was hit, or a kernel that is not understood, may be another by then. */
+static void try_later(struct observed *observed, const char *why) {
+    be_in_trouble(observed, why);
+    api_of(observed)->timer_set(observed->timer, observed->pause);
+    observed->pause = 2 * observed->pause < OBSERVED_PAUSE_MAX_NS ? 2 * observed->pause : OBSERVED_PAUSE_MAX_NS;
+}
+
 static void be_well(struct observed *observed) {
     observed->pause = 1000 * OBSERVED_NS_PER_MS;
     if (!observed->trouble[0])
@@ -70,25 +77,23 @@ static void attach(struct observed *observed) {
     r = api_of(observed)->attach(observed->endpoint, observed->epoch);
     if (r < 0) {
         observed->asked = 0;
-        be_in_trouble(observed, strerror(-r));
+        try_later(observed, strerror(-r));
     }
 }
 
 static int open_ram(struct inspection *inspection, const struct vmibus_sensor_ram *ram) {
-    if (ram->pagemap_fd >= 0)
-        return vmibus_guest_ram_new_private(&inspection->ram, ram->ranges, ram->n_ranges, ram->fds, ram->n_fds, ram->pagemap_fd);
-    return vmibus_guest_ram_new(&inspection->ram, ram->ranges, ram->n_ranges, ram->fds, ram->n_fds);
+    return vmibus_guest_ram_new_unmapped(&inspection->ram, ram->ranges, ram->n_ranges, ram->fds, ram->n_fds, ram->pagemap_fd);
 }
 
 static void say_refusal(struct observed *observed, enum vmibus_error error, enum vmibus_reason reason) {
     char why[128];
 
     if (reason == VMIBUS_REASON_PRIVATE_RAM) {
-        be_in_trouble(observed, "its RAM is private to its process and cannot be read from here; give it shared memory");
+        try_later(observed, "its RAM is private to its process and cannot be read from here; give it shared memory");
         return;
     }
     snprintf(why, sizeof(why), "its memory cannot be read (error %d, reason %d, as in vmibus-protocol(7))", error, reason);
-    be_in_trouble(observed, why);
+    try_later(observed, why);
 }
 
 void observed_attached(struct observed *observed, const struct vmibus_sensor_ram *ram, enum vmibus_error error,
@@ -98,15 +103,15 @@ void observed_attached(struct observed *observed, const struct vmibus_sensor_ram
 
     observed->asked = 0;
     observed->attached = ram ? ram->epoch : 0;
-    if (!ram && asked == observed->epoch) {
+    if (!ram && asked == observed->epoch && is_wanted(observed)) {
         say_refusal(observed, error ? error : VMIBUS_ERROR_UNSUPPORTED, error ? reason : VMIBUS_REASON_PRIVATE_RAM);
         return;
     }
-    if (ram && ram->epoch == observed->epoch) {
+    if (ram && ram->epoch == observed->epoch && is_wanted(observed)) {
         r = open_ram(&observed->inspection, ram);
         if (r < 0) {
-            be_in_trouble(observed, strerror(-r));
             release(observed);
+            try_later(observed, strerror(-r));
             return;
         }
     }
@@ -176,9 +181,7 @@ static void look_later(struct observed *observed) {
         api_of(observed)->timer_set(observed->timer, interval - now % interval);
         return;
     }
-    be_in_trouble(observed, observed->inspection.why);
-    api_of(observed)->timer_set(observed->timer, observed->pause);
-    observed->pause = 2 * observed->pause < OBSERVED_PAUSE_MAX_NS ? 2 * observed->pause : OBSERVED_PAUSE_MAX_NS;
+    try_later(observed, observed->inspection.why);
 }
 
 static void looked(void *data) {

@@ -236,10 +236,7 @@ static int job_start(struct vm *vm, const struct vmibus_sensor_ram *ram) {
     job->before = vm->root.samples.last;
     job->glimpsed = vm->root.glimpsing;
     TAILQ_INSERT_TAIL(job->jobs, job, link);
-    r = ram->pagemap_fd < 0
-            ? vmibus_guest_ram_new(&job->ram, ram->ranges, ram->n_ranges, ram->fds, ram->n_fds)
-            : vmibus_guest_ram_new_private(&job->ram, ram->ranges, ram->n_ranges, ram->fds,
-                                           ram->n_fds, ram->pagemap_fd);
+    r = vmibus_guest_ram_new_unmapped(&job->ram, ram->ranges, ram->n_ranges, ram->fds, ram->n_fds, ram->pagemap_fd);
     if (r >= 0)
         r = vm->qemu->api->work(vm->qemu->host, job_work, job_done, job);
     if (r < 0) {

@@ -144,9 +144,7 @@ static void attach(struct guest *guest) {
 
 static int open_ram(struct guest *guest, const struct vmibus_sensor_ram *ram) {
     guest->may_block = ram->pagemap_fd >= 0;
-    if (guest->may_block)
-        return vmibus_guest_ram_new_private(&guest->ram, ram->ranges, ram->n_ranges, ram->fds, ram->n_fds, ram->pagemap_fd);
-    return vmibus_guest_ram_new(&guest->ram, ram->ranges, ram->n_ranges, ram->fds, ram->n_fds);
+    return vmibus_guest_ram_new_unmapped(&guest->ram, ram->ranges, ram->n_ranges, ram->fds, ram->n_fds, ram->pagemap_fd);
 }
 
 void guest_attached(struct guest *guest, const struct vmibus_sensor_ram *ram, enum vmibus_error error, enum vmibus_reason reason) {

@@ -131,7 +131,7 @@ static void unmap(struct mapping *mapping) {
 }
 
 int mapping_init(struct mapping *mapping, const struct vmibus_ram_range *ranges, size_t n_ranges,
-                 const int *fds, size_t n_fds) {
+                 const int *fds, size_t n_fds, bool may_map) {
     uint64_t end = ranges[n_ranges - 1].gpa + ranges[n_ranges - 1].len;
 
     *mapping = (struct mapping){
@@ -149,6 +149,8 @@ int mapping_init(struct mapping *mapping, const struct vmibus_ram_range *ranges,
     mapping->ends = calloc(n_ranges, sizeof(*mapping->ends));
     if (!mapping->files || !mapping->ends)
         return -ENOMEM;
+    if (!may_map)
+        return 0;
     for (size_t i = 0; i < n_fds; i++)
         look_first(&mapping->files[i], fds[i]);
     if (map_ranges(mapping))

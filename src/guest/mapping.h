@@ -74,12 +74,13 @@ struct mapping {
 
 /**
  * Maps what may be mapped; what cannot be is left out.
+ * @param may_map false: nothing is
  * @param ranges sound ones by gpa, at least one; borrowed as long as the mapping lasts, as is fds
  * @param fds    the objects
  * @return 0 or -ENOMEM; mapping_deinit() either way
  */
 int mapping_init(struct mapping *mapping, const struct vmibus_ram_range *ranges, size_t n_ranges,
-                 const int *fds, size_t n_fds);
+                 const int *fds, size_t n_fds, bool may_map);
 
 /** Unmaps it all. Harmless for one that is all zeros. */
 void mapping_deinit(struct mapping *mapping);

@@ -83,7 +83,8 @@ static int duplicate_fds(struct vmibus_guest_ram *ram, const int *fds, size_t n_
 }
 
 static int ram_new(struct vmibus_guest_ram **ramp, const struct vmibus_ram_range *ranges,
-                   size_t n_ranges, const int *fds, size_t n_fds, int pagemap_fd) {
+                   size_t n_ranges, const int *fds, size_t n_fds, int pagemap_fd,
+                   bool may_map) {
     struct vmibus_guest_ram *ram;
     size_t size;
     int r;
@@ -103,7 +104,7 @@ static int ram_new(struct vmibus_guest_ram **ramp, const struct vmibus_ram_range
     qsort(ram->ranges, n_ranges, sizeof(*ranges), compare_ranges);
     r = ranges_are_sound(ram, n_fds) ? duplicate_fds(ram, fds, n_fds, pagemap_fd) : -EINVAL;
     if (r == 0)
-        r = mapping_init(&ram->mapping, ram->ranges, ram->n_ranges, ram->fds, ram->n_fds);
+        r = mapping_init(&ram->mapping, ram->ranges, ram->n_ranges, ram->fds, ram->n_fds, may_map);
     if (r != 0) {
         vmibus_guest_ram_free(ram);
         return r;
@@ -114,13 +115,13 @@ static int ram_new(struct vmibus_guest_ram **ramp, const struct vmibus_ram_range
 
 int vmibus_guest_ram_new(struct vmibus_guest_ram **ramp, const struct vmibus_ram_range *ranges,
                          size_t n_ranges, const int *fds, size_t n_fds) {
-    return ram_new(ramp, ranges, n_ranges, fds, n_fds, -1);
+    return ram_new(ramp, ranges, n_ranges, fds, n_fds, -1, true);
 }
 
-int vmibus_guest_ram_new_private(struct vmibus_guest_ram **ramp,
-                                 const struct vmibus_ram_range *ranges, size_t n_ranges,
-                                 const int *fds, size_t n_fds, int pagemap_fd) {
-    return pagemap_fd < 0 ? -EBADF : ram_new(ramp, ranges, n_ranges, fds, n_fds, pagemap_fd);
+int vmibus_guest_ram_new_unmapped(struct vmibus_guest_ram **ramp,
+                                  const struct vmibus_ram_range *ranges, size_t n_ranges,
+                                  const int *fds, size_t n_fds, int pagemap_fd) {
+    return ram_new(ramp, ranges, n_ranges, fds, n_fds, pagemap_fd, false);
 }
 
 struct vmibus_guest_ram *vmibus_guest_ram_free(struct vmibus_guest_ram *ram) {

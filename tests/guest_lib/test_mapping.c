@@ -133,6 +133,29 @@ TEST(test_page_that_gets_data_later_is_seen, .setup = set_up, .teardown = tear_d
 }
 
 /* At most so many pages come back as may be loaded from between two looks. */
+/* What a sensor in the bus's process has: no load, so no page comes back, and none can raise a signal. */
+TEST(test_p11_view_that_maps_nothing_brings_no_page_back, .setup = set_up, .teardown = tear_down) {
+    const struct vmibus_ram_range range = {.len = SIZE};
+    struct vmibus_guest_ram *unmapped;
+    uint64_t value;
+    blkcnt_t punched;
+
+    memset(memory, 1, SIZE);
+    ck_assert_int_eq(vmibus_guest_ram_new_unmapped(&unmapped, &range, 1, &fd, 1, -1), 0);
+    for (uint64_t gpa = 0; gpa < SIZE; gpa += FAKE_PAGE) {
+        ck_assert_int_eq(vmibus_guest_ram_read(unmapped, gpa, &value, sizeof(value)), 0);
+        ck_assert_uint_eq(value, UINT64_C(0x0101010101010101));
+    }
+    punch(0, SIZE);
+    punched = blocks();
+    for (uint64_t gpa = 0; gpa < SIZE; gpa += FAKE_PAGE) {
+        ck_assert_int_eq(vmibus_guest_ram_read(unmapped, gpa, &value, sizeof(value)), 0);
+        ck_assert_uint_eq(value, 0);
+    }
+    ck_assert_int_eq(blocks(), punched);
+    vmibus_guest_ram_free(unmapped);
+}
+
 TEST(test_p11_punched_pages_come_back_by_a_bounded_number, .setup = set_up, .teardown = tear_down) {
     blkcnt_t punched;
 

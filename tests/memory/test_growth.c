@@ -220,9 +220,8 @@ static struct vmibus_guest_ram *attached_ram(void) {
     ck_assert_uint_eq(ack->error, VMIBUS_ERROR_OK);
     ck_assert_uint_eq(ack->reason, is_private() ? VMIBUS_REASON_PRIVATE_RAM : VMIBUS_REASON_NONE);
     ck_assert_uint_eq(journal->n_fds, is_private() ? 2 : 1);
-    ck_assert_int_eq(is_private() ? vmibus_guest_ram_new_private(&view, journal->tails[journal->n - 1], ack->count,
-                                                                 journal->fds, 1, journal->fds[1])
-                                  : vmibus_guest_ram_new(&view, journal->tails[journal->n - 1], ack->count, journal->fds, 1),
+    ck_assert_int_eq(vmibus_guest_ram_new_unmapped(&view, journal->tails[journal->n - 1], ack->count, journal->fds, 1,
+                                                   is_private() ? journal->fds[1] : -1),
                      0);
     ck_assert_int_eq(fcntl(journal->fds[0], F_GETFL) & O_ACCMODE, O_RDONLY);
     return view;

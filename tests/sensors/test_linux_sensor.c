@@ -133,6 +133,25 @@ TEST(test_no_ram_is_told_of, WITH_HOST) {
     ck_assert_int_eq(mock_host_last(host, MOCK_ANNOUNCE)->state, VMIBUS_SENSOR_STATE_READY);
 }
 
+/* A limit may have been hit: it asks again after a second, then less often, and stops with who asked. */
+TEST(test_refused_ram_is_asked_for_again, WITH_HOST) {
+    change_memctx(EPOCH, VMIBUS_MEMCTX_STATE_READY, 0x2000);
+    demand(VMIBUS_KIND_BIT(VMIBUS_KIND_PROCESS));
+    mock_host_answer_attach(host, endpoint, NULL, VMIBUS_ERROR_QUOTA, VMIBUS_REASON_LIMIT_FDS);
+    ck_assert_uint_eq(n(MOCK_ATTACH), 1);
+    mock_host_advance(host, 1000 * NS_PER_MS);
+    ck_assert_uint_eq(n(MOCK_ATTACH), 2);
+    mock_host_answer_attach(host, endpoint, NULL, VMIBUS_ERROR_QUOTA, VMIBUS_REASON_LIMIT_FDS);
+    mock_host_advance(host, 1999 * NS_PER_MS);
+    ck_assert_uint_eq(n(MOCK_ATTACH), 2);
+    mock_host_advance(host, NS_PER_MS);
+    ck_assert_uint_eq(n(MOCK_ATTACH), 3);
+    demand(0);
+    mock_host_answer_attach(host, endpoint, NULL, VMIBUS_ERROR_QUOTA, VMIBUS_REASON_LIMIT_FDS);
+    mock_host_advance(host, 3600000 * NS_PER_MS);
+    ck_assert_uint_eq(n(MOCK_ATTACH), 3);
+}
+
 TEST(test_p09_everything_may_end_during_a_look, WITH_HOST) {
     for (unsigned int round = 0; round < 4; round++) {
         change_memctx(EPOCH + round, VMIBUS_MEMCTX_STATE_READY, 0x2000);
