@@ -257,6 +257,16 @@ VMIBUS_PUBLIC int vmibus_linux_visit_tasks(struct vmibus_linux *kernel, bool thr
                                            struct vmibus_linux_picture *picture);
 
 /**
+ * Visits processes, for a caller who knows most of them from an earlier visit.
+ * @param known  called for each first, with what its task_struct says by itself: ids, cr3, ppid and nested are not read
+ *               yet.  True: the caller has seen to this one, and @a visit is not called for it
+ * @param visit  called for each other; as for vmibus_linux_visit_tasks(), also the rest
+ */
+VMIBUS_PUBLIC int vmibus_linux_visit_unknown_tasks(struct vmibus_linux *kernel, vmibus_linux_task_fn known,
+                                                   vmibus_linux_task_fn visit, void *context,
+                                                   struct vmibus_linux_picture *picture);
+
+/**
  * Finds a process, or else a thread, by its pid in the first namespace.
  * @return 0; NOT_FOUND: there is none; CHANGED: not found, but the list changed while it was read; else as
  *         vmibus_linux_visit_tasks()

@@ -23,34 +23,47 @@ static bool reserve(struct process **items, size_t *room, size_t wanted) {
     return true;
 }
 
-static bool take(void *context, const struct vmibus_linux_task *task) {
-    struct processes *processes = context;
-    struct process *process;
-
-    if (processes->n_fresh == PROCESSES_MAX)
-        return false;
-    if (!reserve(&processes->fresh, &processes->room_fresh, processes->n_fresh + 1)) {
-        processes->error = -ENOMEM;
-        return false;
-    }
-    process = &processes->fresh[processes->n_fresh++];
-    *process = (struct process){.task = task->task,
-                                .start_time = task->start_time,
-                                .executions = task->executions,
-                                .cr3 = task->cr3,
-                                .pid = task->pid,
-                                .ppid = task->ppid,
-                                .uid = task->uid};
-    memcpy(process->comm, task->comm, sizeof(process->comm));
-    return true;
-}
-
 static int compare(const void *left, const void *right) {
     const struct process *a = left, *b = right;
 
     if (a->pid != b->pid)
         return a->pid < b->pid ? -1 : 1;
     return a->start_time < b->start_time ? -1 : a->start_time > b->start_time;
+}
+
+static bool add_fresh(struct processes *processes, const struct process *process) {
+    if (processes->n_fresh == PROCESSES_MAX)
+        return false;
+    if (!reserve(&processes->fresh, &processes->room_fresh, processes->n_fresh + 1)) {
+        processes->error = -ENOMEM;
+        return false;
+    }
+    processes->fresh[processes->n_fresh] = *process;
+    processes->fresh[processes->n_fresh++].missed = false;
+    return true;
+}
+
+/* One that executes no other program than it was known with is told of as it was then. */
+static bool take_known(void *context, const struct vmibus_linux_task *task) {
+    struct processes *processes = context;
+    const struct process wanted = {.pid = task->pid, .start_time = task->start_time};
+    const struct process *known =
+        processes->n ? bsearch(&wanted, processes->known, processes->n, sizeof(*processes->known), compare) : NULL;
+
+    return known && known->task == task->task && known->executions == task->executions && add_fresh(processes, known);
+}
+
+static bool take(void *context, const struct vmibus_linux_task *task) {
+    struct process process = {.task = task->task,
+                              .start_time = task->start_time,
+                              .executions = task->executions,
+                              .cr3 = task->cr3,
+                              .pid = task->pid,
+                              .ppid = task->ppid,
+                              .uid = task->uid};
+
+    memcpy(process.comm, task->comm, sizeof(process.comm));
+    return add_fresh(context, &process);
 }
 
 /* --- differences -------------------------------------------------------------------------------------------------- */
@@ -148,7 +161,7 @@ static int take_picture(struct processes *processes, struct vmibus_linux *kernel
 
     processes->n_fresh = 0;
     processes->error = 0;
-    r = vmibus_linux_visit_tasks(kernel, false, take, processes, picture);
+    r = vmibus_linux_visit_unknown_tasks(kernel, take_known, take, processes, picture);
     if (r == 0)
         r = processes->error;
     if (r == 0 && processes->n_fresh)

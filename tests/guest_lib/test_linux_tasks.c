@@ -107,6 +107,32 @@ IMAGE_TEST(test_tasks_are_read_whole) {
     ck_assert_uint_eq(picture.flags, SOUND);
 }
 
+/* Knows all but the seventh. */
+static bool knows(void *context, const struct vmibus_linux_task *task) {
+    (void)context;
+    ck_assert_uint_eq(task->uid + task->ppid + task->cr3, 0);
+    return task->pid != 7;
+}
+
+IMAGE_TEST(test_what_is_known_is_not_read_further) {
+    struct vmibus_linux_picture picture;
+    unsigned long all;
+
+    for (uint32_t pid = 1; pid < 50; pid++)
+        image_process(image, pid, pid / 2, "process");
+    visit(false);
+    all = (unsigned long)image->reads;
+    image->reads = seen.n = 0;
+    ck_assert_int_eq(vmibus_linux_visit_unknown_tasks(&image->kernel, knows, see, &seen, &picture), 0);
+    ck_assert_uint_eq(picture.flags, SOUND);
+    ck_assert_uint_eq(picture.n_seen, 49);
+    ck_assert_uint_eq(seen.n, 1);
+    ck_assert_uint_eq(seen.tasks[0].ppid, 3);
+    ck_assert_uint_eq(seen.tasks[0].uid, 1007);
+    ck_assert_uint_eq(seen.tasks[0].cr3, image->process_root);
+    ck_assert_uint_lt(image->reads, all * 3 / 4);
+}
+
 IMAGE_TEST(test_a_kernel_without_processes_has_none) {
     struct vmibus_linux_picture picture = visit(true);
 

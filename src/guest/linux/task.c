@@ -5,7 +5,6 @@
 #include <stddef.h>
 #include <string.h>
 
-
 /* Linux include/linux/sched.h. */
 #define PF_KTHREAD 0x00200000u
 #define TASK_UNINTERRUPTIBLE 0x0002u
@@ -213,7 +212,7 @@ static int decode_nested(const struct vmibus_linux *kernel, const struct task_la
     return r < 0 ? r : 0;
 }
 
-static void decode_copy(const struct task_layout *layout, uint64_t gva, const void *copy, struct vmibus_linux_task *task) {
+int task_decode(const struct task_layout *layout, uint64_t gva, const void *copy, struct vmibus_linux_task *task) {
     *task = (struct vmibus_linux_task){
         .task = gva,
         .pid = task_copy_pid(layout, copy),
@@ -230,16 +229,12 @@ static void decode_copy(const struct task_layout *layout, uint64_t gva, const vo
     /* A kernel thread may borrow one for a while (kthread_use_mm): it is not its own. */
     if (!(task->flags & VMIBUS_LINUX_TASK_KERNEL))
         task->mm = get(layout, copy, &layout->task.mm);
+    return task->pid == 0 || task->tgid == 0 || task->tgid > TASK_PID_MAX ? VMIBUS_GUEST_NOT_FOUND : 0;
 }
 
-int task_decode(const struct vmibus_linux *kernel, const struct task_layout *layout, uint64_t gva, const void *copy,
-                struct task_cache *cache, struct vmibus_linux_task *task) {
-    int r;
-
-    decode_copy(layout, gva, copy, task);
-    if (task->pid == 0 || task->tgid == 0 || task->tgid > TASK_PID_MAX)
-        return VMIBUS_GUEST_NOT_FOUND;
-    r = decode_ids(kernel, layout, get(layout, copy, &layout->task.real_cred), cache, task);
+int task_follow(const struct vmibus_linux *kernel, const struct task_layout *layout, const void *copy, struct task_cache *cache,
+                struct vmibus_linux_task *task) {
+    int r = decode_ids(kernel, layout, get(layout, copy, &layout->task.real_cred), cache, task);
     if (r == 0)
         r = decode_parent(kernel, layout, get(layout, copy, &layout->task.real_parent), cache, task);
     if (r == 0 && task->mm)

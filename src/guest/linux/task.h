@@ -57,13 +57,17 @@ int task_copy(const struct vmibus_linux *kernel, const struct task_layout *layou
 /** The pid that a copy holds; 0: it makes no sense as a task. */
 uint32_t task_copy_pid(const struct task_layout *layout, const void *copy);
 
+/** Makes a task of a copy, as far as that goes. 0; NOT_FOUND: it makes no sense as a task. */
+int task_decode(const struct task_layout *layout, uint64_t gva, const void *copy, struct vmibus_linux_task *task);
+
 /**
- * Makes a task of a copy, and reads what it points to; what cannot be read, its flags say.
+ * Reads what a task points to; what cannot be read, its flags say.
+ * @param copy  the task was made of it
  * @param cache filled and used; the caller's, zeroed at the beginning of a visit
- * @return 0; NOT_FOUND: it makes no sense as a task; or a negative errno
+ * @return 0 or a negative errno
  */
-int task_decode(const struct vmibus_linux *kernel, const struct task_layout *layout, uint64_t gva, const void *copy,
-                struct task_cache *cache, struct vmibus_linux_task *task);
+int task_follow(const struct vmibus_linux *kernel, const struct task_layout *layout, const void *copy, struct task_cache *cache,
+                struct vmibus_linux_task *task);
 
 /** Whether a task is still the one that was read. 0; CHANGED: it has ended, which is said; or a negative errno. */
 int task_check(struct vmibus_linux *kernel, const struct task_layout *layout, const struct vmibus_linux_task *task);

@@ -33,6 +33,7 @@ struct visit {
     struct vmibus_linux *kernel;
     const struct task_layout *layout;
     struct vmibus_linux_picture *picture;
+    vmibus_linux_task_fn known; /* NULL: none is */
     vmibus_linux_task_fn visit;
     void *context;
     uint32_t wanted;        /* only a task of this pid is shown; 0: all */
@@ -162,14 +163,16 @@ static int show(struct visit *visit, uint64_t gva, const uint8_t *copy) {
 
     if (visit->wanted && task_copy_pid(visit->layout, copy) != visit->wanted)
         return STEP_ENTRY;
-    r = task_decode(visit->kernel, visit->layout, gva, copy, &visit->cache, &task);
-    if (r < 0)
-        return r;
-    if (r) {
+    if (task_decode(visit->layout, gva, copy, &task)) {
         visit->picture->n_broken++;
         return STEP_ENTRY;
     }
     visit->picture->n_seen++;
+    if (visit->known && visit->known(visit->context, &task))
+        return STEP_ENTRY;
+    r = task_follow(visit->kernel, visit->layout, copy, &visit->cache, &task);
+    if (r < 0)
+        return r;
     if (visit->visit(visit->context, &task))
         return STEP_ENTRY;
     visit->ended_by_caller = true;
@@ -251,8 +254,15 @@ static int check_links(struct visit *visit) {
     return 0;
 }
 
-static int run(struct vmibus_linux *kernel, bool threads, uint32_t wanted, vmibus_linux_task_fn show_task, void *context,
-               struct vmibus_linux_picture *picture) {
+/* What a visit is for. */
+struct purpose {
+    bool threads;
+    uint32_t wanted;
+    vmibus_linux_task_fn known, visit;
+    void *context;
+};
+
+static int run(struct vmibus_linux *kernel, const struct purpose *purpose, struct vmibus_linux_picture *picture) {
     struct visit *visit;
     int r;
 
@@ -263,12 +273,13 @@ static int run(struct vmibus_linux *kernel, bool threads, uint32_t wanted, vmibu
     memset(visit, 0, offsetof(struct visit, leader));
     visit->kernel = kernel;
     visit->picture = picture;
-    visit->wanted = wanted;
-    visit->visit = show_task;
-    visit->context = context;
+    visit->wanted = purpose->wanted;
+    visit->known = purpose->known;
+    visit->visit = purpose->visit;
+    visit->context = purpose->context;
     r = task_layout_get(kernel, &visit->layout);
     if (r == 0) {
-        r = visit_all(visit, threads);
+        r = visit_all(visit, purpose->threads);
         if (r >= 0 && r != STEP_END)
             picture->flags &= ~(uint32_t)VMIBUS_LINUX_ENDED;
         r = r < 0 ? r : check_links(visit);
@@ -282,7 +293,16 @@ static int run(struct vmibus_linux *kernel, bool threads, uint32_t wanted, vmibu
 
 int vmibus_linux_visit_tasks(struct vmibus_linux *kernel, bool threads, vmibus_linux_task_fn visit, void *context,
                              struct vmibus_linux_picture *picture) {
-    return run(kernel, threads, 0, visit, context, picture);
+    const struct purpose purpose = {.threads = threads, .visit = visit, .context = context};
+
+    return run(kernel, &purpose, picture);
+}
+
+int vmibus_linux_visit_unknown_tasks(struct vmibus_linux *kernel, vmibus_linux_task_fn known, vmibus_linux_task_fn visit,
+                                     void *context, struct vmibus_linux_picture *picture) {
+    const struct purpose purpose = {.known = known, .visit = visit, .context = context};
+
+    return run(kernel, &purpose, picture);
 }
 
 static bool keep(void *context, const struct vmibus_linux_task *task) {
@@ -294,12 +314,15 @@ static bool keep(void *context, const struct vmibus_linux_task *task) {
 
 /* Processes first: threads cost a look into each. */
 int vmibus_linux_find_task(struct vmibus_linux *kernel, uint32_t pid, struct vmibus_linux_task *task) {
+    struct purpose purpose = {.wanted = pid, .visit = keep, .context = task};
     struct vmibus_linux_picture picture = {};
     int r = 0;
 
     memset(task, 0, sizeof(*task));
-    for (int threads = 0; r == 0 && pid && task->pid == 0 && threads < 2; threads++)
-        r = run(kernel, threads, pid, keep, task, &picture);
+    for (int threads = 0; r == 0 && pid && task->pid == 0 && threads < 2; threads++) {
+        purpose.threads = threads;
+        r = run(kernel, &purpose, &picture);
+    }
     if (r || task->pid)
         return r;
     if (picture.flags & VMIBUS_LINUX_ENDED && picture.flags & VMIBUS_LINUX_STEADY)
