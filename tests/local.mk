@@ -26,6 +26,7 @@
 # its own folder.
 
 noinst_HEADERS += tests/harness.h
+EXTRA_DIST += tests/booted/make-root tests/booted/booted.py tests/booted/test_packages.py
 EXTRA_DIST += tests/harness.py tests/harness.sh $(test_scripts) $(guest_test_scripts) $(model_tests)
 
 unit_tests = $(test_programs) $(test_scripts)
