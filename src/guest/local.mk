@@ -10,7 +10,8 @@ libvmibus_guest_internal_la_SOURCES = \
 	src/guest/direct.h \
 	src/guest/kernel_image.c src/guest/kernel_image.h \
 	src/guest/linux/areas.c src/guest/linux/areas.h \
-	src/guest/linux/btf.c src/guest/linux/btf.h \
+	src/guest/linux/btf.c src/guest/linux/btf.h src/guest/linux/btf_record.c src/guest/linux/btf_record.h \
+	src/guest/linux/btf_member.c \
 	src/guest/linux/census.c \
 	src/guest/linux/facts.c \
 	src/guest/linux/fields.c src/guest/linux/fields.h \
