@@ -10,28 +10,33 @@
 #include <sys/inotify.h>
 #include <unistd.h>
 
+#include <vmibus/syscalls.h>
+
 #include "arrival.h"
+
+VMIBUS_SYSCALLS("inotify_add_watch inotify_init1 inotify_rm_watch")
 
 struct arrival {
     const struct vmibus_sensor_api *api;
     void (*callback)(void *userdata);
     void *userdata;
     char *path;
+    uint32_t also;
     int fd;
     int watch;
     struct vmibus_sensor_source *source;
 };
 
-/* Watches the nearest existing directory above the path. */
-static int watch_nearest(struct arrival *arrival) {
-    const uint32_t mask = IN_CREATE | IN_MOVED_TO | IN_DELETE_SELF | IN_MOVE_SELF | IN_ONLYDIR;
+/* Watches the nearest existing directory above the path. How many levels above it is is told by @a levels. */
+static int watch_once(struct arrival *arrival, unsigned int *levels) {
+    const uint32_t mask = IN_CREATE | IN_MOVED_TO | IN_DELETE_SELF | IN_MOVE_SELF | IN_ONLYDIR | arrival->also;
     char *directory = strdup(arrival->path);
     int watch = -1;
 
     if (!directory)
         return -ENOMEM;
     errno = EINVAL;
-    for (;;) {
+    for (*levels = 0;; ++*levels) {
         char *slash = strrchr(directory, '/');
 
         if (!slash)
@@ -53,6 +58,20 @@ static int watch_nearest(struct arrival *arrival) {
     return 0;
 }
 
+/* What came into being while the watch was being set has no event: the same is found once more before it counts. */
+static int watch_nearest(struct arrival *arrival) {
+    unsigned int levels, again;
+    int r = watch_once(arrival, &levels);
+
+    for (; r == 0 && levels; levels = again) {
+        r = watch_once(arrival, &again);
+        if (again == levels)
+            break;
+    }
+
+    return r;
+}
+
 static void on_inotify(void *userdata, uint32_t events) {
     struct arrival *arrival = userdata;
     char buffer[4096] __attribute__((aligned(__alignof__(struct inotify_event))));
@@ -65,8 +84,8 @@ static void on_inotify(void *userdata, uint32_t events) {
 }
 
 int arrival_new(struct arrival **arrivalp, const struct vmibus_sensor_api *api,
-                struct vmibus_sensor_host *host, const char *path, void (*callback)(void *userdata),
-                void *userdata) {
+                struct vmibus_sensor_host *host, const char *path, uint32_t also,
+                void (*callback)(void *userdata), void *userdata) {
     struct arrival *arrival = calloc(1, sizeof(*arrival));
     int r;
 
@@ -76,6 +95,7 @@ int arrival_new(struct arrival **arrivalp, const struct vmibus_sensor_api *api,
     arrival->callback = callback;
     arrival->userdata = userdata;
     arrival->watch = -1;
+    arrival->also = also;
     arrival->path = strdup(path);
     arrival->fd = inotify_init1(IN_CLOEXEC | IN_NONBLOCK);
     if (!arrival->path || arrival->fd < 0) {

@@ -196,7 +196,7 @@ static size_t next_releases(const struct input *input, struct vmibus_input_event
 static void answer(struct vm *vm, struct input_command *command, enum vmibus_error error,
                    enum vmibus_reason reason, uint64_t count) {
     TAILQ_REMOVE(&vm->input.commands, command, link);
-    vm_complete(vm, command->id, command->kind, error, reason, 0, count);
+    machine_complete(&vm->machine, command->id, command->kind, error, reason, 0, count);
     free(command);
 }
 
@@ -213,12 +213,12 @@ static void note_batch(struct input *input, bool accepted) {
     }
 }
 
-static void take_answer(struct vm *vm, enum qmp_outcome outcome) {
+static void take_answer(struct vm *vm, enum monitor_outcome outcome) {
     struct input *input = &vm->input;
     struct input_command *head = TAILQ_FIRST(&input->commands);
-    bool stopped = input->batch_stops != vm->lifecycle.stops || !lifecycle_takes_input(vm);
+    bool stopped = input->batch_stops != vm->machine.lifecycle.stops || !lifecycle_takes_input(&vm->machine);
 
-    if (outcome == QMP_RETURN && !stopped) {
+    if (outcome == MONITOR_RETURN && !stopped) {
         note_batch(input, true);
         if (input->batch_releases)
             input->released += input->batch;
@@ -230,21 +230,21 @@ static void take_answer(struct vm *vm, enum qmp_outcome outcome) {
      * QEMU refuses a report as a whole, before it applies any of it; of one that was lost nothing
      * is known.
      */
-    if (outcome == QMP_ERROR)
+    if (outcome == MONITOR_ERROR)
         note_batch(input, false);
-    if (outcome != QMP_ERROR && outcome != QMP_LOST)
+    if (outcome != MONITOR_ERROR && outcome != MONITOR_LOST)
         return; /* it stopped meanwhile: pump() answers that */
     if (input->batch_releases) {
-        input->owed = outcome == QMP_LOST;
+        input->owed = outcome == MONITOR_LOST;
         if (head && head->kind == VMIBUS_KIND_INPUT_RELEASE)
             answer(vm, head, VMIBUS_ERROR_IO, VMIBUS_REASON_SENSOR_FAILED, input->released);
     } else {
-        answer(vm, head, outcome == QMP_ERROR ? VMIBUS_ERROR_UNSUPPORTED : VMIBUS_ERROR_IO,
+        answer(vm, head, outcome == MONITOR_ERROR ? VMIBUS_ERROR_UNSUPPORTED : VMIBUS_ERROR_IO,
                VMIBUS_REASON_SENSOR_FAILED, head->done);
     }
 }
 
-static void on_batch(void *userdata, const struct qmp_reply *reply) {
+static void on_batch(void *userdata, const struct monitor_reply *reply) {
     struct vm *vm = userdata;
 
     take_answer(vm, reply->outcome);
@@ -269,7 +269,7 @@ static int send_batch(struct vm *vm, const struct vmibus_input_event *events, si
     input->busy = true;
     input->batch = taken;
     input->batch_releases = releases;
-    input->batch_stops = vm->lifecycle.stops;
+    input->batch_stops = vm->machine.lifecycle.stops;
     memcpy(input->batch_events, events, taken * sizeof(*events));
     for (size_t i = 0; i < taken; i++) {
         bool key = events[i].type == VMIBUS_INPUT_TYPE_KEY;
@@ -315,7 +315,7 @@ static bool holds_any(const struct input *input) {
 /* The guest takes nothing now: answers all that waits, and remembers what is owed. */
 static void refuse_all(struct vm *vm) {
     struct input *input = &vm->input;
-    bool paused = vm_is_usable(vm);
+    bool paused = machine_is_usable(&vm->machine);
     struct input_command *head;
 
     while ((head = TAILQ_FIRST(&input->commands))) {
@@ -337,7 +337,7 @@ static void pump(struct vm *vm) {
     struct input_command *head;
 
     while (!input->busy) {
-        if (!vm_is_usable(vm) || !lifecycle_takes_input(vm)) {
+        if (!machine_is_usable(&vm->machine) || !lifecycle_takes_input(&vm->machine)) {
             refuse_all(vm);
             return;
         }
@@ -402,7 +402,7 @@ int input_execute(struct vm *vm, const struct vmibus_sensor_command *command) {
     if (!n || (command->frame->header.tail_length
                    ? command->frame->header.tail_length != n * sizeof(*events)
                    : n > sizeof(body->events) / sizeof(*body->events))) {
-        vm_complete(vm, command->id, VMIBUS_KIND_CMD_INPUT, VMIBUS_ERROR_VALIDATION,
+        machine_complete(&vm->machine, command->id, VMIBUS_KIND_CMD_INPUT, VMIBUS_ERROR_VALIDATION,
                     VMIBUS_REASON_BAD_LENGTH, n, 0);
         return 0;
     }
@@ -413,7 +413,7 @@ int input_execute(struct vm *vm, const struct vmibus_sensor_command *command) {
     for (size_t i = 0; i < n; i++)
         if (!input_is_valid(&copy->events[i])) {
             free(copy);
-            vm_complete(vm, command->id, VMIBUS_KIND_CMD_INPUT, VMIBUS_ERROR_VALIDATION,
+            machine_complete(&vm->machine, command->id, VMIBUS_KIND_CMD_INPUT, VMIBUS_ERROR_VALIDATION,
                         VMIBUS_REASON_BAD_FIELD, i, 0);
             return 0;
         }

@@ -5,25 +5,13 @@
 
 qemu_sources = \
 	sensors/qemu/arrival.c sensors/qemu/arrival.h \
-	sensors/qemu/backends.c sensors/qemu/backends.h \
+	sensors/qemu/directory.c sensors/qemu/directory.h \
 	sensors/qemu/input.c sensors/qemu/input.h \
-	sensors/qemu/intent.c sensors/qemu/intent.h \
 	sensors/qemu/keys.c \
-	sensors/qemu/layout.c sensors/qemu/layout.h \
-	sensors/qemu/lifecycle.c sensors/qemu/lifecycle.h \
-	sensors/qemu/memory.c sensors/qemu/memory.h \
-	sensors/qemu/mtree.c sensors/qemu/mtree.h \
-	sensors/qemu/power.c sensors/qemu/power.h \
 	sensors/qemu/png.c sensors/qemu/png.h \
-	sensors/qemu/process.c sensors/qemu/process.h \
 	sensors/qemu/qemu.c sensors/qemu/qemu.h \
 	sensors/qemu/qmp.c sensors/qemu/qmp.h \
-	sensors/qemu/registers.c sensors/qemu/registers.h \
-	sensors/qemu/root.c sensors/qemu/root.h \
-	sensors/qemu/sample.c sensors/qemu/sample.h \
 	sensors/qemu/screen.c sensors/qemu/screen.h \
-	sensors/qemu/vcpu_registers.c sensors/qemu/vcpu_registers.h \
-	sensors/qemu/vcpus.c sensors/qemu/vcpus.h \
 	sensors/qemu/vm.c sensors/qemu/vm.h
 
 EXTRA_DIST += sensors/qemu/qemu.sensor sensors/qemu/vmibus-sensor-qemu.7 tests/fixtures/qemu tests/fuzz/corpus \
@@ -34,8 +22,9 @@ noinst_HEADERS += tests/sensors/fake_qemu.h
 if WITH_QEMU
 noinst_LTLIBRARIES += libvmibus_qemu.la
 libvmibus_qemu_la_SOURCES = $(qemu_sources)
+libvmibus_qemu_la_CPPFLAGS = $(AM_CPPFLAGS) -I$(top_srcdir)/sensors
 libvmibus_qemu_la_CFLAGS = $(AM_CFLAGS) $(JSON_C_CFLAGS)
-libvmibus_qemu_la_LIBADD = $(JSON_C_LIBS)
+libvmibus_qemu_la_LIBADD = libvmibus_machine.la $(JSON_C_LIBS)
 
 sensor_LTLIBRARIES += sensors/qemu.la
 sensors_qemu_la_SOURCES =
@@ -50,6 +39,7 @@ qemu_test_libs = libharness.la libmock_host.la libvmibus_qemu.la libvmibus_guest
 
 test_programs += \
 	tests/sensors/test_qemu_backends \
+	tests/sensors/test_qemu_directory \
 	tests/sensors/test_qemu_hold \
 	tests/sensors/test_qemu_input \
 	tests/sensors/test_qemu_mtree \
@@ -63,6 +53,11 @@ tests_sensors_test_qemu_backends_SOURCES = tests/sensors/test_qemu_backends.c
 tests_sensors_test_qemu_backends_CPPFLAGS = $(qemu_test_cppflags)
 tests_sensors_test_qemu_backends_CFLAGS = $(qemu_test_cflags)
 tests_sensors_test_qemu_backends_LDADD = $(qemu_test_libs)
+
+tests_sensors_test_qemu_directory_SOURCES = tests/sensors/test_qemu_directory.c tests/sensors/fake_qemu.c
+tests_sensors_test_qemu_directory_CPPFLAGS = $(qemu_test_cppflags)
+tests_sensors_test_qemu_directory_CFLAGS = $(qemu_test_cflags)
+tests_sensors_test_qemu_directory_LDADD = $(qemu_test_libs)
 
 tests_sensors_test_qemu_hold_SOURCES = tests/sensors/test_qemu_hold.c tests/sensors/fake_qemu.c
 tests_sensors_test_qemu_hold_CPPFLAGS = $(qemu_test_cppflags)

@@ -18,7 +18,11 @@
 #include <time.h>
 #include <unistd.h>
 
+#include <vmibus/syscalls.h>
+
 #include "qmp.h"
+
+VMIBUS_SYSCALLS("connect recvfrom sendmsg socket")
 
 /*
  * Octets taken from the socket per wakeup, so that a monitor that floods leaves the loop to others.
@@ -39,13 +43,14 @@ struct command {
     TAILQ_ENTRY(command) link;
     uint64_t id;
     uint64_t deadline;
-    qmp_reply_fn reply;
+    monitor_reply_fn reply;
     void *userdata;
 };
 
 TAILQ_HEAD(commands, command);
 
 struct qmp {
+    struct monitor monitor;
     const struct vmibus_sensor_api *api;
     struct vmibus_sensor_host *host;
     const struct qmp_callbacks *callbacks;
@@ -78,51 +83,6 @@ struct qmp {
     char message[MESSAGE_SIZE];
 };
 
-json_object *qmp_member(json_object *object, const char *key, enum json_type type) {
-    json_object *member;
-
-    if (!object || !json_object_is_type(object, json_type_object) ||
-        !json_object_object_get_ex(object, key, &member) || !json_object_is_type(member, type))
-        return NULL;
-
-    return member;
-}
-
-static const char *whole_string(json_object *string, size_t *lenp) {
-    const char *text = json_object_get_string(string);
-    size_t len = (size_t)json_object_get_string_len(string);
-
-    if (!text || strlen(text) != len)
-        return NULL;
-    if (lenp)
-        *lenp = len;
-
-    return text;
-}
-
-const char *qmp_string(json_object *object, const char *key) {
-    json_object *member = qmp_member(object, key, json_type_string);
-
-    return member ? whole_string(member, NULL) : NULL;
-}
-
-bool qmp_boolean(json_object *object, const char *key, bool *valuep) {
-    json_object *member = qmp_member(object, key, json_type_boolean);
-
-    if (!member)
-        return false;
-    *valuep = json_object_get_boolean(member);
-
-    return true;
-}
-
-const char *qmp_text(const struct qmp_reply *reply, size_t *lenp) {
-    if (reply->outcome != QMP_RETURN || !json_object_is_type(reply->value, json_type_string))
-        return NULL;
-
-    return whole_string(reply->value, lenp);
-}
-
 /* Arms the timer for the greeting, or for the command that is due first: they are due in order. */
 static void rearm(struct qmp *qmp) {
     struct command *first = TAILQ_FIRST(&qmp->pending);
@@ -137,7 +97,7 @@ static void rearm(struct qmp *qmp) {
     qmp->api->timer_set(qmp->timer, first->deadline > now ? first->deadline - now : 1);
 }
 
-static void tell(struct qmp *qmp, struct command *command, const struct qmp_reply *reply) {
+static void tell(struct qmp *qmp, struct command *command, const struct monitor_reply *reply) {
     TAILQ_REMOVE(&qmp->pending, command, link);
     qmp->n_pending--;
     if (command->reply)
@@ -161,7 +121,7 @@ static void disconnect(struct qmp *qmp) {
  * return.
  */
 static void finish_failure(struct qmp *qmp) {
-    const struct qmp_reply lost = {.outcome = QMP_LOST};
+    const struct monitor_reply lost = {.outcome = MONITOR_LOST};
     char message[MESSAGE_SIZE]; /* the client may end before its message has been used */
     struct command *command;
 
@@ -258,7 +218,7 @@ static int append_out(struct qmp *qmp, const char *text, size_t len) {
 }
 
 static int send_command(struct qmp *qmp, const char *name, json_object *arguments,
-                        qmp_reply_fn reply, void *userdata) {
+                        monitor_reply_fn reply, void *userdata) {
     json_object *request = json_object_new_object();
     struct command *command = calloc(1, sizeof(*command));
     const char *text;
@@ -271,7 +231,7 @@ static int send_command(struct qmp *qmp, const char *name, json_object *argument
         goto out;
     }
     command->id = ++qmp->last_id;
-    command->deadline = qmp->api->now() + QMP_DEADLINE_NS;
+    command->deadline = qmp->api->now() + MONITOR_DEADLINE_NS;
     command->reply = reply;
     command->userdata = userdata;
 
@@ -312,13 +272,13 @@ static bool settle(struct qmp *qmp) {
     return false;
 }
 
-int qmp_execute(struct qmp *qmp, const char *command, json_object *arguments, qmp_reply_fn reply,
+int qmp_execute(struct qmp *qmp, const char *command, json_object *arguments, monitor_reply_fn reply,
                 void *userdata) {
     return qmp_execute_with_fd(qmp, command, arguments, -1, reply, userdata);
 }
 
 int qmp_execute_with_fd(struct qmp *qmp, const char *command, json_object *arguments, int fd,
-                        qmp_reply_fn reply, void *userdata) {
+                        monitor_reply_fn reply, void *userdata) {
     size_t at = qmp->out_len;
     int r, copy = -1;
 
@@ -350,7 +310,7 @@ int qmp_execute_with_fd(struct qmp *qmp, const char *command, json_object *argum
     return 0;
 }
 
-int qmp_execute_human(struct qmp *qmp, const char *line, qmp_reply_fn reply, void *userdata) {
+int qmp_execute_human(struct qmp *qmp, const char *line, monitor_reply_fn reply, void *userdata) {
     json_object *arguments = json_object_new_object();
 
     if (!arguments ||
@@ -362,12 +322,12 @@ int qmp_execute_human(struct qmp *qmp, const char *line, qmp_reply_fn reply, voi
     return qmp_execute(qmp, "human-monitor-command", arguments, reply, userdata);
 }
 
-static void negotiated(void *userdata, const struct qmp_reply *reply) {
+static void negotiated(void *userdata, const struct monitor_reply *reply) {
     struct qmp *qmp = userdata;
 
-    if (reply->outcome == QMP_LOST)
+    if (reply->outcome == MONITOR_LOST)
         return;
-    if (reply->outcome == QMP_ERROR) {
+    if (reply->outcome == MONITOR_ERROR) {
         fail(qmp, QMP_REFUSED, "the monitor refused the negotiation: %.200s", reply->error_text);
         return;
     }
@@ -376,10 +336,10 @@ static void negotiated(void *userdata, const struct qmp_reply *reply) {
 }
 
 static void take_greeting(struct qmp *qmp, json_object *line) {
-    json_object *greeting = qmp_member(line, "QMP", json_type_object);
+    json_object *greeting = monitor_member(line, "QMP", json_type_object);
     int r;
 
-    if (!greeting || !qmp_member(greeting, "version", json_type_object)) {
+    if (!greeting || !monitor_member(greeting, "version", json_type_object)) {
         fail(qmp, QMP_GARBAGE, "the first line is not a QMP greeting");
         return;
     }
@@ -392,8 +352,8 @@ static void take_greeting(struct qmp *qmp, json_object *line) {
 }
 
 static void take_reply(struct qmp *qmp, json_object *line) {
-    json_object *id = qmp_member(line, "id", json_type_int), *error;
-    struct qmp_reply reply = {.outcome = QMP_RETURN};
+    json_object *id = monitor_member(line, "id", json_type_int), *error;
+    struct monitor_reply reply = {.outcome = MONITOR_RETURN};
     struct command *command;
     uint64_t number = id ? json_object_get_uint64(id) : 0;
 
@@ -405,11 +365,11 @@ static void take_reply(struct qmp *qmp, json_object *line) {
         return;
     }
 
-    error = qmp_member(line, "error", json_type_object);
+    error = monitor_member(line, "error", json_type_object);
     if (error) {
-        reply.outcome = QMP_ERROR;
-        reply.error_class = qmp_string(error, "class");
-        reply.error_text = qmp_string(error, "desc");
+        reply.outcome = MONITOR_ERROR;
+        reply.error_class = monitor_string(error, "class");
+        reply.error_text = monitor_string(error, "desc");
         if (!reply.error_class || !reply.error_text) {
             fail(qmp, QMP_GARBAGE, "an error without class or description");
             return;
@@ -423,14 +383,14 @@ static void take_reply(struct qmp *qmp, json_object *line) {
 }
 
 static int64_t integer(json_object *object, const char *key) {
-    json_object *value = qmp_member(object, key, json_type_int);
+    json_object *value = monitor_member(object, key, json_type_int);
 
     return value ? json_object_get_int64(value) : -1;
 }
 
 /* Events carry the time of day (QEMU, docs/interop/qmp-spec.txt); -1 where it is not known. */
 static uint64_t time_of(struct qmp *qmp, json_object *line) {
-    json_object *stamp = qmp_member(line, "timestamp", json_type_object);
+    json_object *stamp = monitor_member(line, "timestamp", json_type_object);
     int64_t seconds = integer(stamp, "seconds"), microseconds = integer(stamp, "microseconds"), age;
     uint64_t now = qmp->api->now();
     struct timespec today;
@@ -449,7 +409,7 @@ uint64_t qmp_event_time(const struct qmp *qmp) {
 }
 
 static void take_event(struct qmp *qmp, json_object *line) {
-    const char *name = qmp_string(line, "event");
+    const char *name = monitor_string(line, "event");
 
     if (!name) {
         fail(qmp, QMP_GARBAGE, "an event without a name");
@@ -458,7 +418,7 @@ static void take_event(struct qmp *qmp, json_object *line) {
     if (qmp->state != STATE_READY)
         return;
     qmp->event_time = time_of(qmp, line);
-    qmp->callbacks->event(qmp->userdata, name, qmp_member(line, "data", json_type_object));
+    qmp->callbacks->event(qmp->userdata, name, monitor_member(line, "data", json_type_object));
 }
 
 static void take_line(struct qmp *qmp, const char *text, size_t len) {
@@ -581,7 +541,7 @@ static void on_timer(void *userdata) {
         return;
     }
     fail(qmp, QMP_SILENT, "a command was not answered within %u s",
-         (unsigned int)(QMP_DEADLINE_NS / 1000000000));
+         (unsigned int)(MONITOR_DEADLINE_NS / 1000000000));
     settle(qmp);
 }
 
@@ -605,6 +565,40 @@ static int connect_to(const char *path) {
     return fd;
 }
 
+/* --- as a monitor ---------------------------------------------------------------------------- */
+
+static struct qmp *of(const struct monitor *monitor) {
+    return (struct qmp *)((uintptr_t)monitor - offsetof(struct qmp, monitor));
+}
+
+static bool monitor_ready(const struct monitor *monitor) {
+    return qmp_is_ready(of(monitor));
+}
+
+static int monitor_command(struct monitor *monitor, const char *command, json_object *arguments, monitor_reply_fn reply,
+                           void *userdata) {
+    return qmp_execute(of(monitor), command, arguments, reply, userdata);
+}
+
+static int monitor_human(struct monitor *monitor, const char *line, monitor_reply_fn reply, void *userdata) {
+    return qmp_execute_human(of(monitor), line, reply, userdata);
+}
+
+static void monitor_last_words(struct monitor *monitor, int timeout_ms) {
+    qmp_linger(of(monitor), timeout_ms);
+}
+
+static const struct monitor_ops monitor_ops = {
+    .is_ready = monitor_ready,
+    .execute = monitor_command,
+    .execute_human = monitor_human,
+    .linger = monitor_last_words,
+};
+
+struct monitor *qmp_monitor(struct qmp *qmp) {
+    return &qmp->monitor;
+}
+
 int qmp_new(struct qmp **qmpp, const struct vmibus_sensor_api *api, struct vmibus_sensor_host *host,
             const char *path, const struct qmp_callbacks *callbacks, void *userdata) {
     struct qmp *qmp;
@@ -623,6 +617,7 @@ int qmp_new(struct qmp **qmpp, const struct vmibus_sensor_api *api, struct vmibu
         close(fd);
         return -ENOMEM;
     }
+    qmp->monitor.ops = &monitor_ops;
     qmp->api = api;
     qmp->host = host;
     qmp->callbacks = callbacks;

@@ -21,6 +21,8 @@
 #include <json-c/json.h>
 #include <vmibus/sensor.h>
 
+#include "machine/monitor.h"
+
 /**
  * Longest line taken from a monitor, in octets. `info mtree -f` of a large machine takes some tens
  * of KiB.
@@ -32,8 +34,6 @@
 #define QMP_PENDING_BOUND 64
 /** Nesting of json taken. */
 #define QMP_DEPTH_BOUND 32
-/** How long a command may take. */
-#define QMP_DEADLINE_NS (UINT64_C(5) * 1000 * 1000 * 1000)
 /** How long a greeting may take before the monitor is said to be in use. */
 #define QMP_GREETING_NS (UINT64_C(1) * 1000 * 1000 * 1000)
 
@@ -49,23 +49,6 @@ enum qmp_failure {
     QMP_REFUSED = 6, /**< the peer answered the negotiation with an error */
     QMP_SYSTEM = 7,  /**< the host's kernel refused */
 };
-
-/** What came of a command. */
-enum qmp_outcome {
-    QMP_RETURN = 0, /**< executed: value is what it returned */
-    QMP_ERROR = 1,  /**< refused: error_class and error_text */
-    QMP_LOST = 2,   /**< the connection failed first; whether it was executed is not known */
-};
-
-/** The answer to a command; everything in it is valid during the callback only. */
-struct qmp_reply {
-    enum qmp_outcome outcome;
-    json_object *value;
-    const char *error_class;
-    const char *error_text;
-};
-
-typedef void (*qmp_reply_fn)(void *userdata, const struct qmp_reply *reply);
 
 /** What the owner of a client learns. All are called on the loop, never from within qmp_new(). */
 struct qmp_callbacks {
@@ -109,6 +92,9 @@ struct qmp *qmp_free(struct qmp *qmp);
  */
 uint64_t qmp_event_time(const struct qmp *qmp);
 
+/** The client as a monitor, borrowed; it lives as long as the client. */
+struct monitor *qmp_monitor(struct qmp *qmp);
+
 /** The connected socket, borrowed. */
 int qmp_socket(const struct qmp *qmp);
 
@@ -122,7 +108,7 @@ bool qmp_is_ready(const struct qmp *qmp);
  * @param reply      called exactly once if 0 is returned (unless the client is freed); may be NULL
  * @return 0, -ENOTCONN, -ENOBUFS (too much is unanswered), -ENOMEM
  */
-int qmp_execute(struct qmp *qmp, const char *command, json_object *arguments, qmp_reply_fn reply,
+int qmp_execute(struct qmp *qmp, const char *command, json_object *arguments, monitor_reply_fn reply,
                 void *userdata);
 
 /**
@@ -130,29 +116,17 @@ int qmp_execute(struct qmp *qmp, const char *command, json_object *arguments, qm
  * @param fd duplicated; -1: none. One at a time waits to be sent: -EBUSY
  */
 int qmp_execute_with_fd(struct qmp *qmp, const char *command, json_object *arguments, int fd,
-                        qmp_reply_fn reply, void *userdata);
+                        monitor_reply_fn reply, void *userdata);
 
 /**
  * Gives a command of the human monitor; the answer's value is a string. Returns as qmp_execute().
  */
-int qmp_execute_human(struct qmp *qmp, const char *line, qmp_reply_fn reply, void *userdata);
+int qmp_execute_human(struct qmp *qmp, const char *line, monitor_reply_fn reply, void *userdata);
 
 /**
  * Waits until the peer has answered the last command, or for so long: QEMU drops what it has not read when its client
  * closes (measured). For a last command only, before qmp_free(); the one function that blocks.
  */
 void qmp_linger(struct qmp *qmp, int timeout_ms);
-
-/** A member of an object, or NULL if @a object is none, lacks it, or it has another type. */
-json_object *qmp_member(json_object *object, const char *key, enum json_type type);
-
-/** A string member, or NULL. Strings with an embedded NUL are not given out. */
-const char *qmp_string(json_object *object, const char *key);
-
-/** A boolean member. */
-bool qmp_boolean(json_object *object, const char *key, bool *valuep);
-
-/** The text of an answer to qmp_execute_human(), and its length in octets; NULL if it is none. */
-const char *qmp_text(const struct qmp_reply *reply, size_t *lenp);
 
 #endif

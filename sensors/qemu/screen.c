@@ -16,8 +16,12 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <vmibus/syscalls.h>
+
 #include "png.h"
 #include "vm.h"
+
+VMIBUS_SYSCALLS("memfd_create openat")
 
 #define SEALS (F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_WRITE | F_SEAL_SEAL)
 
@@ -185,16 +189,16 @@ static void leave_qemu(struct screenshot *screenshot) {
 
 /* --- what QEMU is asked ---------------------------------------------------------------------- */
 
-static void fail_by_reply(struct screenshot *screenshot, const struct qmp_reply *reply) {
+static void fail_by_reply(struct screenshot *screenshot, const struct monitor_reply *reply) {
     /* QEMU 7.2, ui/console.c: without a graphics device there is no console. */
-    if (reply->outcome == QMP_ERROR && strstr(reply->error_text, "no console"))
+    if (reply->outcome == MONITOR_ERROR && strstr(reply->error_text, "no console"))
         fail(screenshot, VMIBUS_ERROR_UNSUPPORTED, VMIBUS_REASON_NO_PROVIDER, VMIBUS_GROUP_SCREEN);
     else
-        fail_errno(screenshot, reply->outcome == QMP_ERROR ? EPERM : reply->outcome == QMP_LOST ? ETIMEDOUT : EBADMSG);
+        fail_errno(screenshot, reply->outcome == MONITOR_ERROR ? EPERM : reply->outcome == MONITOR_LOST ? ETIMEDOUT : EBADMSG);
 }
 
 /* Gives a command; arguments may be NULL for want of memory. */
-static void ask(struct screenshot *screenshot, const char *command, json_object *arguments, int fd, qmp_reply_fn reply) {
+static void ask(struct screenshot *screenshot, const char *command, json_object *arguments, int fd, monitor_reply_fn reply) {
     struct vm *vm = screenshot->vm;
     int r = arguments ? qmp_execute_with_fd(vm->qmp, command, arguments, fd, reply, screenshot) : -ENOMEM;
 
@@ -204,16 +208,16 @@ static void ask(struct screenshot *screenshot, const char *command, json_object 
     }
 }
 
-static void on_removed(void *userdata, const struct qmp_reply *reply) {
+static void on_removed(void *userdata, const struct monitor_reply *reply) {
     (void)reply;
     leave_qemu(userdata);
 }
 
 /* Whatever came of it, QEMU has no more use for its descriptor. */
-static void take_back(struct screenshot *screenshot, const struct qmp_reply *reply) {
+static void take_back(struct screenshot *screenshot, const struct monitor_reply *reply) {
     json_object *arguments;
 
-    if (reply->outcome == QMP_LOST) {
+    if (reply->outcome == MONITOR_LOST) {
         leave_qemu(screenshot);
         return;
     }
@@ -222,10 +226,10 @@ static void take_back(struct screenshot *screenshot, const struct qmp_reply *rep
     ask(screenshot, "remove-fd", arguments, -1, on_removed);
 }
 
-static void on_dumped(void *userdata, const struct qmp_reply *reply) {
+static void on_dumped(void *userdata, const struct monitor_reply *reply) {
     struct screenshot *screenshot = userdata;
 
-    if (reply->outcome != QMP_RETURN)
+    if (reply->outcome != MONITOR_RETURN)
         fail_by_reply(screenshot, reply);
     take_back(screenshot, reply);
 }
@@ -249,22 +253,22 @@ static bool is_graphics(const char *type) {
            strstr(type, "bochs-display") || strstr(type, "ramfb");
 }
 
-static void on_devices(void *userdata, const struct qmp_reply *reply) {
+static void on_devices(void *userdata, const struct monitor_reply *reply) {
     struct screenshot *screenshot = userdata;
-    size_t n = reply->outcome == QMP_RETURN && json_object_is_type(reply->value, json_type_array)
+    size_t n = reply->outcome == MONITOR_RETURN && json_object_is_type(reply->value, json_type_array)
                    ? json_object_array_length(reply->value)
                    : 0;
 
     for (size_t i = 0; i < n; i++) {
         json_object *child = json_object_array_get_idx(reply->value, i);
-        const char *name = qmp_string(child, "name"), *type = qmp_string(child, "type");
+        const char *name = monitor_string(child, "name"), *type = monitor_string(child, "type");
 
         if (name && type && is_graphics(type)) {
             dump(screenshot, name);
             return;
         }
     }
-    if (reply->outcome != QMP_RETURN)
+    if (reply->outcome != MONITOR_RETURN)
         fail_by_reply(screenshot, reply);
     else
         fail(screenshot, VMIBUS_ERROR_VALIDATION, VMIBUS_REASON_BAD_FIELD, screenshot->head);
@@ -279,10 +283,10 @@ static void find_device(struct screenshot *screenshot) {
     ask(screenshot, "qom-list", arguments, -1, on_devices);
 }
 
-static void on_added(void *userdata, const struct qmp_reply *reply) {
+static void on_added(void *userdata, const struct monitor_reply *reply) {
     struct screenshot *screenshot = userdata;
     json_object *fdset =
-        reply->outcome == QMP_RETURN ? qmp_member(reply->value, "fdset-id", json_type_int) : NULL;
+        reply->outcome == MONITOR_RETURN ? monitor_member(reply->value, "fdset-id", json_type_int) : NULL;
 
     if (!fdset) {
         fail_by_reply(screenshot, reply);
@@ -330,12 +334,12 @@ int screen_execute(struct vm *vm, const struct vmibus_sensor_command *command) {
     const struct vmibus_screenshot *asked = &command->frame->screenshot;
     struct screenshot *screenshot;
 
-    if (!vm_is_usable(vm)) {
-        vm_complete(vm, command->id, VMIBUS_KIND_SCREENSHOT, VMIBUS_ERROR_IO, VMIBUS_REASON_SENSOR_FAILED, ENOTCONN, 0);
+    if (!machine_is_usable(&vm->machine)) {
+        machine_complete(&vm->machine, command->id, VMIBUS_KIND_SCREENSHOT, VMIBUS_ERROR_IO, VMIBUS_REASON_SENSOR_FAILED, ENOTCONN, 0);
         return 0;
     }
     if (vm->screen.n_waiting >= SCREEN_WAITING_BOUND) {
-        vm_complete(vm, command->id, VMIBUS_KIND_SCREENSHOT, VMIBUS_ERROR_PRESSURE, VMIBUS_REASON_LIMIT_COMMANDS,
+        machine_complete(&vm->machine, command->id, VMIBUS_KIND_SCREENSHOT, VMIBUS_ERROR_PRESSURE, VMIBUS_REASON_LIMIT_COMMANDS,
                     SCREEN_WAITING_BOUND, vm->screen.n_waiting);
         return 0;
     }

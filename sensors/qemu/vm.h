@@ -2,30 +2,25 @@
 /*
  * One VM: one configured monitor, whoever is behind it at the moment.
  *
- * The VM owns its connection and its endpoint; lifecycle, memory, root, input and power each own
- * one aspect of it and speak to each other through the functions of their headers.  Nothing is
+ * The VM owns its connection and its endpoint; the machine, input and screen each own one aspect of it.  Nothing is
  * shared between VMs but the host, so what one QEMU does to its monitor is met by its own VM alone.
  */
 #ifndef SENSORS_QEMU_VM_H
 #define SENSORS_QEMU_VM_H
 
 #include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
 #include <sys/queue.h>
 
 #include <vmibus/sensor.h>
 
 #include "arrival.h"
+#include "directory.h"
 #include "input.h"
-#include "lifecycle.h"
-#include "memory.h"
-#include "power.h"
-#include "process.h"
+#include "machine/machine.h"
 #include "qmp.h"
-#include "root.h"
 #include "screen.h"
-#include "vcpus.h"
-
-#define NANOSECONDS_PER_MS UINT64_C(1000000)
 
 /** What a VM's monitor is doing, for people. */
 enum vm_condition {
@@ -45,10 +40,12 @@ TAILQ_HEAD(vm_list, vm);
 struct qemu {
     struct vmibus_sensor_host *host;
     const struct vmibus_sensor_api *api;
+    struct machine_sensor machines;
     struct vm_list vms;
-    struct root_jobs jobs; /* searches on the worker, also those nobody waits for any more */
+    size_t n_vms;
+    struct directory_list directories;
+    struct directory_rules directory_rules;
     struct screenshots pictures; /* being made on the worker, also those nobody waits for any more */
-    char *state_directory; /* where intents of pauses are kept; NULL: nowhere */
     bool announced;
     enum vmibus_sensor_state announced_state;
     char announced_message[512];
@@ -58,8 +55,9 @@ struct qemu {
 struct vm {
     TAILQ_ENTRY(vm) link;
     struct qemu *qemu;
-    char *name;
+    struct machine machine; /* its monitor is qmp, while that is there */
     char *path;
+    struct directory_file file; /* where it comes from */
 
     /* the connection */
     struct qmp *qmp;         /* NULL while there is none */
@@ -70,35 +68,38 @@ struct vm {
     char message[400]; /* why it is troubled */
 
     /* the VM behind it */
-    struct vmibus_sensor_endpoint *endpoint; /* NULL while there is none */
-    struct process process;
     struct vmibus_sensor_source *process_source;
     bool process_ended;       /* its pidfd said so */
     bool lost_told;           /* it was told that the monitor was lost */
     struct process candidate; /* process of a connection that is not introduced yet */
-    uint8_t uuid[16];
 
-    struct lifecycle lifecycle;
-    struct memory memory;
-    struct root root;
     struct input input;
-    struct power power;
     struct screen screen;
-    struct vcpus vcpus;
 };
 
-/** Makes a VM and begins to look for it. Returns 0 or a negative errno. */
-int vm_new(struct qemu *qemu, const char *name, size_t name_len, const char *path);
+/**
+ * Makes a VM and begins to look for it.
+ * @param directory which watches the path; NULL: the VM does so itself
+ * @return 0 or a negative errno
+ */
+int vm_new(struct qemu *qemu, const char *name, size_t name_len, const char *path, struct directory *directory);
+
+/** Its path is another file: looks for it at once, if it is not connected. */
+void vm_try(struct vm *vm);
+
+/** Whether nothing is known of a VM but its path. */
+bool vm_is_absent(const struct vm *vm);
+
+/** Follows it no more: withdraws it, leaving the VM itself alone, and frees it. */
+void vm_remove(struct vm *vm);
 
 /** Frees a VM, closing its connection; its endpoint is left to the host. Returns NULL. */
 struct vm *vm_free(struct vm *vm);
 
-/** Whether the VM's monitor takes commands and its endpoint exists. */
-bool vm_is_usable(const struct vm *vm);
-
-/** Answers a command of kind @a kind. Stamps are the host's. */
-void vm_complete(struct vm *vm, uint64_t id, uint16_t kind, enum vmibus_error error,
-                 enum vmibus_reason reason, uint64_t value, uint64_t count);
+/** The VM that a machine belongs to. */
+static inline struct vm *vm_of(struct machine *machine) {
+    return (struct vm *)((char *)machine - offsetof(struct vm, machine));
+}
 
 /** Tells the host the state of the whole sensor, if it changed. */
 void qemu_announce(struct qemu *qemu);

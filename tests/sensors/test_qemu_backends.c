@@ -10,7 +10,7 @@
 
 #include <json-c/json.h>
 
-#include "qemu/backends.h"
+#include "machine/backends.h"
 
 #define MIB (UINT64_C(1) << 20)
 

@@ -9,9 +9,9 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "qemu/layout.h"
-#include "qemu/mtree.h"
-#include "qemu/registers.h"
+#include "machine/layout.h"
+#include "machine/mtree.h"
+#include "machine/registers.h"
 
 #define GIB (UINT64_C(1) << 30)
 #define MIB (UINT64_C(1) << 20)

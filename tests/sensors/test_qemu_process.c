@@ -9,7 +9,7 @@
 #include <unistd.h>
 
 #include "harness.h"
-#include "qemu/process.h"
+#include "machine/process.h"
 
 #define SOMEBODY 65534
 #define SOMEBODY_ELSE 65533

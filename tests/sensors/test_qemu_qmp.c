@@ -79,10 +79,10 @@ static void on_failed(void *userdata, enum qmp_failure failure, const char *mess
 
 static const struct qmp_callbacks callbacks = {on_ready, on_waiting, on_event, on_failed};
 
-static void on_reply(void *userdata, const struct qmp_reply *reply) {
+static void on_reply(void *userdata, const struct monitor_reply *reply) {
     (void)userdata;
     seen.replies[reply->outcome]++;
-    if (reply->outcome == QMP_RETURN && json_object_is_type(reply->value, json_type_string))
+    if (reply->outcome == MONITOR_RETURN && json_object_is_type(reply->value, json_type_string))
         snprintf(seen.reply, sizeof(seen.reply), "%s", json_object_get_string(reply->value));
 }
 
@@ -134,7 +134,7 @@ TEST(test_greeting_and_negotiation, .setup = begin, .teardown = end) {
     ck_assert_int_eq(qmp_execute(seen.qmp, "query-uuid", NULL, on_reply, NULL), 0);
     ck_assert_int_eq(qmp_execute_human(seen.qmp, "gpa2hva 0x1", on_reply, NULL), 0);
     settle();
-    ck_assert_uint_eq(seen.replies[QMP_RETURN], 2);
+    ck_assert_uint_eq(seen.replies[MONITOR_RETURN], 2);
     ck_assert_ptr_nonnull(strstr(seen.reply, "(ram0)"));
 }
 
@@ -200,7 +200,7 @@ TEST(test_p09_garbage_in_the_middle, .setup = begin, .teardown = end,
     fake_send(fake, lines[_i].line, strlen(lines[_i].line));
     fake_send(fake, "\n", 1);
     expect_failure(QMP_GARBAGE, lines[_i].word);
-    ck_assert_uint_eq(seen.replies[QMP_LOST], 1);
+    ck_assert_uint_eq(seen.replies[MONITOR_LOST], 1);
 }
 
 TEST(test_errors_are_told, .setup = begin, .teardown = end) {
@@ -208,7 +208,7 @@ TEST(test_errors_are_told, .setup = begin, .teardown = end) {
     fake->refuse = "system_wakeup";
     ck_assert_int_eq(qmp_execute(seen.qmp, "system_wakeup", NULL, on_reply, NULL), 0);
     settle();
-    ck_assert_uint_eq(seen.replies[QMP_ERROR], 1);
+    ck_assert_uint_eq(seen.replies[MONITOR_ERROR], 1);
     ck_assert_uint_eq(seen.failed, 0);
 }
 
@@ -226,7 +226,7 @@ TEST(test_events_between_answers, .setup = begin, .teardown = end) {
     settle();
     ck_assert_uint_eq(seen.events, 3);
     ck_assert_str_eq(seen.event, "RESET");
-    ck_assert_uint_eq(seen.replies[QMP_RETURN], 1);
+    ck_assert_uint_eq(seen.replies[MONITOR_RETURN], 1);
     ck_assert_uint_eq(seen.failed, 0);
 }
 
@@ -288,11 +288,11 @@ TEST(test_silence_fails_what_waits, .setup = begin, .teardown = end) {
     ck_assert_int_eq(qmp_execute(seen.qmp, "query-status", NULL, on_reply, NULL), 0);
     ck_assert_int_eq(qmp_execute(seen.qmp, "query-uuid", NULL, on_reply, NULL), 0);
     settle();
-    mock_host_advance(host, QMP_DEADLINE_NS - 1);
+    mock_host_advance(host, MONITOR_DEADLINE_NS - 1);
     ck_assert_uint_eq(seen.failed, 0);
     mock_host_advance(host, 2);
     expect_failure(QMP_SILENT, "not answered");
-    ck_assert_uint_eq(seen.replies[QMP_LOST], 2);
+    ck_assert_uint_eq(seen.replies[MONITOR_LOST], 2);
 }
 
 /* The answer came in time, and it is this loop that is late. */
@@ -300,10 +300,10 @@ TEST(test_a_late_loop_takes_the_answer, .setup = begin, .teardown = end) {
     connect_client();
     ck_assert_int_eq(qmp_execute(seen.qmp, "query-uuid", NULL, on_reply, NULL), 0);
     ck_assert(fake_serve(fake));
-    mock_host_advance(host, QMP_DEADLINE_NS + 1);
+    mock_host_advance(host, MONITOR_DEADLINE_NS + 1);
     settle();
     ck_assert_uint_eq(seen.failed, 0);
-    ck_assert_uint_eq(seen.replies[QMP_RETURN], 1);
+    ck_assert_uint_eq(seen.replies[MONITOR_RETURN], 1);
 }
 
 TEST(test_disconnect_in_the_middle, .setup = begin, .teardown = end) {
@@ -314,7 +314,7 @@ TEST(test_disconnect_in_the_middle, .setup = begin, .teardown = end) {
     fake_send(fake, "{\"return\"", 9);
     fake_hang_up(fake);
     expect_failure(QMP_CLOSED, "closed");
-    ck_assert_uint_eq(seen.replies[QMP_LOST], 1);
+    ck_assert_uint_eq(seen.replies[MONITOR_LOST], 1);
 }
 
 TEST(test_no_greeting_means_in_use, .setup = begin, .teardown = end) {

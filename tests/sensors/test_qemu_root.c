@@ -14,7 +14,7 @@
 #include "guest_lib/fake_guest.h"
 #include "mock_host.h"
 #include "qemu/qemu.h"
-#include "qemu/root.h"
+#include "machine/root.h"
 
 #define NS_PER_MS UINT64_C(1000000)
 #define RAM_LEN (UINT64_C(16) << 20)

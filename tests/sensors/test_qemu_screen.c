@@ -18,7 +18,7 @@
 #include "qemu/png.h"
 #include "qemu/qemu.h"
 #include "qemu/screen.h"
-#include "qemu/vcpu_registers.h"
+#include "machine/vcpu_registers.h"
 
 #define NS_PER_MS UINT64_C(1000000)
 #define PICTURE "P6\n2 2\n255\nabcdefghijkl"
