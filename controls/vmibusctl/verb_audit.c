@@ -1,8 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * vmibusctl audit: an intents log, which needs no bus and outlives its writer.
- *
- * The log is written while it is read: a record that is overwritten meanwhile is left out, and said so.
+ * vmibusctl audit: the audit files, which need no bus and outlive their writer.  The chain is audit_chain.c's; here is the intents
+ * log, which is written while it is read: a record that is overwritten meanwhile is left out, and said so.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -11,12 +10,13 @@
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
-#include <time.h>
 #include <unistd.h>
 
 #include <vmibus/audit.h>
 #include <vmibus/names.h>
 
+#include "audit_chain.h"
+#include "audit_record.h"
 #include "frame_json.h"
 #include "report.h"
 #include "table.h"
@@ -49,101 +49,18 @@ static int open_log(const char *path, struct log *log) {
     return report_failure("%s is no intents log: its header is not one", printable(path));
 }
 
-static void format_time(const struct log *log, uint64_t monotonic, char *text, size_t size) {
-    int64_t realtime = (int64_t)monotonic + log->header->realtime_offset;
-    time_t seconds = (time_t)(realtime / 1000000000);
-    struct tm tm;
-    size_t used = 0;
-
-    if (localtime_r(&seconds, &tm))
-        used = strftime(text, size, "%F %T", &tm);
-    snprintf(text + used, size - used, ".%06" PRId64, realtime % 1000000000 / 1000);
-}
-
-static const char *outcome(const struct vmibus_audit_record *record) {
-    const char *name = vmibus_error_name(record->error);
-
-    if (record->error == VMIBUS_AUDIT_PENDING)
-        return "PENDING";
-    return name ? name : "?";
-}
-
-static const char *known(const char *name) {
-    return name ? name : "?";
-}
-
-/* What the command was to do, in a few words. */
-static void describe(const struct vmibus_audit_record *record, char *text, size_t size) {
-    *text = '\0';
-    switch (record->kind) {
-    case VMIBUS_KIND_CMD_MEMWRITE:
-        snprintf(text, size, "%" PRIu32 " octets at 0x%" PRIx64, record->len, record->address);
-        break;
-    case VMIBUS_KIND_CMD_LEASE:
-        snprintf(text, size, "%s %s", known(vmibus_lease_operation_name(record->operation)),
-                 known(vmibus_lease_class_name(record->detail)));
-        break;
-    case VMIBUS_KIND_CMD_POWER:
-        snprintf(text, size, "%s", known(vmibus_power_operation_name(record->detail)));
-        break;
-    case VMIBUS_KIND_CMD_VM:
-        snprintf(text, size, "%s", known(vmibus_vm_operation_name(record->detail)));
-        break;
-    case VMIBUS_KIND_WATCH:
-        snprintf(text, size, "%s", known(vmibus_watch_operation_name(record->detail)));
-        if (record->detail == VMIBUS_WATCH_OPERATION_ADD)
-            snprintf(text, size, "ADD %" PRIu32 " octets at 0x%" PRIx64, record->len, record->address);
-        break;
-    case VMIBUS_KIND_CMD_INPUT:
-        snprintf(text, size, "%" PRIu32 " events", record->len);
-        break;
-    default:
-        break;
-    }
-}
-
 static void print_row(struct table *table, const struct log *log, const struct vmibus_audit_record *record) {
-    const char *kind = vmibus_kind_name(record->kind), *reason = record->reason ? vmibus_reason_name(record->reason) : NULL;
-    char text[64];
+    const char *kind = vmibus_kind_name(record->kind);
+    char text[AUDIT_TEXT_SIZE], time[AUDIT_TIME_SIZE];
 
-    format_time(log, record->received, text, sizeof(text));
     table_cell(table, "%" PRIu64, record->sequence);
-    table_cell(table, "%s", text);
+    table_cell(table, "%s", audit_time((int64_t)record->received + log->header->realtime_offset, time));
     table_cell(table, "%" PRIu32, record->uid);
     table_cell(table, "%" PRIu32, record->pid);
     table_cell(table, "%" PRIu32, record->slot);
     table_cell(table, "%s", kind ? kind : "?");
-    describe(record, text, sizeof(text));
-    table_cell(table, "%s", text);
-    table_cell(table, "%s%s%s", outcome(record), reason ? " " : "", reason ? reason : "");
-}
-
-static struct json_object *record_json(const struct vmibus_audit_record *record) {
-    struct json_object *object = json_object_new_object();
-    const char *kind = vmibus_kind_name(record->kind), *reason = vmibus_reason_name(record->reason);
-    const struct {
-        const char *name;
-        uint64_t value;
-    } numbers[] = {
-        {"sequence", record->sequence}, {"received", record->received},     {"finished", record->finished},
-        {"slot", record->slot},         {"generation", record->generation}, {"uid", record->uid},
-        {"pid", record->pid},           {"detail", record->detail},         {"operation", record->operation},
-        {"len", record->len},           {"token", record->token},           {"epoch", record->epoch},
-        {"cr3", record->cr3},           {"gva", record->address},           {"count", record->count},
-        {"correlation", record->correlation},
-    };
-
-    for (size_t i = 0; i < sizeof(numbers) / sizeof(numbers[0]); i++)
-        json_object_object_add(object, numbers[i].name, json_object_new_uint64(numbers[i].value));
-    json_object_object_add(object, "kind", json_object_new_string(kind ? kind : "?"));
-    json_object_object_add(object, "error", json_object_new_string(outcome(record)));
-    json_object_object_add(object, "reason", json_object_new_string(reason ? reason : "?"));
-    return object;
-}
-
-static bool is_command(uint16_t kind) {
-    return kind == VMIBUS_KIND_CMD_LEASE || kind == VMIBUS_KIND_CMD_INPUT || kind == VMIBUS_KIND_CMD_POWER ||
-           kind == VMIBUS_KIND_CMD_VM || kind == VMIBUS_KIND_CMD_MEMWRITE;
+    table_cell(table, "%s", audit_describe(record, text));
+    table_cell(table, "%s%s", audit_outcome(record), audit_reason(record, text));
 }
 
 static void print_log(const struct vmibusctl *ctl, const struct log *log, uint64_t count, bool only_commands) {
@@ -166,10 +83,10 @@ static void print_log(const struct vmibusctl *ctl, const struct log *log, uint64
     for (uint64_t sequence = first; sequence <= last && sequence; sequence++) {
         if (!vmibus_audit_read(log->header, sequence, &record))
             lost++;
-        else if (only_commands && !is_command(record.kind))
+        else if (only_commands && !audit_is_command(record.kind))
             continue;
         else if (ctl->json)
-            json_object_array_add(array, record_json(&record));
+            json_object_array_add(array, audit_json(&record));
         else
             print_row(table, log, &record);
     }
@@ -181,34 +98,69 @@ static void print_log(const struct vmibusctl *ctl, const struct log *log, uint64
         fprintf(stderr, "vmibusctl: %" PRIu64 " records were overwritten, or never finished being written.\n", lost);
 }
 
-static int run(struct vmibusctl *ctl, const struct arguments *arguments) {
-    const char *count_text = arguments_get(arguments, "count");
-    uint64_t count = 0;
-    struct log log = {};
-    int r;
+/* --- which of them ------------------------------------------------------------------------------- */
 
-    if (count_text && (!units_parse_number(count_text, UINT64_MAX, &count) || !count))
-        return vmibusctl_usage("--count", count_text, "it is a number from 1");
-    r = open_log(arguments->words[0], &log);
+#define DEFAULT_DIRECTORY VMIBUS_LOCALSTATEDIR "/lib/vmibus/audit"
+
+static bool is_directory(const char *path) {
+    struct stat st;
+
+    return stat(path, &st) == 0 && S_ISDIR(st.st_mode);
+}
+
+static int show_log(const struct vmibusctl *ctl, const char *path, uint64_t count, bool only_commands) {
+    struct log log = {};
+    int r = open_log(path, &log);
+
     if (r)
         return r;
-    print_log(ctl, &log, count, arguments_get(arguments, "commands"));
+    print_log(ctl, &log, count, only_commands);
     munmap((void *)log.header, log.size);
     return STATUS_OK;
+}
+
+static int run(struct vmibusctl *ctl, const struct arguments *arguments) {
+    const char *count_text = arguments_get(arguments, "count"), *head = arguments_get(arguments, "head");
+    const char *what = arguments->words[0], *path = arguments->words[1];
+    bool verify = strcmp(what, "verify") == 0, tail = strcmp(what, "tail") == 0;
+    struct audit_chain_options chain = {
+        .ctl = ctl,
+        .writer = arguments_get(arguments, "writer"),
+        .only_commands = arguments_get(arguments, "commands"),
+        .head_text = head,
+    };
+
+    if (!verify && !tail && strcmp(what, "show") != 0) {
+        if (path)
+            return vmibusctl_usage("audit", what, "it is show, verify or tail");
+        path = what;
+    }
+    if (count_text && (verify || !units_parse_number(count_text, UINT64_MAX, &chain.count) || !chain.count))
+        return vmibusctl_usage("--count", count_text, "it is a number from 1, and not for verify");
+    if (head && !verify)
+        return vmibusctl_usage("--head", head, "it is for verify");
+    chain.path = path ? path : DEFAULT_DIRECTORY;
+    if (verify)
+        return audit_chain_verify(&chain);
+    if (tail)
+        return audit_chain_tail(&chain);
+    return is_directory(chain.path) ? audit_chain_show(&chain) : show_log(ctl, chain.path, chain.count, chain.only_commands);
 }
 
 static const struct option_description options[] = {
     {"count", "N", "only the last N records"},
     {"commands", NULL, "only leases and what is done under them: input, power, memory"},
+    {"head", "HASH", "verify: this hash, kept elsewhere, must be in the chain"},
+    {"writer", "NAME", "whose chain, of those in the directory (default: bus)"},
     {},
 };
 
 const struct verb verb_audit = {
     .name = "audit",
-    .synopsis = "FILE",
-    .summary = "show an intents log: who commanded what, and how it ended",
+    .synopsis = "[show|verify|tail] [PATH]",
+    .summary = "who commanded what, and how it ended: show it, verify it, follow it",
     .min_words = 1,
-    .max_words = 1,
+    .max_words = 2,
     .options = options,
     .run = run,
 };

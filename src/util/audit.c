@@ -10,8 +10,12 @@
 #include <time.h>
 #include <unistd.h>
 
+#include <vmibus/syscalls.h>
+
 #include "util/clock.h"
 #include "util/fault.h"
+
+VMIBUS_SYSCALLS("fallocate ftruncate")
 
 static int64_t realtime_offset(void) {
     struct timespec now;
@@ -71,12 +75,16 @@ uint64_t audit_begin(struct audit *audit, const struct vmibus_audit_record *reco
         return 0;
     sequence = audit->header->written + 1;
     slot = &audit->records[(sequence - 1) % audit->header->capacity];
+    if (audit->ops && slot->sequence && !(slot->flags & VMIBUS_AUDIT_CHAINED))
+        audit->ops->keep(audit->context, slot); /* the last chance */
     __atomic_store_n(&slot->sequence, 0, __ATOMIC_RELEASE);
     __atomic_thread_fence(__ATOMIC_RELEASE);
     memcpy((char *)slot + sizeof(slot->sequence), (const char *)record + sizeof(record->sequence),
            sizeof(*slot) - sizeof(slot->sequence));
     slot->finished = 0;
     slot->error = VMIBUS_AUDIT_PENDING;
+    slot->incarnation = audit->header->incarnation;
+    slot->flags = 0;
     __atomic_store_n(&slot->sequence, sequence, __ATOMIC_RELEASE);
     __atomic_store_n(&audit->header->written, sequence, __ATOMIC_RELEASE);
     /* The next record is cold: it is fetched while this command is executed. */
@@ -84,18 +92,91 @@ uint64_t audit_begin(struct audit *audit, const struct vmibus_audit_record *reco
     return sequence;
 }
 
-void audit_finish(struct audit *audit, uint64_t sequence, const struct vmibus_ack *ack) {
+void audit_set_name(struct vmibus_audit_record *record, const char *name) {
+    size_t len = strnlen(name, sizeof(record->name) - 1);
+
+    memcpy(record->name, name, len);
+    record->name[len] = '\0';
+}
+
+/* The record of a sequence, if it was not overwritten meanwhile. */
+static struct vmibus_audit_record *find(const struct audit *audit, uint64_t sequence) {
     struct vmibus_audit_record *slot;
 
     if (!audit->header || sequence == 0)
-        return;
+        return NULL;
     slot = &audit->records[(sequence - 1) % audit->header->capacity];
-    if (slot->sequence != sequence)
+    return slot->sequence == sequence ? slot : NULL;
+}
+
+void audit_finish(struct audit *audit, uint64_t sequence, const struct vmibus_ack *ack) {
+    struct vmibus_audit_record *slot = find(audit, sequence);
+
+    if (!slot)
         return;
     slot->reason = ack->reason;
     slot->count = ack->count;
+    slot->value = ack->value;
     slot->finished = ack->finished;
     if (ack->token)
         slot->token = ack->token;
     __atomic_store_n(&slot->error, ack->error, __ATOMIC_RELEASE);
+    if (audit->ops)
+        audit->ops->keep(audit->context, slot);
+}
+
+/* --- what is kept for good ---------------------------------------------------------------------- */
+
+void audit_refuse(struct vmibus_ack *ack, int error) {
+    ack->error = error == ETIME ? VMIBUS_ERROR_EXPIRED : VMIBUS_ERROR_IO;
+    ack->reason = error == ETIME ? VMIBUS_REASON_NONE : VMIBUS_REASON_NOT_RECORDED;
+    ack->value = (uint64_t)error;
+}
+
+enum audit_answer audit_require(struct audit *audit, uint64_t sequence, struct audit_waiter *waiter, struct vmibus_ack *ack) {
+    struct vmibus_audit_record *slot = find(audit, sequence);
+    enum audit_answer answer;
+    int error = EIO;
+
+    if (!audit->ops)
+        return AUDIT_GO_ON;
+    waiter->sequence = sequence;
+    answer = audit->ops->require(audit->context, slot, waiter, &error);
+    if (answer == AUDIT_REFUSED)
+        audit_refuse(ack, error);
+    return answer;
+}
+
+void audit_waiter_cancel(struct audit_waiter *waiter) {
+    if (waiter->link.next)
+        list_unlink(&waiter->link);
+}
+
+void audit_note_digests(struct audit *audit, uint64_t sequence, const uint8_t *digests) {
+    struct vmibus_audit_record *slot = find(audit, sequence);
+
+    if (!slot)
+        return;
+    slot->flags |= digests ? VMIBUS_AUDIT_DIGESTED : VMIBUS_AUDIT_NO_DIGEST;
+    if (!digests)
+        return;
+    memcpy(slot->digest_old, digests, sizeof(slot->digest_old));
+    memcpy(slot->digest_new, digests + VMIBUS_AUDIT_HASH, sizeof(slot->digest_new));
+}
+
+uint64_t audit_session_number(const struct audit *audit, const uint8_t *session) {
+    uint8_t digest[VMIBUS_AUDIT_HASH];
+    uint64_t number;
+
+    if (!audit->ops)
+        return 0;
+    audit->ops->digest(session, 16, digest);
+    memcpy(&number, digest, sizeof(number));
+    return number;
+}
+
+void audit_get_counters(const struct audit *audit, struct audit_counters *counters) {
+    *counters = (struct audit_counters){};
+    if (audit->ops)
+        audit->ops->count(audit->context, counters);
 }

@@ -174,7 +174,7 @@ TEST(test_audit_of_another_shape_is_begun_anew) {
     ck_assert_uint_eq(audit.header->written, 0);
     ck_assert_int_eq(vmibus_audit_read(audit.header, 1, &record), 0);
     ck_assert_int_eq(fstat(fd, &st), 0);
-    ck_assert_int_eq(st.st_size, 128 + 2 * CAPACITY * 128);
+    ck_assert_int_eq(st.st_size, sizeof(struct vmibus_audit_header) + 2 * CAPACITY * sizeof(struct vmibus_audit_record));
     memset(audit.header, 0xa5, 128);
     audit_deinit(&audit);
     ck_assert_int_eq(audit_init(&audit, fd, 2 * CAPACITY, 1), 0);

@@ -1,0 +1,401 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* The chain on a real disk: what is in it, what a crash does to it, and what somebody else could. */
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/resource.h>
+#include <sys/socket.h>
+#include <sys/un.h>
+#include <unistd.h>
+
+#include "audit/hash.h"
+#include "audit/messages.h"
+#include "harness.h"
+#include "scene.h"
+
+static struct scene scene_under_test;
+static struct scene *const s = &scene_under_test;
+
+#define COMMAND_SIZE VMIBUS_CHAIN_RECORD_BOUND
+
+static void set_up(void) {
+    scene_init(s, 256);
+}
+
+static void tear_down(void) {
+    scene_deinit(s);
+}
+
+/* Iterations: by io_uring, by a thread. */
+static void begin_either_way(int thread) {
+    s->options.way = thread ? DISK_THREAD : DISK_ANY;
+    scene_begin(s);
+    if (thread)
+        ck_assert(!disk_is_ring(s->recorder.chain.disk));
+}
+
+TEST(test_chain_goes_on_over_starts, .setup = set_up, .teardown = tear_down, .iterations = 2) {
+    struct verify_result result;
+
+    for (unsigned start = 1; start <= 3; start++) {
+        begin_either_way(_i);
+        for (unsigned i = 0; i < 10; i++)
+            scene_command(s, i);
+        scene_settle(s);
+        scene_end(s);
+        result = scene_verify(s);
+        ck_assert_int_eq(result.verdict, VERIFY_GOOD);
+        ck_assert(result.stopped);
+        ck_assert_uint_eq(result.commands, start * 10);
+        ck_assert_uint_eq(result.recovered, 0);
+        ck_assert_uint_eq(result.records, start * 12);
+        ck_assert_uint_eq(result.missing + result.open, 0);
+    }
+}
+
+TEST(test_what_was_not_written_is_recovered, .setup = set_up, .teardown = tear_down, .iterations = 2) {
+    struct verify_result result;
+
+    begin_either_way(_i);
+    scene_command(s, 1);
+    scene_settle(s);
+    s->recorder.chain.options.commit_ms = 60000;
+    for (unsigned i = 0; i < 20; i++)
+        scene_command(s, i);
+    scene_intent(s, 99);
+    scene_crash(s);
+    begin_either_way(_i);
+    scene_settle(s);
+    scene_end(s);
+    result = scene_verify(s);
+    ck_assert_int_eq(result.verdict, VERIFY_GOOD);
+    ck_assert_uint_eq(result.commands, 22);
+    ck_assert_uint_eq(result.recovered, 21);
+    ck_assert_uint_eq(result.pending, 1);
+    ck_assert_uint_eq(result.missing, 0);
+}
+
+TEST(test_files_are_ended_by_size, .setup = set_up, .teardown = tear_down, .iterations = 2) {
+    struct verify_result result;
+
+    s->options.segment_bytes = 4 * COMMAND_SIZE;
+    begin_either_way(_i);
+    for (unsigned i = 0; i < 40; i++) {
+        scene_command(s, i);
+        scene_settle(s);
+    }
+    scene_end(s);
+    result = scene_verify(s);
+    ck_assert_int_eq(result.verdict, VERIFY_GOOD);
+    ck_assert_uint_ge(result.files, 8);
+    ck_assert_uint_eq(result.commands, 40);
+    /* A file in the middle is missed, and so is the end of one. */
+    unlinkat(s->directory, "bus.00000004.chain", 0);
+    result = scene_verify(s);
+    ck_assert_int_eq(result.verdict, VERIFY_DAMAGED);
+    ck_assert_uint_eq(result.bad_segment, 4);
+}
+
+TEST(test_oldest_files_are_removed, .setup = set_up, .teardown = tear_down, .iterations = 2) {
+    struct verify_result result;
+
+    s->options.segment_bytes = 4 * COMMAND_SIZE;
+    s->options.keep = 3;
+    begin_either_way(_i);
+    for (unsigned i = 0; i < 40; i++) {
+        scene_command(s, i);
+        scene_settle(s);
+    }
+    scene_end(s);
+    result = scene_verify(s);
+    ck_assert_int_eq(result.verdict, VERIFY_GOOD);
+    ck_assert_uint_le(result.files, 4);
+    ck_assert_uint_gt(result.first_segment, 1);
+}
+
+/* Whatever a crash leaves of the last records is cut off, and recovered. */
+TEST(test_torn_at_every_octet_of_the_last_records, .setup = set_up, .teardown = tear_down, .timeout = 240) {
+    struct verify_result result;
+    uint8_t *octets;
+    size_t size;
+
+    scene_begin(s);
+    for (unsigned i = 0; i < 3; i++)
+        scene_command(s, i);
+    scene_settle(s);
+    scene_crash(s);
+    octets = scene_load(s, 1, &size);
+    for (size_t cut = size - 3 * COMMAND_SIZE; cut < size; cut++) {
+        scene_store(s, 1, octets, cut);
+        result = scene_verify(s);
+        ck_assert_int_eq(result.verdict, (size - cut) % COMMAND_SIZE ? VERIFY_TORN : VERIFY_GOOD);
+        scene_begin(s);
+        ck_assert_uint_eq(s->recorder.chain.options.start.cut, (COMMAND_SIZE - (size - cut) % COMMAND_SIZE) % COMMAND_SIZE);
+        scene_settle(s);
+        scene_crash(s);
+        result = scene_verify(s);
+        ck_assert_int_eq(result.verdict, VERIFY_GOOD);
+        ck_assert_uint_eq(result.commands, 3);
+        ck_assert_uint_eq(result.recovered, (size - cut + COMMAND_SIZE - 1) / COMMAND_SIZE);
+        ck_assert_uint_eq(result.missing, 0);
+        s->incarnation = 1;
+    }
+    free(octets);
+}
+
+/* Zeros where a batch's first pages did not reach the disk: the last batch only. */
+TEST(test_hole_in_the_last_batch_is_a_crash, .setup = set_up, .teardown = tear_down) {
+    struct verify_result result;
+    uint8_t *octets;
+    size_t size;
+
+    scene_begin(s);
+    for (unsigned i = 0; i < 4; i++)
+        scene_command(s, i);
+    scene_settle(s);
+    for (unsigned i = 0; i < 4; i++)
+        scene_command(s, i);
+    scene_settle(s);
+    scene_crash(s);
+    octets = scene_load(s, 1, &size);
+    memset(octets + size - 4 * COMMAND_SIZE, 0, COMMAND_SIZE);
+    scene_store(s, 1, octets, size);
+    ck_assert_int_eq(scene_verify(s).verdict, VERIFY_TORN);
+    scene_begin(s);
+    ck_assert_uint_eq(s->recorder.chain.options.start.cut, 4 * COMMAND_SIZE);
+    scene_settle(s);
+    scene_end(s);
+    result = scene_verify(s);
+    ck_assert_int_eq(result.verdict, VERIFY_GOOD);
+    ck_assert_uint_eq(result.recovered, 4);
+    free(octets);
+}
+
+static size_t make_batches(unsigned n) {
+    uint8_t *octets;
+    size_t size;
+
+    scene_begin(s);
+    for (unsigned i = 0; i < n; i++) {
+        scene_command(s, i);
+        scene_settle(s);
+    }
+    scene_end(s);
+    octets = scene_load(s, 1, &size);
+    free(octets);
+    return size;
+}
+
+TEST(test_any_changed_octet_is_seen, .setup = set_up, .teardown = tear_down) {
+    size_t size = make_batches(6), same;
+    uint8_t *octets = scene_load(s, 1, &same);
+
+    /* But for the last two batches, where it could be a crash: there it is seen, too. */
+    for (size_t at = 0; at < size; at++) {
+        struct verify_result result;
+
+        octets[at] ^= 0x40;
+        scene_store(s, 1, octets, size);
+        result = scene_verify(s);
+        if (at < size - 3 * COMMAND_SIZE)
+            ck_assert_int_eq(result.verdict, VERIFY_DAMAGED);
+        else
+            ck_assert(result.verdict == VERIFY_DAMAGED || result.verdict == VERIFY_TORN);
+        octets[at] ^= 0x40;
+    }
+    free(octets);
+}
+
+TEST(test_records_cannot_be_taken_out_swapped_or_doubled, .setup = set_up, .teardown = tear_down) {
+    size_t size = make_batches(6), first = sizeof(struct vmibus_chain_header) + 64 + sizeof(struct vmibus_chain_start) + 32;
+    uint8_t *octets = scene_load(s, 1, &size), *other = malloc(2 * size);
+    struct verify_result result;
+
+    memcpy(other, octets, first);
+    memcpy(other + first, octets + first + COMMAND_SIZE, size - first - COMMAND_SIZE);
+    scene_store(s, 1, other, size - COMMAND_SIZE);
+    result = scene_verify(s);
+    ck_assert_int_eq(result.verdict, VERIFY_DAMAGED);
+    ck_assert_uint_eq(result.bad_sequence, 2);
+    memcpy(other, octets, size);
+    memcpy(other + first, octets + first + COMMAND_SIZE, COMMAND_SIZE);
+    memcpy(other + first + COMMAND_SIZE, octets + first, COMMAND_SIZE);
+    scene_store(s, 1, other, size);
+    ck_assert_int_eq(scene_verify(s).verdict, VERIFY_DAMAGED);
+    memcpy(other, octets, first + COMMAND_SIZE);
+    memcpy(other + first + COMMAND_SIZE, octets + first, size - first);
+    scene_store(s, 1, other, size + COMMAND_SIZE);
+    ck_assert_int_eq(scene_verify(s).verdict, VERIFY_DAMAGED);
+    free(other);
+    free(octets);
+}
+
+/* Who can rewrite everything makes a chain that is right in itself: only a hash kept elsewhere tells. */
+TEST(test_rebuilt_chain_is_seen_by_the_head, .setup = set_up, .teardown = tear_down) {
+    struct verify_options options = {.writer = "bus"};
+    struct verify_result first, second;
+    uint8_t head[VMIBUS_AUDIT_HASH];
+
+    make_batches(3);
+    first = scene_verify(s);
+    memcpy(head, first.head, sizeof(head));
+    unlinkat(s->directory, "bus.00000001.chain", 0);
+    ck_assert_int_eq(ftruncate(s->log_fd, 0), 0);
+    make_batches(3);
+    ck_assert_int_eq(scene_verify(s).verdict, VERIFY_GOOD);
+    options.head = head;
+    ck_assert_int_eq(verify_chain(s->directory, &options, &second), 0);
+    ck_assert_int_eq(second.verdict, VERIFY_OTHER_HEAD);
+    options.head = second.head;
+    ck_assert_int_eq(verify_chain(s->directory, &options, &first), 0);
+    ck_assert_int_eq(first.verdict, VERIFY_GOOD);
+}
+
+/* One that is damaged is evidence: it stays, and the chain goes on in another file that says so. */
+TEST(test_damaged_file_is_left_alone, .setup = set_up, .teardown = tear_down) {
+    size_t size = make_batches(6), same;
+    uint8_t *octets = scene_load(s, 1, &same), *after;
+    struct verify_result result;
+
+    octets[sizeof(struct vmibus_chain_header) + 300] ^= 1;
+    scene_store(s, 1, octets, size);
+    scene_begin(s);
+    ck_assert_uint_eq(s->recorder.chain.options.start.damaged, 1);
+    scene_command(s, 1);
+    scene_settle(s);
+    scene_end(s);
+    after = scene_load(s, 1, &same);
+    ck_assert_uint_eq(same, size);
+    ck_assert_mem_eq(after, octets, size);
+    result = scene_verify(s);
+    ck_assert_int_eq(result.verdict, VERIFY_DAMAGED);
+    ck_assert_uint_eq(result.bad_segment, 1);
+    ck_assert_uint_eq(result.files, 2);
+    ck_assert_uint_eq(result.damaged_files, 1);
+    free(after);
+    free(octets);
+}
+
+/* A start died between making a file and writing its header. */
+TEST(test_file_without_a_header_is_begun_anew, .setup = set_up, .teardown = tear_down, .iterations = 2) {
+    struct verify_result result;
+    uint8_t zeros[100] = {0};
+
+    make_batches(3);
+    scene_store(s, _i + 1, zeros, _i ? 0 : sizeof(zeros));
+    scene_begin(s);
+    scene_command(s, 1);
+    scene_settle(s);
+    scene_end(s);
+    result = scene_verify(s);
+    ck_assert_int_eq(result.verdict, _i ? VERIFY_DAMAGED : VERIFY_GOOD); /* of the first file nothing said that it has ended */
+    ck_assert_uint_eq(result.files, _i + 1);
+}
+
+/* The log goes round while the disk has no room: what was lost is counted, and the chain says so. */
+TEST(test_p10_full_disk_is_no_reason_to_stop, .setup = set_up, .teardown = tear_down, .iterations = 2) {
+    struct rlimit limit = {.rlim_cur = 8192, .rlim_max = RLIM_INFINITY};
+    struct audit_counters counters;
+    struct verify_result result;
+
+    signal(SIGXFSZ, SIG_IGN);
+    getrlimit(RLIMIT_FSIZE, &limit);
+    begin_either_way(_i);
+    scene_settle(s);
+    limit.rlim_cur = 8192;
+    setrlimit(RLIMIT_FSIZE, &limit);
+    for (unsigned i = 0; i < 10000; i++) {
+        scene_command(s, i);
+        if (i % 64 == 0)
+            ck_assert_int_ge(loop_dispatch(s->loop, 0), 0);
+    }
+    while (!s->recorder.chain.failing)
+        ck_assert_int_ge(loop_dispatch(s->loop, 10000), 0);
+    ck_assert_int_eq(s->recorder.chain.failing, EFBIG);
+    audit_get_counters(&s->audit, &counters);
+    ck_assert_uint_gt(counters.unrecorded, 0);
+    limit.rlim_cur = limit.rlim_max;
+    setrlimit(RLIMIT_FSIZE, &limit);
+    while (s->recorder.chain.failing)
+        ck_assert_int_ge(loop_dispatch(s->loop, 30000), 0);
+    scene_settle(s);
+    scene_end(s);
+    result = scene_verify(s);
+    ck_assert_int_eq(result.verdict, VERIFY_GOOD);
+    ck_assert_uint_eq(result.lost, counters.unrecorded);
+    ck_assert_uint_eq(result.lost, result.missing + result.open);
+    ck_assert_uint_eq(result.commands + result.lost, 10000);
+}
+
+/* --- the journal --------------------------------------------------------------------------------- */
+
+static int listen_as_journal(struct sockaddr_un *address) {
+    int fd = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+
+    address->sun_family = AF_UNIX;
+    snprintf(address->sun_path, sizeof(address->sun_path), "%s/journal", s->path);
+    ck_assert_int_eq(bind(fd, (struct sockaddr *)address, sizeof(*address)), 0);
+    return fd;
+}
+
+TEST(test_journal_gets_fields, .setup = set_up, .teardown = tear_down) {
+    struct sockaddr_un address = {};
+    int fd = listen_as_journal(&address);
+    char text[4096] = "";
+    bool head = false, command = false;
+    ssize_t n;
+
+    s->options.journal = address.sun_path;
+    scene_begin(s);
+    scene_command(s, 77);
+    scene_settle(s);
+    while ((n = recv(fd, text, sizeof(text) - 1, 0)) > 0) {
+        text[n] = '\0';
+        ck_assert_int_eq(text[n - 1], '\n');
+        if (strstr(text, "MESSAGE_ID=" MESSAGE_HEAD "\n"))
+            head = strstr(text, "VMIBUS_CHAIN_HASH=") && strstr(text, "VMIBUS_CHAIN_FILE=bus.00000001.chain\n");
+        if (strstr(text, "MESSAGE_ID=" MESSAGE_COMMAND "\n"))
+            command = strstr(text, "\nVMIBUS_ENDPOINT=web1\n") && strstr(text, "\nVMIBUS_UID=1000\n") &&
+                      strstr(text, "\nVMIBUS_CORRELATION=77\n") && strstr(text, "\nVMIBUS_COMMAND=CMD_MEMWRITE\n");
+    }
+    ck_assert(head && command);
+    scene_end(s);
+    close(fd);
+}
+
+/* Nobody reads it: nothing waits, and what it did not get is counted. */
+TEST(test_p10_journal_that_is_stuck_stops_nobody, .setup = set_up, .teardown = tear_down) {
+    struct sockaddr_un address = {};
+    int fd = listen_as_journal(&address);
+    struct audit_counters counters;
+
+    s->options.journal = address.sun_path;
+    scene_begin(s);
+    for (unsigned i = 0; i < 3000; i++) {
+        scene_command(s, i);
+        if (i % 100 == 0)
+            scene_settle(s);
+    }
+    audit_get_counters(&s->audit, &counters);
+    ck_assert_uint_gt(counters.untold, 1000);
+    scene_end(s);
+    ck_assert_uint_eq(scene_verify(s).commands, 3000);
+    close(fd);
+}
+
+/* A name with a newline is no field of its own. */
+TEST(test_journal_values_stay_values, .setup = set_up, .teardown = tear_down) {
+    struct journal_message message;
+
+    journal_begin(&message, MESSAGE_COMMAND, 6);
+    journal_add(&message, "VMIBUS_ENDPOINT", "%s", "a\nVMIBUS_UID=0");
+    ck_assert_ptr_null(memmem(message.text, message.len, "\nVMIBUS_UID", 11));
+    for (unsigned i = 0; i < 100; i++)
+        journal_add(&message, "LONG", "%0100d", i);
+    ck_assert_uint_le(message.len, sizeof(message.text));
+    ck_assert_int_eq(message.text[message.len - 1], '\n');
+}
+
+HARNESS_SUITE("audit chain", HARNESS_QUICK)

@@ -1,0 +1,183 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""vmibusctl audit on the chain of a real daemon; the format, checked by nothing of ours; the catalog."""
+
+import hashlib
+import json
+import os
+import re
+import shutil
+import socket
+import struct
+import subprocess
+import sys
+import tempfile
+
+sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), ".."))
+
+import harness
+
+BUILD = harness.top_builddir()
+SRC = harness.top_srcdir()
+MODULES = os.environ.get("VMIBUS_SENSOR_DIR") or os.path.join(BUILD, "sensors", "modules")
+
+
+class Daemon:
+    """A vmibusd with stub machines, and a journal of the test's own."""
+
+    def __enter__(self):
+        for program in ("vmibusd", "vmibusctl"):
+            if not os.path.exists(os.path.join(BUILD, program)):
+                harness.skip(f"{program} is not built")
+        self.folder = tempfile.mkdtemp(prefix="vmibus-audit.")
+        self.audit = os.path.join(self.folder, "state", "audit")
+        self.journal = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+        self.journal.bind(os.path.join(self.folder, "journal"))
+        self.config = os.path.join(self.folder, "conf")
+        self.start()
+        return self
+
+    def start(self, keys=""):
+        with open(self.config, "w", encoding="utf-8") as file:
+            file.write(f"[daemon]\naudit-journal = {self.folder}/journal\naudit-commit-ms = 1\n{keys}")
+        self.process = subprocess.Popen(
+            [os.path.join(BUILD, "vmibusd"), "--config", self.config, "--socket", f"{self.folder}/bus.sock", "--state-directory",
+             f"{self.folder}/state", "--sensor-directory", MODULES, "--stub"], stderr=subprocess.PIPE, text=True)
+        for line in self.process.stderr:
+            if "serving at" in line:
+                return
+        assert False, "the daemon did not start"
+
+    def stop(self):
+        self.process.terminate()
+        assert self.process.wait(harness.scale(30)) == 0
+        self.process.stderr.close()
+
+    def __exit__(self, *_):
+        if self.process.poll() is None:
+            self.stop()
+        self.journal.close()
+        shutil.rmtree(self.folder)
+
+    def run(self, *words, status=0):
+        result = subprocess.run([os.path.join(BUILD, "vmibusctl"), "--socket", f"{self.folder}/bus.sock", *words], text=True,
+                                capture_output=True, timeout=harness.scale(60), check=False)
+        assert result.returncode == status, (result.returncode, result.stdout, result.stderr)
+        return result
+
+    def json(self, *words, status=0):
+        return json.loads(self.run(*words, "--json", status=status).stdout)
+
+    def write(self):
+        self.run("write", "stub-0", "0x410000", "--cr3", "0x600000", "--hex", "0011223344556677")
+
+    def messages(self):
+        self.journal.setblocking(False)
+        found = []
+        try:
+            while True:
+                found.append(dict(line.split("=", 1) for line in self.journal.recv(65536).decode().splitlines()))
+        except BlockingIOError:
+            return found
+
+
+def check_by_hand(path, previous):
+    """The hashes of a file as its manual describes them. Returns the last one."""
+    with open(path, "rb") as file:
+        octets = file.read()
+    assert octets[:8] == b"VMICHN1\0" and octets[128:160] == previous
+    assert hashlib.sha256(octets[:160]).digest() == octets[160:192]
+    previous, at = octets[160:192], 192
+    while at < len(octets):
+        magic, _, _, length = struct.unpack_from("<4sHHI", octets, at)
+        assert magic == b"VMIR" and octets[at + 32:at + 64] == previous
+        previous = octets[at + length - 32:at + length]
+        assert hashlib.sha256(octets[at:at + length - 32]).digest() == previous
+        at += length
+    return previous
+
+
+@harness.test
+def test_chain_is_shown_verified_and_as_the_manual_says():
+    with Daemon() as daemon:
+        daemon.write()
+        daemon.stop()
+        result = daemon.json("audit", "verify", daemon.audit)
+        assert result["verdict"] == "good" and result["stopped"] and result["missing"] == 0, result
+        head = check_by_hand(os.path.join(daemon.audit, "bus.00000001.chain"), bytes(32)).hex()
+        assert head == result["head"]
+        assert daemon.json("audit", "verify", daemon.audit, "--head", head)["verdict"] == "good"
+        assert daemon.json("audit", "verify", daemon.audit, "--head", "00" * 32, status=7)["verdict"] == "other-head"
+        assert "The chain is good" in daemon.run("audit", "verify", daemon.audit).stdout
+        write = [record["command"] for record in daemon.json("audit", "show", daemon.audit, "--commands")
+                 if record["command"]["kind"] == "CMD_MEMWRITE"]
+        assert len(write) == 1 and write[0]["name"] == "stub-0" and write[0]["uid"] == os.geteuid(), write
+        assert write[0]["digest_new"] == hashlib.sha256(bytes.fromhex("0011223344556677")).hexdigest()
+        assert len(daemon.run("audit", "show", daemon.audit, "--count", "3").stdout.splitlines()) == 3
+        messages = daemon.messages()
+        assert any(message.get("VMIBUS_ENDPOINT") == "stub-0" and message["VMIBUS_COMMAND"] == "CMD_MEMWRITE"
+                   for message in messages), messages
+        assert any(message.get("VMIBUS_CHAIN_HASH") == head for message in messages), messages
+
+
+@harness.test
+def test_damage_is_told_with_its_place():
+    with Daemon() as daemon:
+        daemon.write()
+        daemon.stop()
+        path = os.path.join(daemon.audit, "bus.00000001.chain")
+        with open(path, "r+b") as file:
+            file.seek(300)
+            octet = file.read(1)
+            file.seek(300)
+            file.write(bytes([octet[0] ^ 1]))
+        result = daemon.json("audit", "verify", daemon.audit, status=7)
+        assert result["verdict"] == "damaged" and result["bad_segment"] == 1 and result["bad_sequence"] == 1, result
+        daemon.run("audit", "verify", os.path.join(daemon.folder, "nothing"), status=1)
+        daemon.run("audit", "verify", daemon.audit, "--head", "12", status=2)
+
+
+@harness.test
+def test_tail_follows():
+    with Daemon() as daemon:
+        tail = subprocess.Popen([os.path.join(BUILD, "vmibusctl"), "audit", "tail", daemon.audit, "--json", "--commands"],
+                                stdout=subprocess.PIPE, text=True)
+        try:
+            for _ in range(2):
+                daemon.write()
+                for line in tail.stdout:
+                    if json.loads(line)["command"]["kind"] == "CMD_MEMWRITE":
+                        break
+        finally:
+            tail.kill()
+            tail.wait()
+            tail.stdout.close()
+
+
+@harness.test
+def test_catalog_explains_every_message():
+    with open(os.path.join(SRC, "src", "audit", "messages.h"), encoding="utf-8") as file:
+        known = set(re.findall(r'"([0-9a-f]{32})"', file.read()))
+    with open(os.path.join(SRC, "systemd", "vmibus.catalog"), encoding="utf-8") as file:
+        entries = re.findall(r"^-- ([0-9a-f]{32})\n((?:[A-Z][\w-]*: .+\n)+)\n(.+)", file.read(), flags=re.M)
+    assert {entry[0] for entry in entries} == known and len(entries) == len(known)
+    assert all("Subject: " in entry[1] and "Defined-By: vmibus\n" in entry[1] for entry in entries)
+
+
+@harness.test
+def test_journalctl_takes_the_catalog():
+    if not shutil.which("journalctl"):
+        harness.skip("journalctl not found: install systemd")
+    with tempfile.TemporaryDirectory() as root:
+        folder = os.path.join(root, "usr", "lib", "systemd", "catalog")
+        os.makedirs(folder)
+        os.makedirs(os.path.join(root, "var", "lib", "systemd", "catalog"))
+        shutil.copy(os.path.join(SRC, "systemd", "vmibus.catalog"), folder)
+        result = subprocess.run(["journalctl", f"--root={root}", "--update-catalog"], text=True, capture_output=True, check=False)
+        assert result.returncode == 0 and not result.stderr, result.stderr
+        listed = subprocess.run(["journalctl", f"--root={root}", "--list-catalog"], text=True, capture_output=True,
+                                check=False).stdout
+        assert len(re.findall(r"^[0-9a-f]{32} vmibus: ", listed, flags=re.M)) == 7, listed
+
+
+harness.main()
