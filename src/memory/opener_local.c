@@ -18,9 +18,13 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
+#include <vmibus/syscalls.h>
+
 #include "memory/maps.h"
 #include "memory/mounts.h"
 #include "util/fds.h"
+
+VMIBUS_SYSCALLS("fchmod getdents64 openat pidfd_open")
 
 #define STAT_MAX 4096
 
