@@ -79,6 +79,14 @@ struct vmibus_sensor_command {
     const void *tail;                   /**< header.tail_length octets; valid during the call only */
 };
 
+/** What a sensor keeps while its host is started anew. */
+struct vmibus_sensor_saved {
+    const void *octets;     /**< in the sensor's own format, which an older and a newer one must be able to read */
+    size_t n_octets;
+    const int *fds;
+    size_t n_fds;
+};
+
 /** What the host offers.  All functions return 0 or a negative errno unless they say otherwise. */
 struct vmibus_sensor_api {
     uint32_t struct_size;
@@ -168,6 +176,19 @@ struct vmibus_sensor_api {
      * not keep the endpoint there if all it provides is WATCH.  -ENODEV: the endpoint is gone; -EINVAL: nothing of one's own.
      */
     int (*provide)(struct vmibus_sensor_endpoint *endpoint, uint32_t groups);
+
+    /**
+     * Tells what was learnt of a VM after it was offered: UUID or process, which it had none of; what is known does not change.
+     * If it turns out to be another endpoint's VM, the younger of the two endpoints is removed, and the older has both's providers.
+     * -ENODEV: the endpoint is gone; -EINVAL: it is another sensor's.
+     */
+    int (*identify)(struct vmibus_sensor_endpoint *endpoint, const struct vmibus_sensor_offer *what);
+
+    /**
+     * What this sensor's save() gave before the host was started anew; for start() alone, after which it is gone.  The
+     * descriptors are the host's: duplicate what is to stay.  -ENOENT: there is nothing, begin as ever.
+     */
+    int (*saved)(struct vmibus_sensor_host *host, struct vmibus_sensor_saved *state);
 };
 
 /** Whether the host has a function, which may have been appended after it was built. */
@@ -191,7 +212,7 @@ struct vmibus_sensor_module {
 
     /**
      * Executes a command of the groups it provides: CMD_INPUT, CMD_POWER, CMD_VM, INPUT_RELEASE, SCREENSHOT, REGISTERS, WATCH.
-     * WATCH with GO_ON, for which nobody waits, says that the watch's last WATCH_CHANGED has left the bus.
+     * See takes_monitors for CMD_MONITOR.  WATCH with GO_ON, for which nobody waits, says that the watch's last WATCH_CHANGED has left the bus.
      * 0: accepted, complete() or complete_with() follows, now or later.  A negative errno answers it with IO.
      */
     int (*execute)(void *instance, void *userdata, const struct vmibus_sensor_command *command);
@@ -235,6 +256,28 @@ struct vmibus_sensor_module {
      * vmibus-sensor(7).  May be NULL.
      */
     void (*retired)(void *instance, void *userdata, uint64_t epoch);
+
+    /**
+     * For which of the groups that it offers on an endpoint the sensor is the active provider from now on: commands of the others
+     * go to somebody else, and so does what is told of them.  It is for all of them until this says otherwise.  Whoever becomes
+     * active for MEMORY reads the layout and proposes it; the same one keeps its epoch.  Two endpoints that turned out to be one
+     * VM are one handle's from here on, with another memory: what was known of epochs is void.  May be NULL.
+     */
+    void (*active)(void *instance, void *userdata, uint32_t groups);
+
+    /**
+     * Whether execute() takes CMD_MONITOR, which concerns no endpoint yet: userdata is NULL then, and the tail is NAME=PATH or
+     * NAME, without a NUL at its end.
+     */
+    bool takes_monitors;
+
+    /**
+     * The host is about to be started anew: what the next instance is to know, which gets it by saved().  stop() follows, and
+     * nothing is undone by it: keys stay down and guests held still, for the next one goes on with them.  What is stored in
+     * @a state stays the sensor's, until stop().  It may be called without being followed by a restart.  -ENOTSUP, or NULL:
+     * nothing can be kept; then keys are released and holds are ended before.
+     */
+    int (*save)(void *instance, struct vmibus_sensor_saved *state);
 };
 
 #ifdef __cplusplus

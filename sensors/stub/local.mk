@@ -11,6 +11,7 @@ libvmibus_stub_la_SOURCES = \
 	sensors/stub/stub_loan.c sensors/stub/stub_loan.h \
 	sensors/stub/stub_map.h \
 	sensors/stub/stub_options.c sensors/stub/stub_options.h \
+	sensors/stub/stub_saved.c sensors/stub/stub_saved.h \
 	sensors/stub/stub_ram.c sensors/stub/stub_ram.h \
 	sensors/stub/stub_show.c sensors/stub/stub_show.h \
 	sensors/stub/stub_vm.c sensors/stub/stub_vm.h \

@@ -13,6 +13,7 @@
 
 #include "stub_command.h"
 #include "stub_options.h"
+#include "stub_saved.h"
 #include "stub_vm.h"
 
 static void stub_stop(void *instance) {
@@ -20,10 +21,27 @@ static void stub_stop(void *instance) {
     uint32_t i;
 
     stub_jobs_free(stub);
+    stub_saved_free(stub);
     for (i = 0; i < stub->options.vms; i++)
         stub_vm_deinit(&stub->vms[i]);
     free(stub->vms);
     free(stub);
+}
+
+/* Introduces a VM as it was before a restart, or as a fresh one; one that waited for its respawn has it now. */
+static int offer(struct stub_vm *vm) {
+    const struct vmibus_sensor_api *api = vm->stub->api;
+    struct vmibus_sensor_saved saved;
+    struct stub_saved_vm record;
+    struct stub_ram *ram;
+
+    if (VMIBUS_SENSOR_API_HAS(api, saved) && api->saved(vm->stub->host, &saved) == 0 &&
+        stub_saved_find(&saved, vm->index, &record) && record.is_offered) {
+        ram = stub_saved_ram(&saved, &record);
+        if (ram)
+            return stub_vm_offer_again(vm, &record, ram);
+    }
+    return stub_vm_offer(vm);
 }
 
 /*
@@ -38,9 +56,9 @@ static int start_vms(struct stub *stub) {
         r = stub_vm_init(&stub->vms[i], stub, i);
     stub->options.vms = i;
     for (i = 0; i < stub->options.vms && r == 0; i++)
-        r = stub_vm_offer(&stub->vms[i]);
+        r = offer(&stub->vms[i]);
     for (i = 0; i < stub->options.vms && r == 0; i++)
-        stub_vm_boot(&stub->vms[i]);
+        stub_vm_go_on(&stub->vms[i]);
     return r;
 }
 
@@ -100,6 +118,10 @@ static void stub_root_result(void *instance, void *userdata, uint64_t epoch,
     stub_vm_root_result(userdata, error, reason);
 }
 
+static int stub_save(void *instance, struct vmibus_sensor_saved *saved) {
+    return stub_saved_fill(instance, saved);
+}
+
 static void stub_retired(void *instance, void *userdata, uint64_t epoch) {
     (void)instance;
     stub_vm_retired(userdata, epoch);
@@ -118,6 +140,7 @@ const struct vmibus_sensor_module vmibus_stub_sensor = {
     .layout_result = stub_layout_result,
     .root_result = stub_root_result,
     .retired = stub_retired,
+    .save = stub_save,
 };
 
 /* What a loader looks for. Weak, so that several sensors can be linked into one program. */

@@ -7,7 +7,12 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/mman.h>
+#include <sys/stat.h>
 #include <unistd.h>
+
+#include <vmibus/syscalls.h>
+
+VMIBUS_SYSCALLS("fallocate fchmod ftruncate memfd_create")
 
 struct stub_ram *stub_ram_new(unsigned vm, uint64_t size) {
     struct stub_ram *ram = calloc(1, sizeof(*ram));
@@ -54,7 +59,8 @@ static int object_open(struct stub_ram *ram, uint64_t size) {
         return -errno;
     ram->fds[ram->n_fds] = fd;
     ram->sizes[ram->n_fds++] = size;
-    if (ftruncate(fd, (off_t)size) < 0 ||
+    /* A memory authority of another user opens it anew to read. */
+    if (fchmod(fd, 0644) < 0 || ftruncate(fd, (off_t)size) < 0 ||
         fcntl(fd, F_ADD_SEALS, F_SEAL_GROW | F_SEAL_SHRINK | F_SEAL_SEAL) < 0)
         return -errno;
     return 0;
@@ -76,6 +82,29 @@ int stub_ram_open(struct stub_ram *ram) {
 
     if (r == 0 && low < ram->size)
         r = object_open(ram, ram->size - low);
+    if (r == 0)
+        r = ring_map(ram);
+    if (r < 0)
+        ram_close(ram);
+    return r;
+}
+
+int stub_ram_reopen(struct stub_ram *ram, const int *fds, const uint64_t *sizes, size_t n) {
+    int r = 0;
+
+    for (size_t i = 0; r == 0 && i < n; i++) {
+        int fd = fcntl(fds[i], F_DUPFD_CLOEXEC, 3);
+        struct stat st;
+
+        if (fd < 0) {
+            r = -errno;
+            break;
+        }
+        ram->fds[ram->n_fds] = fd;
+        ram->sizes[ram->n_fds++] = sizes[i];
+        if (fstat(fd, &st) < 0 || (uint64_t)st.st_size != sizes[i])
+            r = -EINVAL;
+    }
     if (r == 0)
         r = ring_map(ram);
     if (r < 0)

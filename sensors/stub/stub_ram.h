@@ -44,6 +44,9 @@ struct stub_ram *stub_ram_unref(struct stub_ram *ram);
  */
 int stub_ram_open(struct stub_ram *ram);
 
+/** Takes objects that were opened before, by duplicates. 0, -EINVAL (they are others), or a negative errno; then nothing is open. */
+int stub_ram_reopen(struct stub_ram *ram, const int *fds, const uint64_t *sizes, size_t n);
+
 /** Makes all of it zeros again, and gives its pages back. 0 or a negative errno. */
 int stub_ram_clear(struct stub_ram *ram);
 

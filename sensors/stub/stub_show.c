@@ -14,6 +14,10 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
+#include <vmibus/syscalls.h>
+
+VMIBUS_SYSCALLS("memfd_create")
+
 #define LINE (3 * STUB_SCREEN_WIDTH)
 #define PIXELS (STUB_SCREEN_HEIGHT * LINE)
 #define SCANLINES (STUB_SCREEN_HEIGHT * (1 + LINE)) /* a filter before each */
@@ -91,7 +95,7 @@ static void chunk_end(struct picture *picture, size_t start) {
 }
 
 static void add_scanlines(const struct stub_vm *vm, struct picture *picture) {
-    const uint8_t begin[] = {0x78, 0x01, 0x01, SCANLINES & 0xff, SCANLINES >> 8, ~SCANLINES & 0xff, (~SCANLINES >> 8) & 0xff};
+    const uint8_t begin[] = {0x78, 0x01, 0x01, SCANLINES & 0xff, SCANLINES >> 8, ~SCANLINES & 0xff, (0xffff ^ SCANLINES) >> 8};
     size_t start;
 
     add(picture, begin, sizeof(begin));

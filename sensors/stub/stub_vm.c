@@ -15,6 +15,7 @@
 
 #include "stub_command.h"
 #include "stub_guest.h"
+#include "stub_saved.h"
 #include "stub_watch.h"
 
 #define NS_PER_MS UINT64_C(1000000)
@@ -396,7 +397,7 @@ void stub_vm_quit(struct stub_vm *vm) {
     api->timer_set(vm->power_timer, vm->stub->options.respawn_ms * NS_PER_MS);
 }
 
-static int introduce(struct stub_vm *vm, uint8_t state, enum vmibus_lifecycle_cause cause) {
+static int introduce(struct stub_vm *vm, uint8_t state, enum vmibus_lifecycle_cause cause, struct stub_ram *ram) {
     struct vmibus_sensor_offer offer = {
         .name = vm->name,
         .uuid = {'v', 'm', 'i', 'b', 'u', 's', 0x80, 0, 0x80, 0, 0, 0, (uint8_t)(vm->index >> 24),
@@ -405,7 +406,7 @@ static int introduce(struct stub_vm *vm, uint8_t state, enum vmibus_lifecycle_ca
     };
     int r;
 
-    vm->ram = stub_ram_new(vm->index, vm->stub->options.ram);
+    vm->ram = ram ? ram : stub_ram_new(vm->index, vm->stub->options.ram);
     if (!vm->ram)
         return -ENOMEM;
     r = vm->stub->api->offer(vm->stub->host, &offer, vm, &vm->endpoint);
@@ -422,7 +423,46 @@ static int introduce(struct stub_vm *vm, uint8_t state, enum vmibus_lifecycle_ca
 }
 
 int stub_vm_offer(struct stub_vm *vm) {
-    return introduce(vm, (uint8_t)vm->stub->options.state, VMIBUS_LIFECYCLE_CAUSE_OBSERVED);
+    return introduce(vm, (uint8_t)vm->stub->options.state, VMIBUS_LIFECYCLE_CAUSE_OBSERVED, NULL);
+}
+
+static void restore(struct stub_vm *vm, const struct stub_saved_vm *saved) {
+    vm->was_there = true;
+    vm->held = saved->held;
+    vm->goes_on = saved->goes_on;
+    vm->powering_down = saved->powering_down;
+    vm->boot = saved->boot;
+    vm->kernel_up = saved->kernel_up;
+    vm->note_len = saved->note_len;
+    vm->epoch = saved->epoch;
+    vm->input.count = saved->input_count;
+    vm->input.released = saved->input_released;
+    vm->input.held = saved->keys_held;
+    memcpy(vm->input.keys, saved->keys, sizeof(vm->input.keys));
+}
+
+int stub_vm_offer_again(struct stub_vm *vm, const struct stub_saved_vm *saved, struct stub_ram *ram) {
+    restore(vm, saved);
+    return introduce(vm, saved->state, VMIBUS_LIFECYCLE_CAUSE_OBSERVED, ram);
+}
+
+/* A guest that was being built is booted anew; one that runs goes on, and its layout is the same again. */
+void stub_vm_go_on(struct stub_vm *vm) {
+    if (!vm->was_there) {
+        stub_vm_boot(vm);
+        return;
+    }
+    if (vm->powering_down && vm->state == VMIBUS_VM_STATE_RUNNING)
+        timer_set_ms(vm, vm->power_timer, vm->stub->options.shutdown_ms);
+    if (vm->state == VMIBUS_VM_STATE_SHUTDOWN)
+        return;
+    if (vm->kernel_up) {
+        stub_input_attach(&vm->input, vm->ram->ring);
+        propose_layout(vm);
+    } else {
+        end_epoch(vm, VMIBUS_REASON_RESET);
+        stub_vm_boot(vm);
+    }
 }
 
 static void power_due(void *userdata) {
@@ -434,7 +474,7 @@ static void power_due(void *userdata) {
         return;
     }
     vm->boot++;
-    r = introduce(vm, VMIBUS_VM_STATE_RUNNING, VMIBUS_LIFECYCLE_CAUSE_STARTED);
+    r = introduce(vm, VMIBUS_VM_STATE_RUNNING, VMIBUS_LIFECYCLE_CAUSE_STARTED, NULL);
     if (r < 0)
         degrade(vm, "it could not be offered again", "errno", -r);
     else

@@ -31,6 +31,8 @@ struct stub {
     struct stub_options options;
     struct stub_vm *vms;   /**< options.vms of them, their addresses stay */
     struct stub_job *jobs; /**< work given and not done */
+    void *saved_octets;    /**< see stub_saved.h */
+    int *saved_fds;
 };
 
 #define STUB_GROUPS                                                                                \
@@ -46,6 +48,7 @@ struct stub_vm {
     bool powering_down; /**< POWERDOWN came, SHUTDOWN follows when the VM runs */
     bool held;          /**< HOLD is in force */
     bool goes_on;       /**< ... and the VM runs when it ends */
+    bool was_there;     /**< it is the one of before a restart */
 
     unsigned boot;     /**< counts resets and respawns */
     unsigned attempts; /**< to boot, in this boot */
@@ -79,6 +82,14 @@ void stub_vm_deinit(struct stub_vm *vm);
 
 /** Introduces it to the bus in the state that the options ask for. 0 or a negative errno. */
 int stub_vm_offer(struct stub_vm *vm);
+
+struct stub_saved_vm;
+
+/** Introduces it as it was before a restart. @param ram its RAM, taken. As stub_vm_offer(). */
+int stub_vm_offer_again(struct stub_vm *vm, const struct stub_saved_vm *saved, struct stub_ram *ram);
+
+/** Has it run: boots it, or goes on with what ran before a restart. */
+void stub_vm_go_on(struct stub_vm *vm);
 
 /** Begins a boot: gives work to the worker. */
 void stub_vm_boot(struct stub_vm *vm);

@@ -124,6 +124,14 @@ void binding_subscribe(struct binding *binding, uint64_t kinds) {
     }
 }
 
+void binding_take_over(struct binding *binding, uint64_t kinds, uint8_t stale) {
+    binding_set_kinds(binding, kinds);
+    binding->stale = stale;
+    list_unlink(&binding->replay_link);
+    if (stale)
+        list_append(&binding->control->outbox.replays, &binding->replay_link);
+}
+
 void binding_drop(struct binding *binding, const struct vmibus_frame *frame) {
     struct control *control = binding->control;
     int retained = retained_kind_of(frame);

@@ -52,6 +52,9 @@ void binding_set_grant(struct binding *binding, struct grant grant);
 /** Sets the kinds subscribed; retained state of kinds that are new is replayed. */
 void binding_subscribe(struct binding *binding, uint64_t kinds);
 
+/** What is subscribed, and which retained state is to be replayed, as it was handed over. */
+void binding_take_over(struct binding *binding, uint64_t kinds, uint8_t stale);
+
 /** Queues an event for the binding's control, or notes that it was dropped. */
 void binding_deliver(struct binding *binding, struct event *event);
 

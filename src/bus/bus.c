@@ -4,12 +4,15 @@
 #include <assert.h>
 #include <errno.h>
 #include <stdlib.h>
+#include <string.h>
 #include <unistd.h>
 
 #include <vmibus/names.h>
 
+#include "bus/claim.h"
 #include "bus/control.h"
 #include "bus/endpoint.h"
+#include "bus/resync.h"
 #include "bus/sensor.h"
 #include "util/region.h"
 
@@ -54,9 +57,9 @@ static struct event_room event_room(const struct bus_options *options) {
     };
 }
 
-/* The bus's own: an INPUT_RELEASE and a HOLD or LET_GO of each endpoint, and the end of each watch. */
+/* The bus's own: an INPUT_RELEASE, a release of keys and a HOLD or LET_GO of each endpoint, and the end of each watch. */
 static uint32_t n_commands(const struct bus_options *options) {
-    return (uint32_t)options->policy->limits_total[RESOURCE_COMMANDS] + 2 * options->n_endpoints + n_watches(options);
+    return (uint32_t)options->policy->limits_total[RESOURCE_COMMANDS] + 3 * options->n_endpoints + n_watches(options);
 }
 
 static size_t n_deliveries(const struct bus_options *options) {
@@ -115,6 +118,7 @@ int bus_new(struct bus **busp, const struct bus_options *options) {
     list_init(&bus->controls);
     list_init(&bus->sensors);
     learn_kinds(bus);
+    loop_timer_init(&bus->claims, bus->loop, claims_time_out);
     r = ledger_ref_account(bus->ledger, geteuid(), bus->policy->limits, &bus->account);
     if (r == 0)
         r = reserve(bus);
@@ -133,6 +137,10 @@ struct bus *bus_free(struct bus *bus) {
         return NULL;
     assert(list_is_empty(&bus->controls));
     assert(list_is_empty(&bus->sensors));
+    loop_timer_cancel(&bus->claims);
+    /* What was handed over and not claimed yet is still there. */
+    for (uint32_t slot = bus->endpoints ? bus->n_endpoints : 0; slot > 0; slot--)
+        endpoint_free(bus->endpoints[slot], VMIBUS_REASON_WITHDRAWN);
     if (bus->endpoints)
         endpoint_free(bus->endpoints[0], VMIBUS_REASON_NONE);
     assert(bus->n_present == 0 && bus->n_leases == 0 && bus->n_held == 0);
@@ -195,6 +203,16 @@ static void hear_fence_drained(struct bus *bus, const struct vmibus_frame *frame
         lease_fence_drained(&endpoint->leases[VMIBUS_LEASE_CLASS_MEMWRITE - 1], frame->fence_drained.token);
 }
 
+/* An authority that comes again tells all there is, what is known already too. */
+static bool is_retained_already(const struct endpoint *endpoint, const struct vmibus_frame *frame, const void *tail) {
+    const struct retained *retained = &endpoint->retained[RETAINED_MEMCTX];
+
+    return retained->present && retained->frame.header.kind == frame->header.kind &&
+           memcmp(retained->frame.body, frame->body, sizeof(frame->body)) == 0 &&
+           retained->frame.header.tail_length == frame->header.tail_length &&
+           (!frame->header.tail_length || (retained->tail && memcmp(retained->tail->data, tail, frame->header.tail_length) == 0));
+}
+
 void bus_hear_link(struct bus *bus, const struct vmibus_frame *frame, const void *tail) {
     struct endpoint *endpoint = bus_endpoint(bus, frame->header.slot, frame->header.generation);
     struct vmibus_frame event = *frame;
@@ -205,7 +223,8 @@ void bus_hear_link(struct bus *bus, const struct vmibus_frame *frame, const void
         break;
     case VMIBUS_KIND_MEMCTX:
     case VMIBUS_KIND_MEMCTX_INVALIDATED:
-        if (endpoint)
+        event.header.flags = 0;
+        if (endpoint && !(frame->header.flags & VMIBUS_FRAME_RETAINED && is_retained_already(endpoint, frame, tail)))
             endpoint_publish(endpoint, &event, tail);
         if (endpoint && frame->header.kind == VMIBUS_KIND_MEMCTX_INVALIDATED)
             watch_end_epoch(endpoint, frame->memctx_invalidated.epoch);
@@ -214,6 +233,9 @@ void bus_hear_link(struct bus *bus, const struct vmibus_frame *frame, const void
     case VMIBUS_KIND_QUIESCE_END:
         if (endpoint)
             hold_hear_link(endpoint, frame);
+        break;
+    case VMIBUS_KIND_SESSION_LOST:
+        bus_hear_session_lost(bus, &frame->session_lost);
         break;
     default:
         break;

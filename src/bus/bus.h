@@ -16,6 +16,7 @@
 #include "bus/watch.h"
 #include "policy/policy.h"
 #include "util/audit.h"
+#include "util/latency.h"
 #include "util/ledger.h"
 #include "util/list.h"
 #include "util/loop.h"
@@ -24,7 +25,7 @@
 struct endpoint;
 struct control;
 
-/** Tells the memory authority: ENDPOINT_OPENED, ENDPOINT_CLOSED, FENCE_ISSUE, FENCE_REVOKE, SESSION_CLOSED, QUIESCE_STATE. */
+/** Tells the memory authority: ENDPOINT_OPENED, ENDPOINT_CLOSED, FENCE_ISSUE, FENCE_REVOKE, SESSION_OPENED, SESSION_CLOSED, QUIESCE_STATE, LINK_SYNCED. */
 typedef void (*bus_link_fn)(void *context, const struct vmibus_frame *frame, const void *tail);
 
 /** What the memory authority counts, for QUERY STATS. */
@@ -104,7 +105,8 @@ struct bus {
     uint32_t last_generation;       /**< lower halves of the last numbers given */
     uint32_t last_token;
     uint32_t last_slot;             /**< slots are reused as late as possible */
-    uint16_t last_sensor;
+    uint16_t last_sensor;           /**< id */
+    uint32_t last_preference;       /**< of sensors, in the order of adding */
     struct endpoint **endpoints;    /**< by slot; [0] is the bus itself */
     struct list controls;
     struct list sensors;
@@ -112,9 +114,11 @@ struct bus {
     struct event_pool events;
     struct pool deliveries;
     struct pool regions;            /**< blocks for what controls hold */
+    struct loop_timer claims;       /**< until when sensors of before a restart are waited for */
     struct command_table commands;
     struct watch_table watches;
     struct bus_counters counters;
+    struct latencies latencies;     /**< of the commands of the bus channel */
     uint64_t kinds_by_capability[32];
 };
 
@@ -130,7 +134,7 @@ struct bus *bus_free(struct bus *bus);
 /** Replaces the policy: grants are looked up anew, what is no longer allowed ends. */
 void bus_set_policy(struct bus *bus, const struct policy *policy);
 
-/** Hears the memory authority: MEMCTX, MEMCTX_INVALIDATED, FENCE_DRAINED, QUIESCE_BEGIN, QUIESCE_END. */
+/** Hears the memory authority: MEMCTX, MEMCTX_INVALIDATED, FENCE_DRAINED, QUIESCE_BEGIN, QUIESCE_END, SESSION_LOST. */
 void bus_hear_link(struct bus *bus, const struct vmibus_frame *frame, const void *tail);
 
 /** Tells the memory authority something about an endpoint (NULL: about none). */

@@ -5,10 +5,13 @@
 #include <string.h>
 
 #include "bus/bus.h"
+#include "bus/claim.h"
 #include "bus/control.h"
 #include "bus/endpoint.h"
 #include "bus/hold.h"
 #include "bus/lease.h"
+#include "bus/pressed.h"
+#include "bus/provider.h"
 #include "bus/sensor.h"
 #include "bus/watch.h"
 #include "util/clock.h"
@@ -60,10 +63,13 @@ static struct command *command_take(struct command_table *table) {
     command->sensor = NULL;
     command->lease = NULL;
     command->watch = NULL;
+    command->group = 0;
+    command->expects = false;
     command->tail = NULL;
     command->account = NULL;
     command->charge = (struct charge){};
     command->audit = 0;
+    command->waiter = (struct audit_waiter){};
     list_init(&command->control_link);
     list_init(&command->endpoint_link);
     return command;
@@ -73,6 +79,7 @@ static void command_give(struct command *command) {
     struct command_table *table = &command->endpoint->bus->commands;
 
     loop_timer_cancel(&command->timer);
+    audit_waiter_cancel(&command->waiter);
     if (command->control)
         command->control->n_commands--;
     list_unlink(&command->control_link);
@@ -84,6 +91,16 @@ static void command_give(struct command *command) {
     pool_give(&table->pool, command);
 }
 
+/* A provider that is lost has not released anything; if there is a next one, that will. */
+static void input_released(const struct command *command, const struct vmibus_ack *ack) {
+    struct endpoint *endpoint = command->endpoint;
+    bool released = !ack->error || ack->reason == VMIBUS_REASON_GUEST_PAUSED;
+
+    if (released)
+        endpoint->pressed = (struct pressed){};
+    lease_input_answered(command->lease, released || (ack->error == VMIBUS_ERROR_GONE && !endpoint->passing_on));
+}
+
 /* What waits for the end of a command, of a control's or of the bus's own; of a watch's it was told before the answer. */
 static void command_ended(const struct command *command, const struct vmibus_ack *ack) {
     switch (command->purpose) {
@@ -91,11 +108,17 @@ static void command_ended(const struct command *command, const struct vmibus_ack
         lease_command_end(command->lease);
         break;
     case COMMAND_RELEASE:
-        lease_input_answered(command->lease,
-                             !ack->error || ack->error == VMIBUS_ERROR_GONE || ack->reason == VMIBUS_REASON_GUEST_PAUSED);
+        input_released(command, ack);
+        break;
+    case COMMAND_KEYS_UP:
+        if (!ack->error)
+            command->endpoint->pressed = (struct pressed){};
         break;
     case COMMAND_HOLD:
         hold_answered(command->endpoint, (enum vmibus_vm_operation)command->frame.cmd_vm.operation, ack);
+        break;
+    case COMMAND_REWATCH:
+        watch_begun_anew(command->watch, command->sensor, ack);
         break;
     case COMMAND_ASKED:
     case COMMAND_WATCH:
@@ -107,14 +130,17 @@ static void command_ended(const struct command *command, const struct vmibus_ack
 /* Answers and ends a command; then its lease may be drained, which may begin the next command, so that comes last. */
 static void command_end(struct command *command, const struct command_result *result) {
     struct endpoint *endpoint = command->endpoint;
+    struct bus *bus = endpoint->bus;
+    uint64_t generation = endpoint->generation;
+    uint32_t slot = endpoint->slot;
     struct watch *unwanted = NULL;
     struct command copy;
     struct vmibus_ack ack = *result->ack;
 
     ack.received = command->received;
-    if (command->watch && command->sensor)
+    if (command->watch && command->sensor && command->purpose != COMMAND_REWATCH)
         unwanted = watch_answered(command->watch, &ack);
-    else if (command->watch)
+    else if (command->watch && command->purpose != COMMAND_REWATCH)
         watch_not_begun(command->watch);
     if (!ack.started)
         ack.started = command->started ? command->started : command->received;
@@ -129,6 +155,8 @@ static void command_end(struct command *command, const struct command_result *re
     command_ended(&copy, &ack);
     if (unwanted)
         watch_remove(unwanted);
+    if (bus->endpoints[slot] == endpoint && endpoint->generation == generation)
+        providers_see_idle(endpoint);
 }
 
 static void command_end_ack(struct command *command, const struct vmibus_ack *ack) {
@@ -141,26 +169,82 @@ static void command_end_with(struct command *command, enum vmibus_error error, e
     command_end_ack(command, &ack);
 }
 
+static void note_pressed(const struct command *command, const void *tail) {
+    const struct vmibus_cmd_input *input = &command->frame.cmd_input;
+
+    if (command->frame.header.kind != VMIBUS_KIND_CMD_INPUT)
+        return;
+    for (size_t i = 0; i < input->count; i++) {
+        struct vmibus_input_event event;
+
+        memcpy(&event, (tail ? (const char *)tail : (const char *)input->events) + i * sizeof(event), sizeof(event));
+        pressed_note(&command->endpoint->pressed, &event);
+    }
+}
+
 static void command_send(struct command *command, struct sensor *sensor, const void *tail) {
     struct vmibus_frame frame = command->frame;
 
+    note_pressed(command, tail);
     command->sensor = sensor;
     command->started = clock_now();
     frame.header.correlation = command->id;
+    if (command->watch)
+        command->watch->sensor = sensor;
     sensor->ops->send(sensor, &frame, tail);
 }
 
+/* Whose provider executes it, the bus's own ones too; 0: it is for a sensor, not for a provider. */
 static uint32_t command_group(const struct command *command) {
-    return command->frame.header.kind == VMIBUS_KIND_CMD_INPUT ? VMIBUS_GROUP_INPUT : VMIBUS_GROUP_POWER;
+    switch (command->frame.header.kind) {
+    case VMIBUS_KIND_CMD_INPUT:
+    case VMIBUS_KIND_INPUT_RELEASE:
+        return VMIBUS_GROUP_INPUT;
+    case VMIBUS_KIND_CMD_POWER:
+    case VMIBUS_KIND_CMD_VM:
+        return VMIBUS_GROUP_POWER;
+    case VMIBUS_KIND_SCREENSHOT:
+        return VMIBUS_GROUP_SCREEN;
+    case VMIBUS_KIND_REGISTERS:
+        return VMIBUS_GROUP_REGISTERS;
+    case VMIBUS_KIND_WATCH:
+        return VMIBUS_GROUP_WATCH;
+    default:
+        return 0;
+    }
 }
 
-/* Its time has come: what was checked at receipt is checked again. */
-static void command_time_came(struct loop_timer *timer) {
-    struct command *command = container_of(timer, struct command, timer);
-    struct sensor *sensor = endpoint_provider(command->endpoint, command_group(command));
-    enum vmibus_reason reason = VMIBUS_REASON_NONE;
-    enum vmibus_error error = lease_check(command->lease, command->control, command->frame.cmd_input.token, &reason);
+bool command_is_under_way(const struct endpoint *endpoint, const struct sensor *sensor, uint32_t group) {
+    const struct command *command;
 
+    list_for_each(command, &endpoint->commands, endpoint_link)
+        if (command->sensor == sensor && command_group(command) & group)
+            return true;
+    return false;
+}
+
+static uint64_t command_token(const struct vmibus_frame *frame) {
+    switch (frame->header.kind) {
+    case VMIBUS_KIND_CMD_INPUT:
+        return frame->cmd_input.token;
+    case VMIBUS_KIND_CMD_POWER:
+        return frame->cmd_power.token;
+    default:
+        return frame->cmd_vm.token;
+    }
+}
+
+/* What was checked at receipt is checked again. */
+static void command_go_on(struct command *command) {
+    struct sensor *sensor = endpoint_provider(command->endpoint, command->group);
+    enum vmibus_reason reason = VMIBUS_REASON_NONE;
+    enum vmibus_error error = VMIBUS_ERROR_OK;
+
+    if (command->lease)
+        error = lease_check(command->lease, command->control, command_token(&command->frame), &reason);
+    command->expects = !error && !sensor && claims_promise(command->endpoint, command->group);
+    if (command->expects)
+        return;
     if (error)
         command_end_with(command, error, reason, 0);
     else if (deadline_has_passed(&command->frame.header, clock_now()))
@@ -169,6 +253,10 @@ static void command_time_came(struct loop_timer *timer) {
         command_end_with(command, VMIBUS_ERROR_UNSUPPORTED, VMIBUS_REASON_NO_PROVIDER, 0);
     else
         command_send(command, sensor, command->tail ? command->tail->data : NULL);
+}
+
+static void command_time_came(struct loop_timer *timer) {
+    command_go_on(container_of(timer, struct command, timer));
 }
 
 /* When input may be applied; the sender's sum saturates, as a deadline does. */
@@ -183,16 +271,63 @@ static uint64_t not_before_of(const struct vmibus_frame *frame) {
 }
 
 /* As region_take(). */
-static int command_wait(struct command *command, const void *tail) {
+static int command_keep_tail(struct command *command, const void *tail) {
     const struct vmibus_header *header = &command->frame.header;
 
-    if (header->tail_length) {
-        int r = tail_new(&command->tail, &command->endpoint->bus->events.tails, command->account, tail, header->tail_length);
+    if (!header->tail_length)
+        return 0;
+    return tail_new(&command->tail, &command->endpoint->bus->events.tails, command->account, tail, header->tail_length);
+}
 
-        if (r)
-            return r;
-    }
+/* As region_take(). */
+static int command_wait(struct command *command, const void *tail) {
+    int r = command_keep_tail(command, tail);
+
+    if (r || command->expects)
+        return r;
     return loop_timer_set(&command->timer, not_before_of(&command->frame)) < 0 ? REGION_FULL : 0;
+}
+
+/* Its intent is on the disk, or policy lets it go on without, or it must not be executed. */
+static void command_recorded(struct audit_waiter *waiter, int error) {
+    struct command *command = container_of(waiter, struct command, waiter);
+    bool early = command->frame.header.kind == VMIBUS_KIND_CMD_INPUT && not_before_of(&command->frame) > clock_now();
+    struct vmibus_ack refusal = {};
+
+    if (error)
+        audit_refuse(&refusal, error);
+    else if (early && loop_timer_set(&command->timer, not_before_of(&command->frame)) < 0)
+        (void)region_refusal(&refusal, REGION_FULL, &command->control->region);
+    if (refusal.error)
+        command_end_ack(command, &refusal);
+    else if (!early)
+        command_go_on(command);
+}
+
+/*
+ * What a lease is needed for is not begun before its intent is recorded as policy wants it.  True: it waits for that, or has been
+ * refused and answered.
+ */
+static bool command_waits_for_record(struct command *command, const void *tail) {
+    struct audit *audit = command->endpoint->bus->audit;
+    struct vmibus_ack refusal = {};
+    enum audit_answer answer;
+    int r;
+
+    if (!command->lease)
+        return false;
+    command->waiter.recorded = command_recorded;
+    command->waiter.deadline = deadline_of(&command->frame.header);
+    answer = audit_require(audit, command->audit, &command->waiter, &refusal);
+    if (answer == AUDIT_GO_ON)
+        return false;
+    command->expects = false; /* it is asked again then */
+    r = answer == AUDIT_WAIT ? command_keep_tail(command, tail) : 0;
+    if (r)
+        (void)region_refusal(&refusal, r, &command->control->region);
+    if (refusal.error)
+        command_end_ack(command, &refusal);
+    return true;
 }
 
 static void refuse_unbegun(struct control *control, const struct vmibus_frame *frame, uint64_t received, uint64_t audit,
@@ -204,10 +339,11 @@ static void refuse_unbegun(struct control *control, const struct vmibus_frame *f
 }
 
 /* Why a command to a sensor cannot begin at all; written into @a ack. */
-static bool is_refused(const struct control *control, const struct sensor *sensor, uint32_t group, struct vmibus_ack *ack) {
+static bool is_refused(const struct control *control, const struct sensor *sensor, const struct endpoint *endpoint, uint32_t group,
+                       struct vmibus_ack *ack) {
     const struct bus *bus = control->bus;
 
-    if (!sensor)
+    if (!sensor && !claims_promise(endpoint, group))
         *ack = (struct vmibus_ack){.error = VMIBUS_ERROR_UNSUPPORTED, .reason = VMIBUS_REASON_NO_PROVIDER, .value = group};
     else if (control->n_commands >= bus->options.commands)
         (void)refusal_of_bound(ack, VMIBUS_ERROR_QUOTA, VMIBUS_REASON_LIMIT_COMMANDS, bus->options.commands, control->n_commands,
@@ -228,6 +364,7 @@ static struct command *command_of(const struct command_request *request) {
     command->account = account_ref(control->account);
     command->lease = request->lease;
     command->watch = request->watch;
+    command->group = request->group;
     command->frame = *request->frame;
     command->received = request->received;
     command->started = 0;
@@ -243,25 +380,28 @@ static struct command *command_of(const struct command_request *request) {
 
 void command_begin(const struct command_request *request) {
     struct control *control = request->control;
-    struct sensor *sensor = endpoint_provider(request->endpoint, request->group);
+    struct sensor *sensor = request->sensor ? request->sensor : endpoint_provider(request->endpoint, request->group);
     const struct vmibus_frame *frame = request->frame;
     bool waits = frame->header.kind == VMIBUS_KIND_CMD_INPUT && not_before_of(frame) > request->received;
     struct vmibus_ack refusal = {};
     struct command *command;
     int r;
 
-    if (is_refused(control, sensor, request->group, &refusal)) {
+    if (is_refused(control, sensor, request->endpoint, request->group, &refusal)) {
         if (request->watch)
             watch_not_begun(request->watch);
         refuse_unbegun(control, frame, request->received, request->audit, &refusal);
         return;
     }
     command = command_of(request);
+    command->expects = !sensor && !waits;
     r = charge_take(&command->charge, control->account, RESOURCE_COMMANDS, 1);
     if (r) {
         (void)refusal_of_charge(&refusal, r, control->account, RESOURCE_COMMANDS);
         command_end_ack(command, &refusal);
-    } else if (!waits) {
+    } else if (command_waits_for_record(command, request->tail)) {
+        return;
+    } else if (!waits && sensor) {
         command_send(command, sensor, request->tail);
     } else {
         r = command_wait(command, request->tail);
@@ -301,7 +441,8 @@ void command_begin_input_release(struct endpoint *endpoint, struct lease *lease)
     struct command *command;
 
     if (!sensor) {
-        lease_input_answered(lease, true); /* nobody pressed what nobody provides */
+        /* Nobody pressed what nobody provides; whoever is waited for may have. */
+        lease_input_answered(lease, !claims_promise(endpoint, VMIBUS_GROUP_INPUT));
         return;
     }
     command = command_take_own(endpoint, COMMAND_RELEASE, VMIBUS_KIND_INPUT_RELEASE);
@@ -311,6 +452,26 @@ void command_begin_input_release(struct endpoint *endpoint, struct lease *lease)
     }
     command->lease = lease;
     command_send(command, sensor, NULL);
+}
+
+/* Without room they stay as they are, until the lease ends. */
+void command_begin_key_release(struct endpoint *endpoint) {
+    struct vmibus_input_event events[PRESSED_CODES];
+    size_t n = pressed_releases(&endpoint->pressed, events);
+    struct sensor *sensor = endpoint_provider(endpoint, VMIBUS_GROUP_INPUT);
+    struct command *command;
+
+    if (!n || !sensor)
+        return;
+    command = command_take_own(endpoint, COMMAND_KEYS_UP, VMIBUS_KIND_CMD_INPUT);
+    if (!command)
+        return;
+    command->frame.cmd_input.count = (uint16_t)n;
+    if (n <= sizeof(command->frame.cmd_input.events) / sizeof(events[0]))
+        memcpy(command->frame.cmd_input.events, events, n * sizeof(events[0]));
+    else
+        command->frame.header.tail_length = (uint32_t)(n * sizeof(events[0]));
+    command_send(command, sensor, command->frame.header.tail_length ? events : NULL);
 }
 
 void command_begin_hold(struct endpoint *endpoint, struct sensor *sensor, enum vmibus_vm_operation operation) {
@@ -334,6 +495,67 @@ void command_begin_unwatch(struct endpoint *endpoint, struct sensor *sensor, str
     command->frame.watch.watch = number;
     command_send(command, sensor, NULL);
 }
+
+void command_begin_rewatch(struct endpoint *endpoint, struct sensor *sensor, struct watch *watch,
+                           const struct vmibus_watch *request) {
+    struct command *command = command_take_own(endpoint, COMMAND_REWATCH, VMIBUS_KIND_WATCH);
+
+    assert(command); /* there is one for each watch */
+    command->watch = watch;
+    command->frame.watch = *request;
+    command->frame.watch.operation = VMIBUS_WATCH_OPERATION_ADD;
+    command->frame.watch.watch = watch->number;
+    command_send(command, sensor, NULL);
+}
+
+/* --- over a restart ---------------------------------------------------------------------------- */
+
+void command_see_providers(struct endpoint *endpoint) {
+    struct command *command;
+    bool again;
+
+    /* Ending one command may begin or end others, so the search starts anew after each. */
+    do {
+        again = false;
+        list_for_each(command, &endpoint->commands, endpoint_link)
+            if (command->expects && (endpoint_provider(endpoint, command->group) || !claims_promise(endpoint, command->group))) {
+                command_go_on(command);
+                again = true;
+                break;
+            }
+    } while (again);
+}
+
+int command_take_over(const struct command_request *request) {
+    struct command *command;
+    int r;
+
+    if (request->endpoint->bus->commands.pool.in_use >= request->endpoint->bus->commands.pool.capacity)
+        return CHARGE_PRESSURE;
+    command = command_of(request);
+    command->expects = !(request->frame->header.kind == VMIBUS_KIND_CMD_INPUT && not_before_of(request->frame) > request->received);
+    r = charge_take(&command->charge, request->control->account, RESOURCE_COMMANDS, 1);
+    if (r == 0)
+        r = command_wait(command, request->tail);
+    return r; /* one that cannot be kept ends with its control */
+}
+
+void command_end_all(struct endpoint *endpoint) {
+    struct command *command;
+    bool again;
+
+    do {
+        again = false;
+        list_for_each(command, &endpoint->commands, endpoint_link)
+            if (command->sensor) {
+                command_end_with(command, VMIBUS_ERROR_GONE, VMIBUS_REASON_RESTARTED, 0);
+                again = true;
+                break;
+            }
+    } while (again);
+}
+
+/* --- answers, and ends ------------------------------------------------------------------------- */
 
 void command_complete(struct bus *bus, struct sensor *sensor, uint64_t id, const struct command_result *result) {
     struct command_table *table = &bus->commands;
@@ -382,18 +604,51 @@ void command_drop_waiting(struct lease *lease, enum vmibus_reason reason) {
             command_end_with(command, VMIBUS_ERROR_STALE_TOKEN, reason, lease->lease_class);
 }
 
-void command_drop_endpoint(struct endpoint *endpoint, struct sensor *sensor) {
+/* Ends the commands that match; sensor NULL: all. Ending one may begin or end others, so the search starts anew after each. */
+static void drop(struct endpoint *endpoint, const struct sensor *sensor, uint32_t groups, enum vmibus_error error,
+                 enum vmibus_reason reason) {
     struct command *command;
     bool again;
 
-    /* Ending one command may begin or end others, so the search starts anew after each. */
     do {
         again = false;
         list_for_each(command, &endpoint->commands, endpoint_link)
-            if (!sensor || command->sensor == sensor) {
-                command_end_with(command, VMIBUS_ERROR_GONE, VMIBUS_REASON_WITHDRAWN, 0);
+            if (!sensor || (command->sensor == sensor && (!endpoint->slot || command_group(command) & groups))) {
+                command_end_with(command, error, reason, 0);
                 again = true;
                 break;
             }
     } while (again);
+}
+
+void command_drop_groups(struct endpoint *endpoint, const struct sensor *sensor, uint32_t groups, enum vmibus_error error,
+                         enum vmibus_reason reason) {
+    drop(endpoint, sensor, groups, error, reason);
+}
+
+void command_drop_endpoint(struct endpoint *endpoint) {
+    drop(endpoint, NULL, UINT32_MAX, VMIBUS_ERROR_GONE, VMIBUS_REASON_WITHDRAWN);
+}
+
+static uint64_t oldest_of(const struct endpoint *endpoint, const struct sensor *sensor) {
+    const struct command *command;
+    uint64_t oldest = 0;
+
+    list_for_each(command, &endpoint->commands, endpoint_link)
+        if (command->sensor == sensor && (!oldest || command->started < oldest))
+            oldest = command->started;
+    return oldest;
+}
+
+uint64_t command_oldest(const struct sensor *sensor) {
+    const struct provider *provider;
+    uint64_t oldest = oldest_of(sensor->bus->endpoints[0], sensor);
+
+    list_for_each(provider, &sensor->providers, sensor_link) {
+        uint64_t started = oldest_of(provider->endpoint, sensor);
+
+        if (started && (!oldest || started < oldest))
+            oldest = started;
+    }
+    return oldest;
 }

@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "bus/acknowledge.h"
 #include "bus/bus.h"
 #include "bus/command.h"
 #include "bus/endpoint.h"
@@ -47,7 +48,7 @@ void control_bind_or_fail(struct control *control, struct endpoint *endpoint) {
 
 static int bind_all(struct control *control) {
     struct bus *bus = control->bus;
-    int r = slot_table_init(&control->bindings, &control->region, bus->n_endpoints + 1);
+    int r = 0;
 
     for (uint32_t slot = 0; r == 0 && slot <= bus->n_endpoints; slot++)
         if (bus->endpoints[slot])
@@ -68,15 +69,16 @@ static int open_account(struct control *control) {
     return 0;
 }
 
-int control_init(struct control *control, struct bus *bus, const struct principal *principal, const uint8_t *session,
-                 const struct control_ops *ops, struct vmibus_ack *refusal) {
+int control_take_over(struct control *control, struct bus *bus, const struct principal *principal, const uint8_t *session,
+                      const struct control_ops *ops, struct vmibus_ack *refusal) {
     int r;
 
     if (bus->n_controls >= bus->options.n_connections)
         return refusal_of_bound(refusal, VMIBUS_ERROR_PRESSURE, VMIBUS_REASON_LIMIT_CONNECTIONS, bus->options.n_connections,
                                 bus->n_controls, principal->uid);
-    *control = (struct control){.bus = bus, .ops = ops, .principal = *principal};
+    *control = (struct control){.bus = bus, .ops = ops, .principal = *principal, .role = VMIBUS_ROLE_CONTROL};
     memcpy(control->session, session, sizeof(control->session));
+    control->session_number = audit_session_number(bus->audit, session);
     control->grant = policy_evaluate_any(bus->policy, principal);
     list_init(&control->subscriptions);
     list_init(&control->leases);
@@ -90,12 +92,38 @@ int control_init(struct control *control, struct bus *bus, const struct principa
         return r;
     list_append(&bus->controls, &control->link);
     bus->n_controls++;
+    r = slot_table_init(&control->bindings, &control->region, bus->n_endpoints + 1);
+    if (r == 0)
+        return 0;
+    r = region_refusal(refusal, r, &control->region);
+    control_deinit(control);
+    return r;
+}
+
+int control_init(struct control *control, struct bus *bus, const struct principal *principal, const uint8_t *session,
+                 const struct control_ops *ops, struct vmibus_ack *refusal) {
+    int r = control_take_over(control, bus, principal, session, ops, refusal);
+
+    if (r)
+        return r;
     r = bind_all(control);
     if (r == 0)
         return 0;
     r = region_refusal(refusal, r, &control->region);
     control_deinit(control);
     return r;
+}
+
+void control_tell_session(const struct control *control) {
+    struct vmibus_frame frame = {
+        .header = {.kind = VMIBUS_KIND_SESSION_OPENED},
+        .session_opened = {.uid = control->principal.uid,
+                           .pid = (uint32_t)control->principal.pid,
+                           .role = (uint8_t)control->role},
+    };
+
+    memcpy(frame.session_opened.session, control->session, sizeof(control->session));
+    bus_tell_link(control->bus, NULL, &frame, NULL);
 }
 
 static void unbind(struct binding *binding) {
@@ -136,30 +164,40 @@ static void withdraw(struct control *control, struct binding *binding) {
     endpoint_leave_control(endpoint, binding);
 }
 
+static void renew(struct control *control, struct endpoint *endpoint) {
+    struct bus *bus = control->bus;
+    struct binding *binding = control_binding_in(control, endpoint->slot);
+    struct grant grant = endpoint->slot ? policy_evaluate(bus->policy, &control->principal, endpoint->name, endpoint->uuid)
+                                        : control->grant;
+
+    if (binding && grant.capabilities)
+        binding_set_grant(binding, grant);
+    else if (binding)
+        withdraw(control, binding);
+    else
+        (void)control_bind(control, endpoint); /* without memory it stays denied */
+    /* More may be allowed now of what was asked for before. */
+    binding = control_binding_in(control, endpoint->slot);
+    if (binding)
+        binding_subscribe(binding, subscription_kinds(control, endpoint));
+    endpoint_update_demand(endpoint);
+}
+
+void control_see_identity(struct control *control, struct endpoint *endpoint) {
+    if (control_binding_in(control, endpoint->slot))
+        subscription_match(control, endpoint);
+    renew(control, endpoint);
+    if (!outbox_is_empty(&control->outbox))
+        control_wake(control);
+}
+
 void control_renew_grants(struct control *control) {
     struct bus *bus = control->bus;
 
     control->grant = policy_evaluate_any(bus->policy, &control->principal);
-    for (uint32_t slot = 0; slot <= bus->n_endpoints; slot++) {
-        struct endpoint *endpoint = bus->endpoints[slot];
-        struct binding *binding = control_binding_in(control, slot);
-        struct grant grant;
-
-        if (!endpoint)
-            continue;
-        grant = slot ? policy_evaluate(bus->policy, &control->principal, endpoint->name, endpoint->uuid) : control->grant;
-        if (binding && grant.capabilities)
-            binding_set_grant(binding, grant);
-        else if (binding)
-            withdraw(control, binding);
-        else
-            (void)control_bind(control, endpoint); /* without memory it stays denied */
-        /* More may be allowed now of what was asked for before. */
-        binding = control_binding_in(control, slot);
-        if (binding)
-            binding_subscribe(binding, subscription_kinds(control, endpoint));
-        endpoint_update_demand(endpoint);
-    }
+    for (uint32_t slot = 0; slot <= bus->n_endpoints; slot++)
+        if (bus->endpoints[slot])
+            renew(control, bus->endpoints[slot]);
     if (!outbox_is_empty(&control->outbox))
         control_wake(control);
 }
@@ -252,63 +290,9 @@ bool control_may_submit(const struct control *control) {
     return control->outbox.n_answers < control->bus->options.commands && !control->failed;
 }
 
-static void ack_frame(struct vmibus_frame *frame, const struct vmibus_header *command, const struct vmibus_ack *ack) {
-    *frame = (struct vmibus_frame){
-        .header = {.kind = VMIBUS_KIND_ACK,
-                   .direction = VMIBUS_DIRECTION_UP,
-                   .priority = VMIBUS_PRIORITY_HIGH,
-                   .version = VMIBUS_PROTOCOL_VERSION,
-                   .slot = command->slot,
-                   .generation = command->generation,
-                   .correlation = command->correlation},
-        .ack = *ack,
-    };
-    frame->ack.command = command->kind;
-    if (!frame->ack.finished)
-        frame->ack.finished = clock_now();
-    frame->header.timestamp = frame->ack.finished;
-    /* The answer to SUBSCRIBE says that the replay is complete, so it must not overtake it. */
-    if (command->kind == VMIBUS_KIND_SUBSCRIBE)
-        frame->header.priority = VMIBUS_PRIORITY_NORMAL;
-}
-
-/* What was refused was, and what was written is: a tail only adds to that, and the answer is true without it. */
-static bool is_true_without_tail(const struct vmibus_ack *ack) {
-    return ack->error || ack->command == VMIBUS_KIND_CMD_MEMWRITE;
-}
-
-/* The tail is answered, or why there is none. False: the latter. */
-static bool answer_tail(const struct control *control, struct event *event, const void *tail, size_t tail_length) {
-    int r = event_set_tail(event, control->account, tail, tail_length);
-
-    if (r == 0 || is_true_without_tail(&event->frame.ack))
-        return true;
-    event->fds = event_fds_free(event->fds);
-    event->frame.header.fd_count = 0;
-    /* A store without a fitting block is full for whoever asks, whatever the sum says. */
-    (void)refusal_of_charge(&event->frame.ack, r == CHARGE_QUOTA ? CHARGE_QUOTA : CHARGE_PRESSURE, control->account,
-                            RESOURCE_ANSWERS);
-    return false;
-}
-
-/* An answer that could not take along what it promised says why instead. */
-static void answer_failed(struct event *event, const struct account *account, int r) {
-    struct vmibus_ack *ack = &event->frame.ack;
-
-    event->fds = event_fds_free(event->fds);
-    event->frame.header.fd_count = 0;
-    ack->count = 0;
-    if (r < 0) {
-        ack->error = VMIBUS_ERROR_IO;
-        ack->reason = VMIBUS_REASON_NONE;
-        ack->value = (uint64_t)-r;
-    } else {
-        (void)refusal_of_charge(ack, r, account, RESOURCE_FDS);
-    }
-}
-
 /* Descriptors that have been read are not in flight any more; only asking tells. */
-static void reclaim_credits(struct bus *bus) {
+static void reclaim_credits(void *context) {
+    struct bus *bus = context;
     struct control *control;
 
     list_for_each(control, &bus->controls, link)
@@ -318,30 +302,31 @@ static void reclaim_credits(struct bus *bus) {
 
 bool control_answer(struct control *control, const struct vmibus_header *command, const struct vmibus_ack *ack, const void *tail,
                     size_t tail_length, const int *fds, size_t n_fds) {
-    struct vmibus_frame frame;
+    const struct acknowledgement answer = {.command = command,
+                                           .ack = ack,
+                                           .tail = tail,
+                                           .tail_length = tail_length,
+                                           .fds = fds,
+                                           .n_fds = n_fds,
+                                           .account = control->account,
+                                           .reclaim = reclaim_credits,
+                                           .context = control->bus};
     struct event *event;
     bool whole;
-    int r;
 
     if (ack->error)
         control->bus->counters.refused++;
     else if (command->flags & VMIBUS_FRAME_NO_ACK)
         return true;
-    ack_frame(&frame, command, ack);
-    event = event_new(&control->bus->events, EVENT_ANSWER, &frame);
+    event = acknowledge(&control->bus->events, &answer, &whole);
     if (!event) {
         /* control_may_submit() keeps answers below what the pool holds for them. */
         control_fail(control, VMIBUS_ERROR_PRESSURE, VMIBUS_REASON_LIMIT_QUEUE, 0);
         return false;
     }
-    r = event_dup_fds(event, control->account, fds, n_fds);
-    if (r == CHARGE_QUOTA || r == CHARGE_PRESSURE) {
-        reclaim_credits(control->bus);
-        r = event_dup_fds(event, control->account, fds, n_fds);
-    }
-    whole = r == 0 && answer_tail(control, event, tail, tail_length);
-    if (r)
-        answer_failed(event, control->account, r);
+    /* The memory authority counts its own. */
+    if (command->kind < VMIBUS_KIND_CMD_MEMWRITE)
+        latencies_count(&control->bus->latencies, &event->frame.ack);
     outbox_push_answer(&control->outbox, event);
     control_wake(control);
     return whole;
@@ -353,19 +338,7 @@ void control_fail(struct control *control, enum vmibus_error error, enum vmibus_
 
 void control_fail_with(struct control *control, enum vmibus_error error, enum vmibus_reason reason, uint16_t offender,
                        uint64_t value, uint64_t bound) {
-    struct vmibus_frame frame = {
-        .header = {.kind = VMIBUS_KIND_ERROR,
-                   .direction = VMIBUS_DIRECTION_UP,
-                   .priority = VMIBUS_PRIORITY_URGENT,
-                   .version = VMIBUS_PROTOCOL_VERSION,
-                   .timestamp = clock_now()},
-        .error = {.error = (uint16_t)error,
-                  .reason = (uint16_t)reason,
-                  .offender = offender,
-                  .closing = 1,
-                  .value = value,
-                  .bound = bound},
-    };
+    const struct vmibus_frame frame = connection_error(error, reason, offender, value, bound);
     struct event *event;
 
     if (control->failed)

@@ -39,6 +39,8 @@ struct control {
     struct grant grant;             /**< on the bus itself */
     struct account *account;
     uint8_t session[16];
+    enum vmibus_role role;          /**< whose place it is: CONTROL, or SENSOR of one that observes */
+    uint64_t session_number;        /**< by which the audit log calls it */
     struct outbox outbox;
     struct region region;           /**< what the control holds, the client of its session included */
     struct slot_table bindings;     /**< of struct binding; NULL where the grant is empty */
@@ -71,6 +73,16 @@ struct control_item {
  */
 int control_init(struct control *control, struct bus *bus, const struct principal *principal, const uint8_t *session,
                  const struct control_ops *ops, struct vmibus_ack *refusal);
+
+/**
+ * The same for a control that is handed over: it has an account, and neither bindings nor anything else yet.
+ * @return as control_init()
+ */
+int control_take_over(struct control *control, struct bus *bus, const struct principal *principal, const uint8_t *session,
+                      const struct control_ops *ops, struct vmibus_ack *refusal);
+
+/** Tells the memory authority that there is this session, so that its peer may open a memory channel. */
+void control_tell_session(const struct control *control);
 
 /** Takes it away: its leases end, its commands are cancelled. */
 void control_deinit(struct control *control);
@@ -114,6 +126,9 @@ struct binding *control_binding(const struct control *control, uint32_t slot, ui
 
 /** Looks all grants up anew after the policy was replaced. */
 void control_renew_grants(struct control *control);
+
+/** An endpoint's UUID has been learnt: looks its grant up anew, and whether it is subscribed to. */
+void control_see_identity(struct control *control, struct endpoint *endpoint);
 
 /** The control's binding to whatever is in this slot; NULL: none. */
 static inline struct binding *control_binding_in(const struct control *control, uint32_t slot) {

@@ -8,30 +8,13 @@
 
 #include "bus/binding.h"
 #include "bus/bus.h"
+#include "bus/claim.h"
 #include "bus/control.h"
 #include "bus/sensor.h"
 #include "bus/watch.h"
 #include "util/clock.h"
 
 /* --- identity ---------------------------------------------------------------------------------- */
-
-struct endpoint *endpoint_find(struct bus *bus, const struct endpoint_identity *identity) {
-    static const uint8_t unset[16];
-    bool has_uuid = memcmp(identity->uuid, unset, sizeof(unset)) != 0;
-
-    for (uint32_t slot = 1; slot <= bus->n_endpoints; slot++) {
-        struct endpoint *endpoint = bus->endpoints[slot];
-
-        if (!endpoint)
-            continue;
-        if (identity->pid && endpoint->pid == identity->pid && endpoint->start_time == identity->start_time)
-            return endpoint;
-        /* One UUID in two processes is a migration's source and destination: two endpoints. */
-        if (has_uuid && memcmp(endpoint->uuid, identity->uuid, sizeof(unset)) == 0 && (!identity->pid || !endpoint->pid))
-            return endpoint;
-    }
-    return NULL;
-}
 
 static uint32_t free_slot(struct bus *bus) {
     for (uint32_t i = 1; i <= bus->n_endpoints; i++) {
@@ -45,82 +28,9 @@ static uint32_t free_slot(struct bus *bus) {
 
 /* --- providers --------------------------------------------------------------------------------- */
 
-void endpoint_choose_active(struct endpoint *endpoint) {
-    for (unsigned i = 0; i < N_GROUPS; i++) {
-        struct provider *provider, *chosen = NULL;
-        uint32_t group = 1u << i;
-
-        list_for_each(provider, &endpoint->providers, endpoint_link) {
-            if (!(provider->groups & group))
-                continue;
-            if (!(provider->sensor->fallback & group)) {
-                chosen = provider;
-                break;
-            }
-            if (!chosen)
-                chosen = provider;
-        }
-        endpoint->active[i] = chosen;
-    }
-}
-
-int endpoint_add_provider(struct endpoint *endpoint, struct sensor *sensor, uint32_t groups) {
-    struct provider *provider;
-
-    list_for_each(provider, &endpoint->providers, endpoint_link)
-        if (provider->sensor == sensor)
-            goto found;
-    provider = calloc(1, sizeof(*provider));
-    if (!provider)
-        return -ENOMEM;
-    provider->sensor = sensor;
-    provider->endpoint = endpoint;
-    list_append(&endpoint->providers, &provider->endpoint_link);
-    list_append(&sensor->providers, &provider->sensor_link);
-    sensor->n_endpoints++;
-found:
-    provider->groups = groups;
-    endpoint_choose_active(endpoint);
-    watch_see_providers(endpoint);
-    return 0;
-}
-
-static void provider_free(struct provider *provider) {
-    list_unlink(&provider->endpoint_link);
-    list_unlink(&provider->sensor_link);
-    provider->sensor->n_endpoints--;
-    free(provider);
-}
-
-/* A VM is there as long as somebody provides a group of it; those who only add knowledge do not keep it. */
-static bool has_other_provider(const struct endpoint *endpoint, const struct provider *leaving) {
-    const struct provider *provider;
-
-    list_for_each(provider, &endpoint->providers, endpoint_link)
-        if (provider != leaving && provider->groups & ~GROUPS_OF_KNOWLEDGE)
-            return true;
-    return false;
-}
-
-void endpoint_remove_provider(struct provider *provider, enum vmibus_reason reason) {
-    struct endpoint *endpoint = provider->endpoint;
-    struct sensor *sensor = provider->sensor;
-
-    if (!has_other_provider(endpoint, provider)) {
-        endpoint_free(endpoint, reason);
-        return;
-    }
-    provider_free(provider);
-    endpoint_choose_active(endpoint);
-    hold_drop_sensor(endpoint, sensor);
-    command_drop_endpoint(endpoint, sensor);
-    watch_see_providers(endpoint);
-    endpoint_publish_roster(endpoint, VMIBUS_ROSTER_CHANGE_ADDED);
-}
-
 uint32_t endpoint_groups(const struct endpoint *endpoint) {
     const struct provider *provider;
-    uint32_t groups = 0;
+    uint32_t groups = claims_groups(endpoint);
 
     list_for_each(provider, &endpoint->providers, endpoint_link)
         groups |= provider->groups;
@@ -187,9 +97,9 @@ static void fan_out_gap(struct endpoint *endpoint, const struct vmibus_frame *fr
             binding_drop(binding, frame);
 }
 
-/* NULL: there is no room. */
+/* NULL: there is no room, or was none for the tail. */
 static struct event *live_event(struct bus *bus, const struct vmibus_frame *frame, const void *tail) {
-    struct event *event = event_new(&bus->events, EVENT_LIVE, frame);
+    struct event *event = frame->header.tail_length && !tail ? NULL : event_new(&bus->events, EVENT_LIVE, frame);
 
     return event && event_set_tail(event, NULL, tail, frame->header.tail_length) ? event_unref(event) : event;
 }
@@ -237,17 +147,34 @@ void endpoint_publish(struct endpoint *endpoint, struct vmibus_frame *frame, con
     event_unref(event);
 }
 
+static struct vmibus_roster roster_of(const struct endpoint *endpoint, enum vmibus_roster_change change) {
+    struct vmibus_roster roster = {
+        .change = (uint8_t)change,
+        .pid = endpoint->pid,
+        .start_time = endpoint->start_time,
+        .groups = endpoint_groups(endpoint),
+    };
+
+    providers_describe(endpoint, &roster);
+    memcpy(roster.uuid, endpoint->uuid, sizeof(endpoint->uuid));
+    return roster;
+}
+
 void endpoint_publish_roster(struct endpoint *endpoint, enum vmibus_roster_change change) {
     struct vmibus_frame frame = {
         .header = {.kind = VMIBUS_KIND_ROSTER, .tail_length = (uint32_t)strlen(endpoint->name)},
-        .roster = {.change = (uint8_t)change,
-                   .pid = endpoint->pid,
-                   .start_time = endpoint->start_time,
-                   .groups = endpoint_groups(endpoint)},
     };
 
-    memcpy(frame.roster.uuid, endpoint->uuid, sizeof(endpoint->uuid));
+    frame.roster = roster_of(endpoint, change);
+    endpoint->announced = true;
     endpoint_publish(endpoint, &frame, endpoint->name);
+}
+
+bool endpoint_roster_is_current(const struct endpoint *endpoint) {
+    const struct retained *told = &endpoint->retained[RETAINED_ROSTER];
+    const struct vmibus_roster roster = roster_of(endpoint, VMIBUS_ROSTER_CHANGE_ADDED);
+
+    return told->present && memcmp(&told->frame.roster, &roster, sizeof(roster)) == 0;
 }
 
 static uint64_t demanded(const struct endpoint *endpoint) {
@@ -315,6 +242,7 @@ static struct endpoint *endpoint_allocate(struct bus *bus, uint32_t slot) {
     list_init(&endpoint->bindings);
     list_init(&endpoint->subscribers);
     list_init(&endpoint->providers);
+    list_init(&endpoint->claims);
     list_init(&endpoint->commands);
     list_init(&endpoint->watches);
     for (unsigned i = 0; i < LEASE_CLASSES; i++)
@@ -333,17 +261,18 @@ int endpoint_new_bus(struct endpoint **endpointp, struct bus *bus) {
     return 0;
 }
 
-static void tell_opened(struct endpoint *endpoint) {
+void endpoint_tell_opened(struct endpoint *endpoint) {
     struct vmibus_frame frame = {
         .header = {.kind = VMIBUS_KIND_ENDPOINT_OPENED, .tail_length = (uint32_t)strlen(endpoint->name)},
     };
 
     memcpy(frame.endpoint_opened.uuid, endpoint->uuid, sizeof(endpoint->uuid));
     bus_tell_link(endpoint->bus, endpoint, &frame, endpoint->name);
+    providers_tell_authority(endpoint);
 }
 
 int endpoint_new(struct endpoint **endpointp, struct bus *bus, const struct endpoint_identity *identity, struct sensor *sensor,
-                 uint32_t groups) {
+                 uint32_t groups, uint64_t offer) {
     struct endpoint *endpoint;
     struct control *control;
     uint32_t slot = free_slot(bus);
@@ -366,7 +295,8 @@ int endpoint_new(struct endpoint **endpointp, struct bus *bus, const struct endp
         endpoint_free(endpoint, VMIBUS_REASON_NONE);
         return VMIBUS_ERROR_PRESSURE;
     }
-    r = endpoint_add_provider(endpoint, sensor, groups);
+    endpoint_tell_opened(endpoint);
+    r = provider_add(endpoint, sensor, groups, offer);
     if (r == 0)
         list_for_each(control, &bus->controls, link)
             control_bind_or_fail(control, endpoint);
@@ -374,17 +304,32 @@ int endpoint_new(struct endpoint **endpointp, struct bus *bus, const struct endp
         endpoint_free(endpoint, VMIBUS_REASON_NONE);
         return r;
     }
-    tell_opened(endpoint);
     endpoint_publish_roster(endpoint, VMIBUS_ROSTER_CHANGE_ADDED);
     *endpointp = endpoint;
     return 0;
 }
 
-static struct event *removal_event(struct endpoint *endpoint) {
+int endpoint_take_over(struct endpoint **endpointp, struct bus *bus, uint32_t slot) {
+    struct endpoint *endpoint = endpoint_allocate(bus, slot);
+    int r;
+
+    if (!endpoint)
+        return -ENOMEM;
+    bus->n_present++;
+    endpoint->announced = true;
+    *endpointp = endpoint;
+    r = charge_take(&endpoint->charge, bus->account, RESOURCE_ENDPOINTS, 1);
+    return r; /* it ends with the bus */
+}
+
+static struct event *removal_event(struct endpoint *endpoint, enum vmibus_reason reason) {
     struct event *event;
     struct vmibus_frame frame = {
         .header = {.kind = VMIBUS_KIND_ROSTER, .priority = VMIBUS_PRIORITY_NORMAL},
-        .roster = {.change = VMIBUS_ROSTER_CHANGE_REMOVED, .pid = endpoint->pid, .start_time = endpoint->start_time},
+        .roster = {.change = VMIBUS_ROSTER_CHANGE_REMOVED,
+                   .pid = endpoint->pid,
+                   .start_time = endpoint->start_time,
+                   .reason = (uint16_t)reason},
     };
 
     endpoint_number(endpoint, &frame);
@@ -405,15 +350,15 @@ static void end_binding(struct binding *binding, struct event *event) {
 }
 
 void endpoint_leave_control(struct endpoint *endpoint, struct binding *binding) {
-    struct event *event = removal_event(endpoint);
+    struct event *event = removal_event(endpoint, VMIBUS_REASON_NONE);
 
     end_binding(binding, event);
     event_unref(event);
     endpoint_update_demand(endpoint);
 }
 
-static void bid_farewell(struct endpoint *endpoint) {
-    struct event *event = removal_event(endpoint);
+static void bid_farewell(struct endpoint *endpoint, enum vmibus_reason reason) {
+    struct event *event = removal_event(endpoint, reason);
     struct binding *binding, *following;
 
     list_for_each_safe(binding, following, &endpoint->bindings, endpoint_link)
@@ -433,18 +378,20 @@ struct endpoint *endpoint_free(struct endpoint *endpoint, enum vmibus_reason rea
     bus = endpoint->bus;
     if (endpoint->slot)
         bus_tell_link(bus, endpoint, &closed, NULL);
+    endpoint->passing_on = true; /* nobody is chosen any more */
     /* Leases first, so that nobody in line is let in by a command that ends. */
     for (unsigned i = 0; i < LEASE_CLASSES; i++)
         lease_deinit(&endpoint->leases[i]);
     holding_deinit(&endpoint->holding);
-    command_drop_endpoint(endpoint, NULL);
+    command_drop_endpoint(endpoint);
     watch_drop_endpoint(endpoint);
     if (endpoint->memctx_event)
         endpoint->memctx_event->withdrawn = true;
-    bid_farewell(endpoint);
+    bid_farewell(endpoint, reason);
     set_demand(endpoint, 0);
     while (!list_is_empty(&endpoint->providers))
         provider_free(list_first(&endpoint->providers, struct provider, endpoint_link));
+    claims_drop(endpoint);
     for (unsigned i = 0; i < N_RETAINED; i++)
         retained_clear(&endpoint->retained[i]);
     event_unref(endpoint->memctx_event);

@@ -17,26 +17,14 @@
 #include "bus/event.h"
 #include "bus/hold.h"
 #include "bus/lease.h"
+#include "bus/pressed.h"
+#include "bus/provider.h"
 #include "bus/retained.h"
 #include "util/list.h"
 
 struct binding;
 struct bus;
 struct sensor;
-
-#define N_GROUPS 7 /* bits of VMIBUS_GROUP_ */
-
-/** Groups whose providers only look at what is there: a VM does not stay for them. */
-#define GROUPS_OF_KNOWLEDGE ((uint32_t)VMIBUS_GROUP_WATCH)
-
-/** One sensor's offer of an endpoint. */
-struct provider {
-    struct sensor *sensor;
-    struct endpoint *endpoint;
-    uint32_t groups;            /**< VMIBUS_GROUP_ bits offered */
-    struct list endpoint_link;  /**< endpoint->providers, in order of offering */
-    struct list sensor_link;    /**< sensor->providers */
-};
 
 struct endpoint {
     struct bus *bus;
@@ -52,9 +40,18 @@ struct endpoint {
     struct list bindings;
     struct list subscribers;        /**< bindings with kinds */
     struct list providers;
+    struct list claims;             /**< of sensors that provided it before a restart */
     struct list commands;           /**< being executed or waiting for their time */
     struct list watches;
     struct provider *active[N_GROUPS];
+    uint8_t memory_session[16];     /**< of MEMORY's active provider, as last told to the memory authority */
+    bool memory_session_told;
+    bool announced;                 /**< on the roster */
+    bool claiming;                  /**< a provider is added that was one before the restart */
+    bool choice_waits;              /**< a better provider waits until nothing is under way */
+    bool passing_on;                /**< a provider is lost, and the next one not chosen yet */
+    uint32_t unsettled;             /**< groups whose active provider is another one, which is not acted upon yet */
+    struct pressed pressed;         /**< keys that may be down in the guest */
     struct lease leases[LEASE_CLASSES];
     struct holding holding;
     struct retained retained[N_RETAINED];
@@ -71,10 +68,14 @@ struct endpoint_identity {
 
 /**
  * Makes an endpoint in a free slot, binds the controls that policy brings together with it and publishes ROSTER.
+ * @param offer see provider_add()
  * @return 0, VMIBUS_ERROR_PRESSURE (all slots in use) or a negative errno
  */
 int endpoint_new(struct endpoint **endpointp, struct bus *bus, const struct endpoint_identity *identity, struct sensor *sensor,
-                 uint32_t groups);
+                 uint32_t groups, uint64_t offer);
+
+/** Makes one that was handed over in its slot: nobody is told, and nobody provides it yet. 0, -ENOMEM, or as charge_take(). */
+int endpoint_take_over(struct endpoint **endpointp, struct bus *bus, uint32_t slot);
 
 /** Makes the endpoint of slot 0. */
 int endpoint_new_bus(struct endpoint **endpointp, struct bus *bus);
@@ -85,17 +86,8 @@ void endpoint_leave_control(struct endpoint *endpoint, struct binding *binding);
 /** Removes it: answers its commands GONE, ends its leases, publishes ROSTER REMOVED. Takes and returns NULL. */
 struct endpoint *endpoint_free(struct endpoint *endpoint, enum vmibus_reason reason);
 
-/** The endpoint that another sensor offered before, by UUID or by process; NULL if there is none. */
-struct endpoint *endpoint_find(struct bus *bus, const struct endpoint_identity *identity);
-
-/** Adds a provider, or changes what it offers, and chooses who is active anew. 0 or -ENOMEM. */
-int endpoint_add_provider(struct endpoint *endpoint, struct sensor *sensor, uint32_t groups);
-
-/** Takes a provider away; the endpoint goes with its last one. */
-void endpoint_remove_provider(struct provider *provider, enum vmibus_reason reason);
-
-/** Chooses anew who is active in each group: the first that offered it, fallbacks last. */
-void endpoint_choose_active(struct endpoint *endpoint);
+/** Tells the memory authority that it exists, or that its UUID has been learnt, and who provides its memory. */
+void endpoint_tell_opened(struct endpoint *endpoint);
 
 /** What its providers offer together. */
 uint32_t endpoint_groups(const struct endpoint *endpoint);
@@ -120,6 +112,9 @@ void endpoint_number(struct endpoint *endpoint, struct vmibus_frame *frame);
 
 /** Publishes ROSTER with what is known. */
 void endpoint_publish_roster(struct endpoint *endpoint, enum vmibus_roster_change change);
+
+/** Whether the last roster entry says the same as one would now. */
+bool endpoint_roster_is_current(const struct endpoint *endpoint);
 
 /** Tells one provider which kinds are in demand, if any are. */
 void endpoint_tell_demand(struct endpoint *endpoint, struct sensor *sensor);

@@ -104,6 +104,7 @@ struct event *event_new(struct event_pool *pool, enum event_purpose purpose, con
     event->refs = 1;
     event->withdrawn = false;
     event->live = purpose == EVENT_LIVE;
+    event->place = 0;
     pool->n_live += event->live;
     event->tail = NULL;
     event->fds = NULL;

@@ -44,6 +44,7 @@ struct event {
     uint32_t refs;
     bool withdrawn; /**< not to be delivered any more */
     bool live;      /**< made as EVENT_LIVE */
+    uint32_t place; /**< among those handed over; 0: none yet */
     struct tail *tail;
     struct event_fds *fds;
     struct vmibus_frame frame;

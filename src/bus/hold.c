@@ -4,6 +4,7 @@
 #include <assert.h>
 
 #include "bus/bus.h"
+#include "bus/claim.h"
 #include "bus/command.h"
 #include "bus/control.h"
 #include "bus/endpoint.h"
@@ -124,6 +125,8 @@ static void begin(struct holding *holding) {
     const struct vmibus_ack nobody = verdict(VMIBUS_ERROR_UNSUPPORTED, VMIBUS_REASON_NO_PROVIDER, VMIBUS_GROUP_POWER);
 
     holding->sensor = endpoint_provider(holding->endpoint, VMIBUS_GROUP_POWER);
+    if (!holding->sensor && claims_promise(holding->endpoint, VMIBUS_GROUP_POWER))
+        return; /* hold_see_providers() */
     if (!holding->sensor) {
         fail_all(holding, &nobody);
         return;
@@ -143,7 +146,10 @@ static void finish(struct holding *holding) {
 
 static void let_go(struct holding *holding) {
     holding->state = HOLDING_ENDING;
-    ask(holding, VMIBUS_VM_OPERATION_LET_GO);
+    if (holding->sensor)
+        ask(holding, VMIBUS_VM_OPERATION_LET_GO);
+    else
+        set_timer(holding, HOLD_RETRY_MS);
 }
 
 /* Does what the holds that there are ask for. Nothing is held without a bound. */
@@ -238,6 +244,75 @@ void hold_drop_sensor(struct endpoint *endpoint, const struct sensor *sensor) {
     finish(holding);
     answer_leaving(holding, &gone);
     fail_all(holding, &gone);
+}
+
+/* --- over a restart ---------------------------------------------------------------------------- */
+
+int hold_take_over(struct control *control, const struct hold *as) {
+    struct holding *holding = &as->endpoint->holding;
+    struct hold *hold, *other;
+    void *memory;
+    int r = region_take(&control->region, sizeof(*hold), &memory);
+
+    if (r)
+        return r;
+    hold = memory;
+    *hold = *as;
+    hold->control = control;
+    hold->charge = (struct charge){};
+    list_init(&hold->link);
+    list_init(&hold->control_link);
+    r = charge_take(&hold->charge, control->account, RESOURCE_HOLDS, 1);
+    if (r) {
+        region_give(&control->region, hold, sizeof(*hold));
+        return r;
+    }
+    list_append(&control->holds, &hold->control_link);
+    list_for_each(other, &holding->holds, link)
+        if (other->place > hold->place) {
+            list_insert_between(&hold->link, other->link.previous, &other->link);
+            return 0;
+        }
+    list_append(&holding->holds, &hold->link);
+    return 0;
+}
+
+void hold_take_over_state(struct holding *holding, enum holding_state state) {
+    /* Whoever was being asked has been ended without an answer. */
+    if (state == HOLDING_NONE || state == HOLDING_STOPPING || holding->state != HOLDING_NONE)
+        return;
+    holding->state = state;
+    holding->endpoint->bus->n_held++;
+}
+
+void hold_go_on(struct holding *holding) {
+    if (holding->state == HOLDING_ENDING)
+        set_timer(holding, HOLD_RETRY_MS);
+    else
+        progress(holding);
+}
+
+void hold_see_providers(struct endpoint *endpoint) {
+    const struct vmibus_ack gone = verdict(VMIBUS_ERROR_BUSY, VMIBUS_REASON_QUIESCE_FAILED, 0);
+    struct holding *holding = &endpoint->holding;
+
+    if (holding->sensor || claims_promise(endpoint, VMIBUS_GROUP_POWER))
+        return;
+    if (holding->state != HOLDING_NONE)
+        holding->sensor = endpoint_provider(endpoint, VMIBUS_GROUP_POWER);
+    if (holding->state != HOLDING_NONE && !holding->sensor) {
+        finish(holding);
+        answer_leaving(holding, &gone);
+        fail_all(holding, &gone);
+    }
+    progress(holding);
+}
+
+void hold_end_all(struct endpoint *endpoint) {
+    const struct vmibus_ack restarted = verdict(VMIBUS_ERROR_BUSY, VMIBUS_REASON_RESTARTED, 0);
+
+    fail_all(&endpoint->holding, &restarted);
+    progress(&endpoint->holding);
 }
 
 /* --- time -------------------------------------------------------------------------------------- */
@@ -374,6 +449,15 @@ void hold_hear_link(struct endpoint *endpoint, const struct vmibus_frame *frame)
             come_into_force(holding);
     }
     progress(holding);
+}
+
+void hold_drop_authority(struct endpoint *endpoint) {
+    struct hold *hold = &endpoint->holding.authority;
+
+    if (!hold->name)
+        return;
+    end_authority(hold);
+    progress(&endpoint->holding);
 }
 
 void hold_drop_control(struct control *control) {

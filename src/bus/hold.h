@@ -48,6 +48,7 @@ struct hold {
     uint64_t expires;               /**< CLOCK_MONOTONIC nanoseconds; while in force */
     struct vmibus_header header;    /**< of the command that waits for its answer */
     uint64_t received, audit;       /**< of the same */
+    uint64_t place;                 /**< among the endpoint's, as it was handed over */
 };
 
 enum holding_state {
@@ -95,8 +96,26 @@ void hold_see_state(struct endpoint *endpoint, const struct sensor *sensor, enum
 /** A sensor does not provide the endpoint any more. */
 void hold_drop_sensor(struct endpoint *endpoint, const struct sensor *sensor);
 
+/** The memory authority has forgotten what it held. */
+void hold_drop_authority(struct endpoint *endpoint);
+
 /** The control goes: its holds end. */
 void hold_drop_control(struct control *control);
+
+/** A control's hold as it was handed over, in its place. As charge_take() and region_take(). */
+int hold_take_over(struct control *control, const struct hold *hold);
+
+/** The state of a holding as it was handed over: at a provider that is claimed and keeps it, see struct sensor. */
+void hold_take_over_state(struct holding *holding, enum holding_state state);
+
+/** A holding that was handed over goes on. */
+void hold_go_on(struct holding *holding);
+
+/** A provider that was waited for has come, or is not waited for any more. */
+void hold_see_providers(struct endpoint *endpoint);
+
+/** The provider is about to end, and keeps no guest still beyond that: all holds are over. */
+void hold_end_all(struct endpoint *endpoint);
 
 /** Ends the holds whose holders may not have them any more. */
 void hold_revoke_ungranted(struct endpoint *endpoint);

@@ -6,6 +6,7 @@
 
 #include "bus/binding.h"
 #include "bus/bus.h"
+#include "bus/claim.h"
 #include "bus/command.h"
 #include "bus/control.h"
 #include "bus/endpoint.h"
@@ -105,6 +106,15 @@ static void fence_issue(const struct lease *lease) {
     if (lease->lease_class != VMIBUS_LEASE_CLASS_MEMWRITE)
         return;
     memcpy(frame.fence_issue.session, lease->holder->session, sizeof(frame.fence_issue.session));
+    bus_tell_link(lease_bus(lease), lease->endpoint, &frame, NULL);
+}
+
+static void fence_revoke(const struct lease *lease) {
+    struct vmibus_frame frame = {
+        .header = {.kind = VMIBUS_KIND_FENCE_REVOKE},
+        .fence_revoke = {.token = lease->token},
+    };
+
     bus_tell_link(lease_bus(lease), lease->endpoint, &frame, NULL);
 }
 
@@ -208,7 +218,7 @@ static void lease_try_free(struct lease *lease) {
     if (lease->ending || !lease_is_draining(lease))
         return;
     /* Held keys are released after the last input command, or it could press one again. */
-    if (lease->n_commands == 0 && lease->input_drains && !lease->input_draining) {
+    if (lease->n_commands == 0 && lease->input_drains && !lease->input_draining && !lease->endpoint->passing_on) {
         lease->input_draining = true;
         command_begin_input_release(lease->endpoint, lease);
     }
@@ -253,14 +263,8 @@ static void lease_end(struct lease *lease, enum vmibus_reason reason) {
     if (loop_timer_set(&lease->timer, clock_now() + bus->options.drain_ms * NS_PER_MS) < 0)
         loop_timer_cancel(&lease->timer);
     lease->ending = true; /* an answer that comes at once must not let the next holder in before the last one is told */
-    if (lease->fence_drains) {
-        struct vmibus_frame frame = {
-            .header = {.kind = VMIBUS_KIND_FENCE_REVOKE},
-            .fence_revoke = {.token = lease->token},
-        };
-
-        bus_tell_link(bus, lease->endpoint, &frame, NULL);
-    }
+    if (lease->fence_drains)
+        fence_revoke(lease);
     /* Whoever released it learns by the answer. */
     if (reason != VMIBUS_REASON_RELEASED)
         tell_last_holder(lease, holder);
@@ -308,8 +312,26 @@ void lease_revoke(struct lease *lease, enum vmibus_reason reason) {
 void lease_drop_control(struct control *control, enum vmibus_reason reason) {
     while (!list_is_empty(&control->waiters))
         waiter_free(list_first(&control->waiters, struct lease_waiter, control_link));
+    lease_end_all(control, reason);
+}
+
+void lease_end_all(struct control *control, enum vmibus_reason reason) {
     while (!list_is_empty(&control->leases))
         lease_end(list_first(&control->leases, struct lease, holder_link), reason);
+}
+
+void lease_tell_authority(const struct lease *lease) {
+    if (lease->state == VMIBUS_LEASE_STATE_HELD)
+        fence_issue(lease);
+    else if (lease->fence_drains)
+        fence_revoke(lease);
+}
+
+void lease_memory_replaced(struct lease *lease, bool was_there) {
+    if (was_there && lease->state == VMIBUS_LEASE_STATE_HELD)
+        lease_end(lease, VMIBUS_REASON_MEMORY_LOST);
+    if (lease->fence_drains)
+        lease_fence_drained(lease, lease->token);
 }
 
 void lease_command_begin(struct lease *lease) {
@@ -502,6 +524,69 @@ enum vmibus_error lease_check(const struct lease *lease, const struct control *c
     return VMIBUS_ERROR_OK;
 }
 
+/* --- over a restart ---------------------------------------------------------------------------- */
+
+int lease_take_over_waiter(struct lease *lease, struct control *control, const struct lease_waiter *as) {
+    struct lease_waiter *waiter, *other;
+    void *memory;
+    int r = region_take(&control->region, sizeof(*waiter), &memory);
+
+    if (r)
+        return r;
+    waiter = memory;
+    r = charge_take(&waiter->charge, control->account, RESOURCE_WAITERS, 1);
+    if (r) {
+        region_give(&control->region, waiter, sizeof(*waiter));
+        return r;
+    }
+    waiter->lease = lease;
+    waiter->control = control;
+    waiter->header = as->header;
+    waiter->received = as->received;
+    waiter->audit = as->audit;
+    waiter->ttl_ms = as->ttl_ms;
+    waiter->rank = as->rank;
+    waiter->place = as->place;
+    list_append(&control->waiters, &waiter->control_link);
+    lease->n_waiters++;
+    list_for_each(other, &lease->waiters, lease_link)
+        if (other->place > waiter->place) {
+            list_insert_between(&waiter->lease_link, other->lease_link.previous, &other->lease_link);
+            return 0;
+        }
+    list_append(&lease->waiters, &waiter->lease_link);
+    return 0;
+}
+
+int lease_take_over_holder(struct lease *lease, struct control *control) {
+    int r = charge_take(&lease->charge, control->account, RESOURCE_LEASES, 1);
+
+    if (r)
+        return r;
+    lease->holder = control;
+    list_append(&control->leases, &lease->holder_link);
+    lease_bus(lease)->n_leases++;
+    return 0;
+}
+
+void lease_go_on(struct lease *lease, uint64_t timer) {
+    if (lease->state == VMIBUS_LEASE_STATE_HELD && lease->expires && loop_timer_set(&lease->timer, lease->expires) < 0)
+        lease_end(lease, VMIBUS_REASON_LEASE_EXPIRED);
+    if (!lease_is_draining(lease))
+        return;
+    if (timer)
+        (void)loop_timer_set(&lease->timer, timer);
+    /* Nothing is in flight under it; the authority says so again. */
+    if (lease->fence_drains)
+        fence_revoke(lease);
+    lease_see_claims(lease);
+}
+
+void lease_see_claims(struct lease *lease) {
+    if (!lease->input_drains || !claims_promise(lease->endpoint, VMIBUS_GROUP_INPUT))
+        lease_try_free(lease);
+}
+
 /* --- coming and going -------------------------------------------------------------------------- */
 
 void lease_init(struct lease *lease, struct endpoint *endpoint, enum vmibus_lease_class lease_class) {
@@ -514,7 +599,8 @@ void lease_init(struct lease *lease, struct endpoint *endpoint, enum vmibus_leas
 void lease_deinit(struct lease *lease) {
     while (!list_is_empty(&lease->waiters))
         waiter_refuse(list_first(&lease->waiters, struct lease_waiter, lease_link), VMIBUS_ERROR_GONE, VMIBUS_REASON_NONE, 0);
-    if (lease->state == VMIBUS_LEASE_STATE_HELD) {
+    /* Without a holder it was handed over, and what was handed over is thrown away. */
+    if (lease->state == VMIBUS_LEASE_STATE_HELD && lease->holder) {
         struct control *holder = lease->holder;
 
         lease->state = VMIBUS_LEASE_STATE_FREE;

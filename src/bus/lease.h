@@ -64,6 +64,7 @@ struct lease_waiter {
     uint64_t audit;
     uint32_t ttl_ms;
     uint32_t rank;
+    uint64_t place;             /**< in the line, as it was handed over */
 };
 
 /** Prepares the lease of a class on an endpoint that has just come: nobody holds it. */
@@ -97,6 +98,18 @@ void lease_command_begin(struct lease *lease);
 /** A command that began under some token ended. */
 void lease_command_end(struct lease *lease);
 
+/** Ends all that a control holds; it keeps its places in lines. */
+void lease_end_all(struct control *control, enum vmibus_reason reason);
+
+/** Tells a memory authority that begins to listen of the fence, or of a revocation that is not answered. MEMWRITE. */
+void lease_tell_authority(const struct lease *lease);
+
+/**
+ * Another memory authority has taken the place of the one before: nothing is in flight under the last token. MEMWRITE.
+ * @param was_there the holder may have had a memory channel, so the lease ends
+ */
+void lease_memory_replaced(struct lease *lease, bool was_there);
+
 /** The memory authority says that nothing under this token is in flight any more. */
 void lease_fence_drained(struct lease *lease, uint64_t token);
 
@@ -105,5 +118,17 @@ void lease_fence_drained(struct lease *lease, uint64_t token);
  * @param released everything is released in the guest, or will be before any other input; false: it is tried again later
  */
 void lease_input_answered(struct lease *lease, bool released);
+
+/** A waiter as it was handed over, in its place. As charge_take() and region_take(). */
+int lease_take_over_waiter(struct lease *lease, struct control *control, const struct lease_waiter *waiter);
+
+/** The holder of a lease that was handed over as HELD is here. 0, CHARGE_QUOTA or CHARGE_PRESSURE. */
+int lease_take_over_holder(struct lease *lease, struct control *control);
+
+/** A lease that was handed over goes on. @param timer CLOCK_MONOTONIC nanoseconds of what was its deadline; 0: none */
+void lease_go_on(struct lease *lease, uint64_t timer);
+
+/** A provider that was waited for has come: what held keys there are can be released. */
+void lease_see_claims(struct lease *lease);
 
 #endif

@@ -50,6 +50,10 @@ bool outbox_push_event(struct outbox *outbox, struct event *event) {
     return true;
 }
 
+bool outbox_has_room_for_answer(const struct outbox *outbox) {
+    return outbox->deliveries->in_use < outbox->deliveries->capacity;
+}
+
 void outbox_push_answer(struct outbox *outbox, struct event *event) {
     struct delivery *delivery = delivery_new(outbox, true);
 

@@ -72,6 +72,9 @@ void outbox_deinit(struct outbox *outbox);
 /** Queues an event; takes a reference of its own. False: the outbox is full, the caller decides what that means. */
 bool outbox_push_event(struct outbox *outbox, struct event *event);
 
+/** Whether there is room for an answer that event_new() did not make: one that is handed over. */
+bool outbox_has_room_for_answer(const struct outbox *outbox);
+
 /** Queues an answer; consumes the caller's reference. */
 void outbox_push_answer(struct outbox *outbox, struct event *event);
 

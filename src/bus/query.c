@@ -8,6 +8,7 @@
 #include "bus/control.h"
 #include "bus/endpoint.h"
 #include "bus/sensor.h"
+#include "util/limit_use.h"
 
 static void refuse(struct query_answer *answer, enum vmibus_error error, enum vmibus_reason reason, uint64_t value) {
     answer->error = error;
@@ -32,11 +33,13 @@ static bool reserve(struct query_answer *answer, size_t n, size_t size) {
 static void query_stats(struct bus *bus, struct query_answer *answer) {
     struct bus_memory_counters memory = {};
     struct bus_process_counters process = {};
+    struct audit_counters audit;
     bool told = bus->options.process_counters && bus->options.process_counters(bus->options.link_context, &process);
     const struct bus_counters *counters = &bus->counters;
 
     if (bus->options.memory_counters)
         bus->options.memory_counters(bus->options.link_context, &memory);
+    audit_get_counters(bus->audit, &audit);
     const struct vmibus_counter_value values[] = {
         {.counter = VMIBUS_COUNTER_EVENTS_PUBLISHED, .value = counters->published},
         {.counter = VMIBUS_COUNTER_FRAMES_DELIVERED, .value = counters->delivered},
@@ -54,6 +57,9 @@ static void query_stats(struct bus *bus, struct query_answer *answer) {
         {.counter = VMIBUS_COUNTER_SUBSCRIPTIONS, .value = bus->n_subscriptions},
         {.counter = VMIBUS_COUNTER_EVENT_BLOCKS, .value = bus->events.blocks.in_use},
         {.counter = VMIBUS_COUNTER_AUDIT_RECORDS, .value = bus->audit->header ? bus->audit->header->written : 0},
+        {.counter = VMIBUS_COUNTER_AUDIT_CHAINED, .value = audit.chained},
+        {.counter = VMIBUS_COUNTER_AUDIT_UNRECORDED, .value = audit.unrecorded},
+        {.counter = VMIBUS_COUNTER_AUDIT_UNTOLD, .value = audit.untold},
         {.counter = VMIBUS_COUNTER_ATTACHMENTS, .value = memory.attachments},
         {.counter = VMIBUS_COUNTER_BUFFERS, .value = memory.buffers},
         {.counter = VMIBUS_COUNTER_BUFFER_BYTES, .value = memory.buffer_bytes},
@@ -78,6 +84,14 @@ static void query_stats(struct bus *bus, struct query_answer *answer) {
         memcpy(answer->tail, values, n * sizeof(values[0]));
 }
 
+static void query_latencies(const struct bus *bus, struct query_answer *answer) {
+    struct vmibus_latency latencies[LATENCY_KINDS];
+    size_t n = latencies_get(&bus->latencies, latencies);
+
+    if (reserve(answer, n, sizeof(latencies[0])))
+        memcpy(answer->tail, latencies, n * sizeof(latencies[0]));
+}
+
 static void query_sensors(struct bus *bus, struct query_answer *answer) {
     const struct sensor *sensor;
     struct vmibus_sensor_info *info;
@@ -98,36 +112,12 @@ static void query_sensors(struct bus *bus, struct query_answer *answer) {
     }
 }
 
-static struct vmibus_limit_use *put_account(struct vmibus_limit_use *use, const struct account *account) {
-    for (int i = 0; i < N_RESOURCES; i++)
-        *use++ = (struct vmibus_limit_use){.limit = resource_reason((enum resource)i),
-                                           .uid = account->uid,
-                                           .used = account->used[i],
-                                           .bound = account->limit[i]};
-    return use;
-}
-
-/* The totals, then the caller's own, then, where it may know, everybody else's. */
 static void query_limits(const struct control *control, bool everybody, struct query_answer *answer) {
     const struct ledger *ledger = control->bus->ledger;
-    const struct account *account;
-    struct vmibus_limit_use *use;
-    size_t n = 2;
+    size_t n = limit_use_count(ledger, control->account, everybody);
 
-    list_for_each(account, &ledger->accounts, link)
-        n += everybody && account != control->account;
-    if (!reserve(answer, n * N_RESOURCES, sizeof(*use)))
-        return;
-    use = answer->tail;
-    for (int i = 0; i < N_RESOURCES; i++)
-        *use++ = (struct vmibus_limit_use){
-            .limit = resource_reason((enum resource)i), .total = 1, .used = ledger->used[i], .bound = ledger->limit[i]};
-    use = put_account(use, control->account);
-    if (!everybody)
-        return;
-    list_for_each(account, &ledger->accounts, link)
-        if (account != control->account)
-            use = put_account(use, account);
+    if (reserve(answer, n, sizeof(struct vmibus_limit_use)))
+        limit_use_fill(ledger, control->account, everybody, answer->tail);
 }
 
 static void query_grant(struct control *control, const struct vmibus_header *header, struct query_answer *answer) {
@@ -147,12 +137,15 @@ void query_execute(struct control *control, const struct vmibus_frame *frame, st
     switch (frame->query.query) {
     case VMIBUS_QUERY_STATS:
     case VMIBUS_QUERY_SENSORS:
+    case VMIBUS_QUERY_LATENCIES:
         if (!may_see)
             refuse(answer, VMIBUS_ERROR_DENIED, VMIBUS_REASON_NO_CAPABILITY, VMIBUS_CAP_STATS);
         else if (frame->query.query == VMIBUS_QUERY_STATS)
             query_stats(control->bus, answer);
-        else
+        else if (frame->query.query == VMIBUS_QUERY_SENSORS)
             query_sensors(control->bus, answer);
+        else
+            query_latencies(control->bus, answer);
         break;
     case VMIBUS_QUERY_LIMITS:
         query_limits(control, may_see, answer);

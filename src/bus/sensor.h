@@ -6,6 +6,7 @@
 #ifndef BUS_SENSOR_H
 #define BUS_SENSOR_H
 
+#include <stdbool.h>
 #include <stdint.h>
 
 #include <vmibus/protocol.h>
@@ -28,10 +29,14 @@ struct sensor {
     struct list link;           /**< bus->sensors */
     struct list providers;      /**< what it offers */
     uint16_t id;
+    uint32_t preference;        /**< of equals the lowest is the active provider; by the order of adding, if nobody says otherwise */
+    uint8_t session[16];        /**< by which the memory authority knows it; zeros: not at all */
     enum vmibus_sensor_state state;
     uint32_t groups;
     uint32_t fallback;
     uint32_t n_endpoints;
+    uint32_t max_endpoints;     /**< VMs that it may offer; 0: no bound of its own */
+    bool keeps;                 /**< hands its state over when it is started anew: what it holds still stays so */
     char name[32];
 };
 
@@ -44,6 +49,7 @@ void sensor_deinit(struct sensor *sensor);
 /**
  * Hears a sensor: SENSOR_ANNOUNCE, ENDPOINT_OFFER, ENDPOINT_WITHDRAW, published events, and ACKs to commands.  What makes no sense
  * is ignored: a sensor may speak of an endpoint that has just gone.
+ * @param tail header.tail_length octets, borrowed; NULL although there are some: they were lost, and an event is a gap
  * @param fds header.fd_count of them, borrowed: an ACK's; NULL: none
  */
 void sensor_hear(struct sensor *sensor, const struct vmibus_frame *frame, const void *tail, const int *fds);

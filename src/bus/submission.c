@@ -12,9 +12,11 @@
 #include "bus/command.h"
 #include "bus/control.h"
 #include "bus/endpoint.h"
+#include "bus/explain.h"
 #include "bus/hold.h"
 #include "bus/lease.h"
 #include "bus/query.h"
+#include "bus/sensor.h"
 #include "bus/subscription.h"
 #include "bus/watch.h"
 #include "util/clock.h"
@@ -50,6 +52,7 @@ static void submission_refuse(const struct submission *submission, enum vmibus_e
 static uint64_t submission_audit(const struct submission *submission) {
     const struct vmibus_frame *frame = submission->frame;
     const struct control *control = submission->control;
+    const struct endpoint *endpoint = bus_endpoint(control->bus, frame->header.slot, frame->header.generation);
     struct vmibus_audit_record record = {
         .received = submission->received,
         .generation = frame->header.generation,
@@ -59,7 +62,11 @@ static uint64_t submission_audit(const struct submission *submission) {
         .kind = frame->header.kind,
         .correlation = frame->header.correlation,
         .len = frame->header.tail_length,
+        .session = control->session_number,
     };
+
+    if (endpoint)
+        audit_set_name(&record, endpoint->name);
 
     switch (frame->header.kind) {
     case VMIBUS_KIND_CMD_LEASE:
@@ -78,6 +85,9 @@ static uint64_t submission_audit(const struct submission *submission) {
     case VMIBUS_KIND_CMD_VM:
         record.detail = frame->cmd_vm.operation;
         record.token = frame->cmd_vm.token;
+        break;
+    case VMIBUS_KIND_CMD_MONITOR:
+        record.detail = frame->cmd_monitor.operation;
         break;
     case VMIBUS_KIND_WATCH:
         record.detail = frame->watch.operation;
@@ -108,7 +118,10 @@ static void submit_query(const struct submission *submission) {
     struct query_answer answer = {};
     struct vmibus_ack ack = {};
 
-    query_execute(submission->control, submission->frame, &answer);
+    if (submission->frame->header.kind == VMIBUS_KIND_EXPLAIN)
+        explain_execute(submission->control, submission->frame, submission->tail, &answer);
+    else
+        query_execute(submission->control, submission->frame, &answer);
     ack.error = (uint16_t)answer.error;
     ack.reason = (uint16_t)answer.reason;
     ack.value = answer.value;
@@ -241,6 +254,43 @@ static void submit_to_endpoint(struct submission *submission, const struct vmibu
     submit_routed(submission);
 }
 
+static struct sensor *find_sensor(const struct bus *bus, const char *name) {
+    struct sensor *sensor;
+
+    list_for_each(sensor, &bus->sensors, link)
+        if (strncmp(sensor->name, name, sizeof(sensor->name)) == 0)
+            return sensor;
+    return NULL;
+}
+
+/* To a sensor as such: what it does concerns no endpoint that there is already. */
+static void submit_to_sensor(const struct submission *submission, const struct vmibus_frame_description *description) {
+    const struct vmibus_frame *frame = submission->frame;
+    const struct vmibus_cmd_monitor *command = &frame->cmd_monitor;
+    struct control *control = submission->control;
+    struct sensor *sensor = find_sensor(control->bus, (const char *)command->sensor);
+
+    if (!(control->grant.capabilities & description->capability))
+        submission_refuse(submission, VMIBUS_ERROR_DENIED,
+                          control->grant.capabilities ? VMIBUS_REASON_NO_CAPABILITY : VMIBUS_REASON_NO_GRANT,
+                          description->capability);
+    else if (frame->header.slot || (command->operation != VMIBUS_MONITOR_OPERATION_ADD &&
+                                    command->operation != VMIBUS_MONITOR_OPERATION_REMOVE))
+        submission_refuse(submission, VMIBUS_ERROR_VALIDATION, VMIBUS_REASON_BAD_FIELD, command->operation);
+    else if (memchr(submission->tail, '\0', frame->header.tail_length))
+        submission_refuse(submission, VMIBUS_ERROR_VALIDATION, VMIBUS_REASON_BAD_FIELD, 0);
+    else if (!sensor)
+        submission_refuse(submission, VMIBUS_ERROR_UNSUPPORTED, VMIBUS_REASON_NO_PROVIDER, 0);
+    else
+        command_begin(&(struct command_request){.control = control,
+                                                .endpoint = control->bus->endpoints[0],
+                                                .sensor = sensor,
+                                                .frame = frame,
+                                                .tail = submission->tail,
+                                                .received = submission->received,
+                                                .audit = submission->audit});
+}
+
 void control_submit(struct control *control, const struct vmibus_frame *frame, const void *tail, uint64_t received) {
     const struct vmibus_frame_description *description = vmibus_frame_describe(frame->header.kind);
     struct submission submission = {.control = control, .frame = frame, .tail = tail, .received = received};
@@ -253,8 +303,10 @@ void control_submit(struct control *control, const struct vmibus_frame *frame, c
         submission_refuse(&submission, VMIBUS_ERROR_EXPIRED, VMIBUS_REASON_NONE, frame->header.deadline_us);
     else if (frame->header.kind == VMIBUS_KIND_SUBSCRIBE)
         submit_subscribe(&submission);
-    else if (frame->header.kind == VMIBUS_KIND_QUERY)
+    else if (frame->header.kind == VMIBUS_KIND_QUERY || frame->header.kind == VMIBUS_KIND_EXPLAIN)
         submit_query(&submission);
+    else if (frame->header.kind == VMIBUS_KIND_CMD_MONITOR)
+        submit_to_sensor(&submission, description);
     else
         submit_to_endpoint(&submission, description);
 }

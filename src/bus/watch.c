@@ -1,10 +1,13 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 #include "bus/watch.h"
 
+#include <errno.h>
+
 #include <assert.h>
 #include <string.h>
 
 #include "bus/bus.h"
+#include "bus/claim.h"
 #include "bus/command.h"
 #include "bus/control.h"
 #include "bus/endpoint.h"
@@ -73,14 +76,15 @@ static struct watch_table *table_of(const struct endpoint *endpoint) {
 }
 
 /* 0, CHARGE_QUOTA or CHARGE_PRESSURE. */
-static int watch_new(struct watch **watchp, struct control *control, struct endpoint *endpoint) {
+static int watch_new(struct watch **watchp, struct control *control, struct endpoint *endpoint,
+                     const struct vmibus_watch *request) {
     struct watch_table *table = table_of(endpoint);
     struct watch *watch = pool_take(&table->pool);
     int r;
 
     if (!watch)
         return CHARGE_PRESSURE;
-    *watch = (struct watch){.state = WATCH_BEGINS, .control = control, .endpoint = endpoint};
+    *watch = (struct watch){.state = WATCH_BEGINS, .control = control, .endpoint = endpoint, .request = *request};
     r = charge_take(&watch->charge, control->account, RESOURCE_WATCHES, 1);
     if (r) {
         pool_give(&table->pool, watch);
@@ -145,6 +149,11 @@ static void tell_end(const struct watch *watch, const struct vmibus_watch_change
     control_wake(control);
 }
 
+/* A sensor that does not have it yet, or no more, need not be told. */
+static bool is_at_sensor(const struct watch *watch) {
+    return watch->sensor && endpoint_has_provider(watch->endpoint, watch->sensor);
+}
+
 static void disown(struct watch *watch) {
     list_unlink(&watch->control_link);
     watch->control = NULL;
@@ -152,7 +161,7 @@ static void disown(struct watch *watch) {
 
 void watch_remove(struct watch *watch) {
     disown(watch);
-    if (!endpoint_has_provider(watch->endpoint, watch->sensor)) {
+    if (!is_at_sensor(watch)) {
         watch_free(watch);
         return;
     }
@@ -183,7 +192,7 @@ static bool is_of_epoch(const struct watch *watch, uint64_t epoch) {
 
 static bool is_unprovided(const struct watch *watch, uint64_t epoch) {
     (void)epoch;
-    return !is_provided(watch);
+    return !is_provided(watch) && watch->sensor;
 }
 
 static bool is_ungranted(const struct watch *watch, uint64_t epoch) {
@@ -225,6 +234,81 @@ void watch_drop_control(struct control *control) {
         else
             disown(watch); /* the answer to its command settles it */
     }
+}
+
+/* --- over a restart ---------------------------------------------------------------------------- */
+
+struct watch *watch_of_number(struct watch_table *table, uint32_t number) {
+    return watch_find(table, number);
+}
+
+int watch_take_over(struct control *control, const struct watch *as) {
+    struct watch_table *table = table_of(as->endpoint);
+    struct watch *watch = as->number ? pool_take_place(&table->pool, POSITION(as->number)) : NULL;
+    int r;
+
+    if (!watch)
+        return -EBADMSG;
+    *watch = *as;
+    watch->control = control;
+    watch->sensor = NULL;
+    watch->charge = (struct charge){};
+    r = charge_take(&watch->charge, control->account, RESOURCE_WATCHES, 1);
+    if (r) {
+        pool_give(&table->pool, watch);
+        return r;
+    }
+    watch->account = account_ref(control->account);
+    table->numbers[POSITION(as->number)] = as->number;
+    if (as->number >> 16 > table->n_uses)
+        table->n_uses = as->number >> 16;
+    list_init(&watch->control_link);
+    list_init(&watch->endpoint_link);
+    list_append(&control->watches, &watch->control_link);
+    list_append(&as->endpoint->watches, &watch->endpoint_link);
+    return 0;
+}
+
+/* The sensor has it from the moment on that it is asked, so that what it tells before its answer is heard. */
+static bool begin_anew(struct endpoint *endpoint, struct sensor *sensor) {
+    struct watch *watch;
+
+    list_for_each(watch, &endpoint->watches, endpoint_link)
+        if (watch->state == WATCH_GOES_ON && !watch->sensor) {
+            watch->sensor = sensor;
+            watch->request.epoch = watch->epoch;
+            command_begin_rewatch(endpoint, sensor, watch, &watch->request);
+            return true;
+        }
+    return false;
+}
+
+static bool is_nowhere(const struct watch *watch, uint64_t epoch) {
+    (void)epoch;
+    return !watch->sensor;
+}
+
+void watch_begin_anew(struct endpoint *endpoint) {
+    struct sensor *sensor = endpoint_provider(endpoint, VMIBUS_GROUP_WATCH);
+
+    if (claims_promise(endpoint, VMIBUS_GROUP_WATCH))
+        return;
+    if (!sensor)
+        end_where(endpoint, is_nowhere, 0);
+    while (sensor && begin_anew(endpoint, sensor))
+        ;
+}
+
+void watch_begun_anew(struct watch *watch, struct sensor *sensor, const struct vmibus_ack *ack) {
+    if (watch->state != WATCH_GOES_ON || watch->sensor != sensor)
+        return;
+    if (!ack->error && (!ack->epoch || ack->epoch == watch->epoch))
+        return;
+    tell_end(watch, NULL);
+    if (ack->error)
+        watch_free(watch);
+    else
+        watch_remove(watch);
 }
 
 /* --- commands ---------------------------------------------------------------------------------- */
@@ -278,7 +362,7 @@ static void execute_add(struct control *control, struct endpoint *endpoint, cons
         refuse(control, command, received, audit, &ack);
         return;
     }
-    r = watch_new(&watch, control, endpoint);
+    r = watch_new(&watch, control, endpoint, &command->watch);
     if (r == 0) {
         watch_begin_command(watch, command, received, audit);
     } else {
@@ -293,6 +377,12 @@ static void execute_remove(struct control *control, struct endpoint *endpoint, c
     struct vmibus_ack ack = verdict(VMIBUS_ERROR_VALIDATION, VMIBUS_REASON_NO_WATCH, command->watch.watch);
 
     if (!watch || watch->control != control || watch->endpoint != endpoint || watch->state != WATCH_GOES_ON) {
+        refuse(control, command, received, audit, &ack);
+        return;
+    }
+    if (!watch->sensor) {
+        ack = (struct vmibus_ack){.value = watch->number};
+        watch_free(watch);
         refuse(control, command, received, audit, &ack);
         return;
     }

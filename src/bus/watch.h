@@ -45,6 +45,7 @@ struct watch {
     struct control *control;        /**< NULL: nobody is told any more */
     struct endpoint *endpoint;
     struct sensor *sensor;          /**< who was asked */
+    struct vmibus_watch request;    /**< what was asked for, to begin it anew at a sensor that was started anew */
     uint64_t epoch;                 /**< that it ends with, as the sensor said; 0: none */
     struct list control_link;       /**< control->watches */
     struct list endpoint_link;      /**< endpoint->watches */
@@ -109,6 +110,18 @@ void watch_end_epoch(struct endpoint *endpoint, uint64_t epoch);
 
 /** Somebody else may provide WATCH now, or nobody. */
 void watch_see_providers(struct endpoint *endpoint);
+
+/** A watch of a control as it was handed over. 0, CHARGE_QUOTA, CHARGE_PRESSURE, or -EBADMSG: its number is impossible. */
+int watch_take_over(struct control *control, const struct watch *watch);
+
+/** The watch of this number; NULL: there is none. */
+struct watch *watch_of_number(struct watch_table *table, uint32_t number);
+
+/** Begins watches anew that were handed over, once somebody provides WATCH who was waited for; ends them if nobody will. */
+void watch_begin_anew(struct endpoint *endpoint);
+
+/** The sensor answered that, or will not any more. */
+void watch_begun_anew(struct watch *watch, struct sensor *sensor, const struct vmibus_ack *ack);
 
 /** The endpoint goes, after its commands. */
 void watch_drop_endpoint(struct endpoint *endpoint);

@@ -13,11 +13,15 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include <vmibus/syscalls.h>
+
 #include "client/attachment.h"
 #include "client/buffer.h"
 #include "client/connection.h"
 #include "client/socket_link.h"
 #include "util/fds.h"
+
+VMIBUS_SYSCALLS("epoll_create1 epoll_ctl")
 
 /* The lent descriptor is taken by whoever connects first: a second connection over it would garble both. */
 static bool lent_fd_taken;
@@ -87,6 +91,7 @@ static int join_channel(struct vmibus *bus, struct channel *channel) {
 /* The refusal may be NULL; it is written where an enum vmibus_error is returned. */
 static int say_hello(struct vmibus *bus, bool established, int timeout_ms, struct vmibus_error_body *refusal) {
     const struct hello hello = {
+        .role = VMIBUS_ROLE_CONTROL,
         .channel = VMIBUS_CHANNEL_BUS,
         .name = bus->name,
         .correlation = connection_next_correlation(bus),
@@ -161,6 +166,7 @@ int vmibus_connect_explained(struct vmibus **busp, const char *path, const char 
 
 int connection_open_memory(struct vmibus *bus) {
     const struct hello hello = {
+        .role = VMIBUS_ROLE_CONTROL,
         .channel = VMIBUS_CHANNEL_MEMORY,
         .session = bus->welcome.session,
         .name = bus->name,

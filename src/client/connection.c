@@ -15,10 +15,13 @@
 #include <sys/epoll.h>
 
 #include <vmibus/names.h>
+#include <vmibus/syscalls.h>
 
 #include "client/attachment.h"
 #include "util/clock.h"
 #include "util/fds.h"
+
+VMIBUS_SYSCALLS("epoll_ctl")
 
 /* A dispatch ends after so many messages, so that a busy bus leaves its caller time for other work. */
 #define DISPATCH_BOUND 4096

@@ -19,7 +19,7 @@ static void write_hello(struct vmibus_frame *frame, const struct hello *hello) {
     frame->hello.magic = VMIBUS_MAGIC;
     frame->hello.version_min = VMIBUS_PROTOCOL_VERSION;
     frame->hello.version_max = VMIBUS_PROTOCOL_VERSION;
-    frame->hello.role = VMIBUS_ROLE_CONTROL;
+    frame->hello.role = (uint8_t)hello->role;
     frame->hello.channel = (uint8_t)hello->channel;
     if (hello->session)
         memcpy(frame->hello.session, hello->session, sizeof(frame->hello.session));

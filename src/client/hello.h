@@ -19,6 +19,7 @@
 
 /** What is told. */
 struct hello {
+    enum vmibus_role role;
     enum vmibus_channel channel;
     const uint8_t *session;     /**< 16 octets on a MEMORY channel, else NULL */
     const char *name;           /**< for people; what is too long is cut */

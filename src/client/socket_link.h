@@ -36,6 +36,9 @@ int socket_link_connect(struct socket_link **linkp, const char *path);
 /** Bounds what is received from now on, as WELCOME tells. */
 void socket_link_set_bounds(struct socket_link *link, uint32_t tail_bound, uint8_t fds_per_frame);
 
+/** How much may be unsent before no more is taken (-ENOBUFS), octets; 1 MiB if nobody says otherwise. */
+void socket_link_set_unsent_bound(struct socket_link *link, size_t octets);
+
 /** The socket, borrowed. */
 int socket_link_get_fd(const struct socket_link *link);
 

@@ -6,7 +6,8 @@
 #include <stdlib.h>
 
 #include "bus/bus.h"
-#include "core/sensor_host.h"
+#include "core/handover.h"
+#include "core/local_sensor.h"
 #include "memory/authority.h"
 #include "memory/opener.h"
 #include "transport/listener.h"
@@ -19,6 +20,7 @@
 #define DEFAULT_DRAIN_MS 5000
 #define DEFAULT_HOLD_MS 10000
 #define DEFAULT_RETIRE_MS 5000
+#define DEFAULT_HELLO_MS 5000
 #define DEFAULT_AUDIT_RECORDS 16384
 
 /* Octets for what connections hold and for tails: by default, and at least. */
@@ -31,7 +33,10 @@
 static void bus_tells_memory(void *context, const struct vmibus_frame *frame, const void *tail) {
     struct vmibus_core *core = context;
 
-    authority_hear_link(core->authority, frame, tail);
+    if (core->authority)
+        authority_hear_link(core->authority, frame, tail);
+    else
+        memory_link_tell(&core->memory_link, frame, tail);
 }
 
 static void memory_tells_bus(void *context, const struct vmibus_frame *frame, const void *tail) {
@@ -91,9 +96,12 @@ static struct bus_options bus_sizes(const struct core_options *options) {
 static uint64_t fixed_memory(const struct core_options *options) {
     const struct bus_options bus_options = bus_sizes(options);
     uint64_t listener =
-        options->n_large_tails ? listener_memory_needed(options->tail_bound, options->n_connections, options->n_large_tails) : 0;
+        options->n_large_tails ? listener_memory_needed(bus_home_session_octets(), options->tail_bound, options->n_connections,
+                                                       options->n_large_tails)
+                               : 0;
+    uint64_t link = options->memory_path ? link_memory_needed(options->tail_bound) : 0;
 
-    return bus_memory_needed(&bus_options) + listener + SLACK;
+    return bus_memory_needed(&bus_options) + listener + link + SLACK;
 }
 
 uint64_t core_least_memory(const struct core_options *options) {
@@ -129,7 +137,7 @@ static int make_bus(struct vmibus_core *core, const struct core_options *options
         .drain_ms = options->drain_ms,
         .hold_ms = options->hold_ms,
         .link = bus_tells_memory,
-        .memory_counters = count_memory,
+        .memory_counters = options->memory_path ? NULL : count_memory,
         .process_counters = count_process,
         .resources_wanted = want_resources,
         .link_context = core,
@@ -143,7 +151,7 @@ static int make_authority(struct vmibus_core *core, const struct core_options *o
         .loop = core->loop,
         .ledger = &core->ledger,
         .audit = &core->audit,
-        .opener = opener_local(),
+        .opener = options->opener ? options->opener : opener_local(),
         .policy = core->policy,
         .incarnation = options->incarnation,
         .n_endpoints = options->n_endpoints,
@@ -160,6 +168,18 @@ static int make_authority(struct vmibus_core *core, const struct core_options *o
     return authority_new(&core->authority, &authority_options);
 }
 
+static int make_link(struct vmibus_core *core, const struct core_options *options) {
+    const struct memory_link_options link_options = {
+        .loop = core->loop,
+        .arena = &core->arena,
+        .bus = core->bus,
+        .path = options->memory_path,
+        .hello_ms = options->hello_ms ? options->hello_ms : DEFAULT_HELLO_MS,
+    };
+
+    return memory_link_init(&core->memory_link, &link_options);
+}
+
 int core_new(struct vmibus_core **corep, const struct core_options *options) {
     struct vmibus_core *core = calloc(1, sizeof(*core));
     size_t region_octets = 0;
@@ -170,7 +190,8 @@ int core_new(struct vmibus_core **corep, const struct core_options *options) {
         return -ENOMEM;
     }
     core->policy = options->policy;
-    list_init(&core->sensor_hosts);
+    list_init(&core->sensors);
+    list_init(&core->saved);
     ledger_init(&core->ledger, core->policy->limits_total);
     r = principal_from_self(&core->self);
     if (r == 0)
@@ -179,15 +200,19 @@ int core_new(struct vmibus_core **corep, const struct core_options *options) {
         core->audit_error = audit_init(&core->audit, options->audit_fd, options->audit_records, options->incarnation);
     if (r == 0)
         r = reserve(core, options, &region_octets);
-    if (r == 0)
+    if (r == 0 && !options->memory_path)
         r = make_authority(core, options);
     if (r == 0)
         r = make_bus(core, options, region_octets);
+    if (r == 0 && options->memory_path)
+        r = make_link(core, options);
     if (r < 0) {
         vmibus_core_free(core);
         return r;
     }
-    core->home = (struct session_home){.bus = core->bus, .authority = core->authority, .tail_bound = options->tail_bound};
+    bus_home_init(&core->home, core->bus, options->tail_bound);
+    core->home.authority = core->authority;
+    core->home.memory_path = options->memory_path;
     monitor_init(&core->monitor, core);
     monitor_start(&core->monitor);
     *corep = core;
@@ -197,9 +222,11 @@ int core_new(struct vmibus_core **corep, const struct core_options *options) {
 struct vmibus_core *vmibus_core_free(struct vmibus_core *core) {
     if (!core)
         return NULL;
-    while (!list_is_empty(&core->sensor_hosts))
-        sensor_host_free(list_first(&core->sensor_hosts, struct vmibus_sensor_host, link));
+    while (!list_is_empty(&core->sensors))
+        local_sensor_free(list_first(&core->sensors, struct local_sensor, link));
+    core_forget_saved(core);
     monitor_deinit(&core->monitor);
+    memory_link_deinit(&core->memory_link);
     core->bus = bus_free(core->bus);
     authority_free(core->authority);
     loop_free(core->loop);
@@ -215,7 +242,8 @@ void core_set_policy(struct vmibus_core *core, struct policy *policy) {
     struct policy *old = core->policy;
 
     core->policy = policy;
-    authority_set_policy(core->authority, policy);
+    if (core->authority)
+        authority_set_policy(core->authority, policy);
     bus_set_policy(core->bus, policy);
     policy_free(old);
 }
@@ -275,9 +303,4 @@ int vmibus_core_get_fd(const struct vmibus_core *core) {
 
 int vmibus_core_dispatch(struct vmibus_core *core, int timeout_ms) {
     return loop_dispatch(core->loop, timeout_ms);
-}
-
-int vmibus_core_add_sensor(struct vmibus_core *core, const struct vmibus_sensor_module *module,
-                           const struct vmibus_sensor_option *options, size_t n_options) {
-    return sensor_host_new(core, module, NULL, options, n_options);
 }

@@ -9,10 +9,11 @@
 
 #include <vmibus/core.h>
 
+#include "core/memory_link.h"
 #include "core/monitor.h"
 #include "memory/authority.h"
 #include "policy/policy.h"
-#include "transport/session.h"
+#include "transport/bus_home.h"
 #include "util/arena.h"
 #include "util/audit.h"
 #include "util/ledger.h"
@@ -29,12 +30,14 @@ struct vmibus_core {
     struct audit audit;
     int audit_error;            /**< negative errno: why there is no audit log although one was given */
     struct bus *bus;
-    struct authority *authority;
-    struct session_home home;
+    struct authority *authority;    /**< NULL: it has a process of its own */
+    struct memory_link memory_link; /**< ... and this leads there */
+    struct bus_home home;
     struct monitor monitor;     /**< started when the core is made; start it anew after what else belongs to the start */
     struct principal self;
     uint32_t n_links;           /**< connections within this process: an eventfd each */
-    struct list sensor_hosts;
+    struct list sensors;        /**< of this process: struct local_sensor */
+    struct list saved;          /**< what sensors of the process before gave: struct saved_sensor */
 };
 
 /** What a daemon sets beyond what an embedder does. */
@@ -51,6 +54,9 @@ struct core_options {
     uint32_t tail_bound;
     uint32_t n_large_tails;     /**< of the listener that is going to be made; 0: none is */
     uint64_t memory_cap;        /**< octets that are held for peers at most; 0: DEFAULT_MEMORY more than there must be */
+    const char *memory_path;    /**< where a memory authority listens that has a process of its own; borrowed. NULL: it is in the core */
+    uint32_t hello_ms;          /**< with memory_path: how long it may take to answer */
+    const struct opener *opener; /**< borrowed; NULL: opener_local() */
     authority_keep_fn keep;     /**< keeps epoch pages for the core after this one; NULL: nobody does */
     void *keep_context;
     const struct authority_page *pages; /**< of the core before; their descriptors are duplicated */

@@ -13,29 +13,32 @@
 #include <unistd.h>
 
 #include <vmibus/client.h>
+#include <vmibus/syscalls.h>
 
 #include "bus/control.h"
 #include "core/core.h"
 #include "transport/frame_check.h"
-#include "transport/session.h"
+#include "transport/control_session.h"
 #include "util/clock.h"
 #include "util/fds.h"
 
+VMIBUS_SYSCALLS("eventfd2")
+
 struct local_link {
     struct vmibus_core *core;
-    struct session session;
+    struct control_session session;
     bool has_session;
     bool failed;
     bool signalled;
     int event_fd;
 };
 
-static struct local_link *link_of(struct control *control) {
-    return container_of(container_of(control, struct session, control), struct local_link, session);
+static struct local_link *link_of(struct session *session) {
+    return container_of(container_of(session, struct control_session, session), struct local_link, session);
 }
 
-static void link_wake(struct control *control) {
-    struct local_link *link = link_of(control);
+static void link_wake(struct session *session) {
+    struct local_link *link = link_of(session);
     const uint64_t one = 1;
 
     if (link->signalled)
@@ -44,12 +47,12 @@ static void link_wake(struct control *control) {
         link->signalled = true;
 }
 
-static void link_fail(struct control *control) {
-    link_of(control)->failed = true;
-    link_wake(control);
+static void link_fail(struct session *session) {
+    link_of(session)->failed = true;
+    link_wake(session);
 }
 
-static const struct control_ops link_control_ops = {.wake = link_wake, .fail = link_fail};
+static const struct session_owner link_owner = {.wake = link_wake, .fail = link_fail};
 
 static int link_send(void *context, const struct vmibus_frame *frame, const void *tail, const int *fds) {
     struct local_link *link = context;
@@ -60,21 +63,21 @@ static int link_send(void *context, const struct vmibus_frame *frame, const void
     (void)fds; /* header.fd_count of a control's frame is 0, or the frame is refused */
     if (link->failed)
         return -ECONNRESET;
-    if (frame_check_framing(frame, link->core->home.tail_bound, &fault) != FRAME_OK)
+    if (frame_check_framing(frame, link->core->home.home.tail_bound, &fault) != FRAME_OK)
         return -EPROTO;
     if (link->has_session) {
         if (!control_may_submit(&link->session.control))
             return -ENOBUFS;
-        session_submit(&link->session, frame, tail, clock_now());
+        link->session.session.ops->submit(&link->session.session, frame, tail, NULL, clock_now());
         return 0;
     }
     if (frame_check_hello(frame, &fault) != FRAME_OK)
         return -EPROTO;
-    r = session_init(&link->session, &link->core->home, &link->core->self, &link_control_ops, &refusal);
+    r = control_session_init(&link->session, &link->core->home, &link->core->self, &link_owner, &refusal);
     if (r)
         return r < 0 ? r : -ENOBUFS;
     link->has_session = true;
-    return session_welcome(&link->session, &frame->header);
+    return control_session_welcome(&link->session, &frame->header);
 }
 
 static int message_from_item(struct vmibus_message *message, struct control_item *item) {
@@ -146,7 +149,7 @@ static void link_close(void *context) {
     struct local_link *link = context;
 
     if (link->has_session)
-        session_deinit(&link->session);
+        link->session.session.ops->deinit(&link->session.session);
     link->core->n_links--;
     fd_close(link->event_fd);
     free(link);

@@ -6,7 +6,7 @@
 #include "bus/bus.h"
 #include "bus/endpoint.h"
 #include "core/core.h"
-#include "core/sensor_host.h"
+#include "core/local_sensor.h"
 #include "util/clock.h"
 
 #define PERIOD_NS NS_PER_S
@@ -22,12 +22,14 @@
 /* --- looking ----------------------------------------------------------------------------------- */
 
 static int64_t sensors_fds(const struct vmibus_core *core) {
-    const struct vmibus_sensor_host *host;
+    const struct local_sensor *local;
     int64_t n = 0;
 
-    list_for_each(host, &core->sensor_hosts, link) {
-        n += host->worker.started;
-        for (const struct list *source = host->sources.next; source != &host->sources; source = source->next)
+    list_for_each(local, &core->sensors, link) {
+        const struct list *sources = &local->host.sources;
+
+        n += local->host.worker.started;
+        for (const struct list *source = sources->next; source != sources; source = source->next)
             n++;
     }
     return n;

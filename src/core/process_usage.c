@@ -10,8 +10,12 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <vmibus/syscalls.h>
+
 #include "util/clock.h"
 #include "util/fds.h"
+
+VMIBUS_SYSCALLS("getdents64 openat")
 
 static int open_directory(uint32_t pid) {
     char path[32] = "/proc/self";

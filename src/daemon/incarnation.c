@@ -8,7 +8,11 @@
 #include <string.h>
 #include <unistd.h>
 
+#include <vmibus/syscalls.h>
+
 #include "util/fds.h"
+
+VMIBUS_SYSCALLS("fsync openat renameat renameat2")
 
 #define FILE_NAME "incarnation"
 #define TEMPORARY_NAME "incarnation.new"
@@ -59,4 +63,11 @@ int incarnation_raise(int directory, uint32_t *incarnation) {
     if (r == 0)
         *incarnation = number + 1;
     return r;
+}
+
+int incarnation_keep(int directory, uint32_t incarnation) {
+    uint32_t number;
+    int r = read_number(directory, &number);
+
+    return r < 0 ? r : number == incarnation ? 0 : -ESTALE;
 }

@@ -16,4 +16,8 @@
  */
 int incarnation_raise(int directory, uint32_t *incarnation);
 
+
+/** Goes on with the number of the daemon before, which handed over. 0; -ESTALE: another one has been used since; or as above. */
+int incarnation_keep(int directory, uint32_t incarnation);
+
 #endif

@@ -12,9 +12,13 @@
 #include <sys/inotify.h>
 #include <unistd.h>
 
+#include <vmibus/syscalls.h>
+
 #include "util/clock.h"
 #include "util/fds.h"
 #include "util/loop.h"
+
+VMIBUS_SYSCALLS("getdents64 inotify_add_watch inotify_init1 openat")
 
 #define PREFIX "pause-"
 

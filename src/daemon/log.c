@@ -14,6 +14,10 @@
 #include <sys/uio.h>
 #include <unistd.h>
 
+#include <vmibus/syscalls.h>
+
+VMIBUS_SYSCALLS("pwritev2 sendto")
+
 /* A pipe that is ready takes as much at once (PIPE_BUF, pipe(7)). */
 #define LINE_SIZE 2048
 
@@ -50,7 +54,7 @@ static bool put_line(enum log_level level, const char *line) {
     if (getenv("JOURNAL_STREAM"))
         n = snprintf(text, sizeof(text), "<%d>%s\n", level, line);
     else
-        n = snprintf(text, sizeof(text), "vmibusd: %s\n", line);
+        n = snprintf(text, sizeof(text), "%s: %s\n", program_invocation_short_name, line);
     return put(text, (size_t)n < sizeof(text) ? (size_t)n : sizeof(text) - 1);
 }
 

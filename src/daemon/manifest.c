@@ -8,6 +8,9 @@
 #include <string.h>
 
 #include <vmibus/names.h>
+#include <vmibus/syscalls.h>
+
+VMIBUS_SYSCALLS("openat")
 
 struct reading {
     struct manifest *manifest;

@@ -11,10 +11,13 @@ enum {
     OPTION_CHECK = 256,
     OPTION_CONFIG,
     OPTION_HELP,
+    OPTION_MEMORY,
     OPTION_QMP,
+    OPTION_QMP_DIRECTORY,
     OPTION_RESUME,
     OPTION_SENSOR,
     OPTION_SENSOR_DIRECTORY,
+    OPTION_SENSORS_APART,
     OPTION_SOCKET,
     OPTION_STATE_DIRECTORY,
     OPTION_STUB,
@@ -25,10 +28,13 @@ static const struct option long_options[] = {
     {"check", no_argument, NULL, OPTION_CHECK},
     {"config", required_argument, NULL, OPTION_CONFIG},
     {"help", no_argument, NULL, OPTION_HELP},
+    {"memory", required_argument, NULL, OPTION_MEMORY},
     {"qmp", required_argument, NULL, OPTION_QMP},
+    {"qmp-directory", required_argument, NULL, OPTION_QMP_DIRECTORY},
     {"resume", no_argument, NULL, OPTION_RESUME},
     {"sensor", required_argument, NULL, OPTION_SENSOR},
     {"sensor-directory", required_argument, NULL, OPTION_SENSOR_DIRECTORY},
+    {"sensors-apart", no_argument, NULL, OPTION_SENSORS_APART},
     {"socket", required_argument, NULL, OPTION_SOCKET},
     {"state-directory", required_argument, NULL, OPTION_STATE_DIRECTORY},
     {"stub", optional_argument, NULL, OPTION_STUB},
@@ -48,10 +54,13 @@ static void print_help(void) {
          "\n"
          "      --check                   read the configuration, say whether it is good, and exit\n"
          "      --config FILE             configuration file (default " VMIBUS_SYSCONFDIR "/vmibus/vmibusd.conf)\n"
+         "      --memory PATH             where vmibus-memd listens (default: guest memory is vmibusd's own work)\n"
          "      --qmp NAME=PATH           follow the QEMU whose monitor listens at PATH; may be repeated\n"
+         "      --qmp-directory DIR       follow each QEMU whose monitor appears in DIR; may be repeated\n"
          "      --resume                  let guests go on that a daemon which was killed left stopped, and exit\n"
          "      --sensor NAME[:KEY=VALUE] load a sensor, set one of its options; may be repeated\n"
          "      --sensor-directory DIR    where sensors are (default " VMIBUS_SENSOR_DIR_DEFAULT ")\n"
+         "      --sensors-apart           leave the sensors of the configuration to vmibus-sensord\n"
          "      --socket PATH             where controls connect (default /run/vmibus/control.sock)\n"
          "      --state-directory DIR     what outlives a restart (default " VMIBUS_LOCALSTATEDIR "/lib/vmibus)\n"
          "      --stub[=N]                make N synthetic virtual machines (default 2)\n"
@@ -76,6 +85,9 @@ enum options_result options_parse(struct options *options, int argc, char **argv
         case OPTION_CHECK:
             options->check = true;
             break;
+        case OPTION_SENSORS_APART:
+            options->sensors_apart = true;
+            break;
         case OPTION_RESUME:
             options->resume = true;
             break;
@@ -88,10 +100,19 @@ enum options_result options_parse(struct options *options, int argc, char **argv
             return OPTIONS_DONE;
         case OPTION_VERSION:
             puts("vmibusd " PACKAGE_VERSION FAULT_INJECTION);
+#ifdef HAVE_COMPROMISED_PARSER
+            puts(COMPROMISED_WARNING);
+#endif
             return OPTIONS_DONE;
         case OPTION_QMP:
             if (!strchr(optarg, '=') || *optarg == '=') {
                 fprintf(stderr, "vmibusd: --qmp %s: NAME=PATH is wanted, such as --qmp web=/run/web/qmp.sock\n", optarg);
+                return OPTIONS_WRONG;
+            }
+            break;
+        case OPTION_QMP_DIRECTORY:
+            if (*optarg != '/') {
+                fprintf(stderr, "vmibusd: --qmp-directory %s: an absolute path is wanted, such as /run/vms\n", optarg);
                 return OPTIONS_WRONG;
             }
             break;
@@ -130,6 +151,18 @@ static int apply_qmp(struct config *config, const char *argument) {
     return r;
 }
 
+/* DIR becomes the option directory.DIR of the sensor qemu, so that there may be several. */
+static int apply_qmp_directory(struct config *config, const char *argument) {
+    char *key;
+    int r;
+
+    if (asprintf(&key, "directory.%s", argument) < 0)
+        return -ENOMEM;
+    r = set_sensor_option(config, "qemu", key, argument);
+    free(key);
+    return r;
+}
+
 static int apply_sensor(struct config *config, const char *argument) {
     char *copy = strdup(argument), *key, *value;
     int r;
@@ -147,14 +180,29 @@ static int apply_sensor(struct config *config, const char *argument) {
     return r;
 }
 
+static void set_apart(struct config *config) {
+    struct config_sensor *sensor;
+
+    list_for_each(sensor, &config->sensors, link)
+        sensor->apart = true;
+}
+
 int options_apply(const struct options *options, struct config *config) {
     int option, r = 0;
 
+    if (options->sensors_apart)
+        set_apart(config); /* those that options name are added below */
     optind = 1;
     while (r == 0 && (option = getopt_long(options->argc, options->argv, "", long_options, NULL)) != -1) {
         switch (option) {
+        case OPTION_MEMORY:
+            r = config_set_string(&config->memory_socket, optarg);
+            break;
         case OPTION_QMP:
             r = apply_qmp(config, optarg);
+            break;
+        case OPTION_QMP_DIRECTORY:
+            r = apply_qmp_directory(config, optarg);
             break;
         case OPTION_SENSOR:
             r = apply_sensor(config, optarg);

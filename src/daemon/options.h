@@ -12,6 +12,7 @@ struct options {
     char **argv;
     const char *config_path;
     bool config_path_given;
+    bool sensors_apart;     /**< leave the sensors of the configuration to vmibus-sensord(8) */
     bool check;             /**< read the configuration, say whether it is good, do nothing */
     bool resume;            /**< let guests go on that a daemon which was killed left stopped, do nothing else */
 };

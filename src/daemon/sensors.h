@@ -23,7 +23,7 @@ int sensor_watch_init(struct sensor_watch *watch, struct vmibus_core *core);
 /** Ends it, before the core is freed. */
 void sensor_watch_deinit(struct sensor_watch *watch);
 
-/** Loads all sensors. Returns how many could not be had. */
+/** Loads all sensors but those that run apart. Returns how many could not be had. */
 unsigned sensors_load(struct vmibus_core *core, const struct config *config);
 
 #endif

@@ -4,7 +4,11 @@
 #include <errno.h>
 #include <stdlib.h>
 
+#include <vmibus/syscalls.h>
+
 #include "util/fds.h"
+
+VMIBUS_SYSCALLS("connect getsockname getsockopt pipe2 sendmsg setsockopt socket")
 
 #if HAVE_SYSTEMD
 
@@ -16,8 +20,10 @@
 #include <systemd/sd-daemon.h>
 
 #include "util/clock.h"
+#include "util/handover.h"
 
 #define PAGE_NAME "epoch-"
+#define HANDOVER_NAME "handover"
 
 /* Which slot a name is the page of; 0: none. */
 static uint32_t slot_of(const char *name) {
@@ -40,6 +46,49 @@ static int take_socket(struct service_fds *fds, int fd) {
     return fcntl(fd, F_SETFL, O_NONBLOCK) < 0 ? -errno : 0;
 }
 
+/* Which place a name is of; false: it is of none. */
+static bool place_of(const char *name, size_t *place) {
+    unsigned long number;
+    char *end;
+
+    if (strncmp(name, HANDOVER_NAME "-", strlen(HANDOVER_NAME) + 1) != 0)
+        return false;
+    name += strlen(HANDOVER_NAME) + 1;
+    if (*name < '0' || *name > '9')
+        return false;
+    number = strtoul(name, &end, 10);
+    *place = number;
+    return *end == '\0' && number < HANDOVER_FDS_MAX;
+}
+
+/* Room for all places that are named: some may be missing between. */
+static size_t count_places(char **names, size_t n) {
+    size_t place, count = 1;
+
+    for (size_t i = 0; i < n; i++)
+        if (place_of(names[i], &place) && place >= count)
+            count = place + 1;
+    return count;
+}
+
+/* False: it is something else. */
+static bool take_handed(struct service_fds *fds, const char *name, int fd) {
+    size_t place;
+
+    if (strcmp(name, HANDOVER_NAME) == 0) {
+        fd_close(fds->state);
+        fds->state = fd;
+        return true;
+    }
+    if (!place_of(name, &place))
+        return false;
+    while (fds->n_handed <= place)
+        fds->handed[fds->n_handed++] = -1;
+    fd_close(fds->handed[place]);
+    fds->handed[place] = fd;
+    return true;
+}
+
 /* Each is taken or closed, also after one that is wrong. */
 static int take_all(struct service_fds *fds, char **names, size_t n) {
     int r = 0;
@@ -50,7 +99,7 @@ static int take_all(struct service_fds *fds, char **names, size_t n) {
 
         if (slot)
             fds->pages[fds->n_pages++] = (struct authority_page){.slot = slot, .fd = fd};
-        else
+        else if (!take_handed(fds, names[i], fd))
             result = take_socket(fds, fd);
         r = r ? r : result;
         free(names[i]);
@@ -62,12 +111,13 @@ int service_take_fds(struct service_fds *fds) {
     char **names = NULL;
     int n, r;
 
-    *fds = (struct service_fds){.socket = -1};
+    *fds = (struct service_fds){.socket = -1, .state = -1};
     n = sd_listen_fds_with_names(1, &names);
     if (n <= 0)
         return n;
     fds->pages = calloc((size_t)n, sizeof(*fds->pages));
-    if (!fds->pages) {
+    fds->handed = calloc(count_places(names, (size_t)n), sizeof(*fds->handed));
+    if (!fds->pages || !fds->handed) {
         for (int i = 0; i < n; i++)
             free(names[i]);
         r = -ENOMEM;
@@ -76,6 +126,20 @@ int service_take_fds(struct service_fds *fds) {
     }
     free(names);
     return r;
+}
+
+int service_take_seqpacket(void) {
+    int n = sd_listen_fds(1), r = 0;
+
+    if (n <= 0)
+        return n < 0 ? n : -ENOENT;
+    if (n > 1 || sd_is_socket(SD_LISTEN_FDS_START, AF_UNIX, SOCK_SEQPACKET, 1) <= 0)
+        r = -EINVAL;
+    else if (fcntl(SD_LISTEN_FDS_START, F_SETFL, O_NONBLOCK) < 0)
+        r = -errno;
+    for (int i = 0; r < 0 && i < n; i++)
+        fd_close(SD_LISTEN_FDS_START + i);
+    return r < 0 ? r : SD_LISTEN_FDS_START;
 }
 
 bool service_is_there(void) {
@@ -94,8 +158,53 @@ void service_keep_page(uint32_t slot, int fd) {
     (void)sd_pid_notify_with_fds(0, 0, text, &fd, 1);
 }
 
+static int keep(const char *name, int fd) {
+    char text[96];
+    int r;
+
+    /* It is there until it is taken out, also if whoever is at the other end hangs up. */
+    snprintf(text, sizeof(text), "FDSTORE=1\nFDNAME=%s\nFDPOLL=0", name);
+    r = sd_pid_notify_with_fds(0, 0, text, &fd, 1);
+    return r < 0 ? r : r == 0 ? -ENOENT : 0;
+}
+
+int service_keep_handover(int state, const int *fds, size_t n_fds, uint32_t timeout_ms) {
+    char name[32];
+    int r = 0;
+
+    for (size_t i = 0; r == 0 && i < n_fds; i++) {
+        snprintf(name, sizeof(name), HANDOVER_NAME "-%zu", i);
+        r = keep(name, fds[i]);
+    }
+    if (r == 0)
+        r = keep(HANDOVER_NAME, state);
+    if (r == 0)
+        r = sd_notify_barrier(0, timeout_ms * UINT64_C(1000));
+    return r < 0 ? r : 0;
+}
+
+void service_forget_handover(size_t n_fds) {
+    (void)sd_notify(0, "FDSTOREREMOVE=1\nFDNAME=" HANDOVER_NAME);
+    for (size_t i = 0; i < n_fds; i++)
+        (void)sd_notifyf(0, "FDSTOREREMOVE=1\nFDNAME=" HANDOVER_NAME "-%zu", i);
+}
+
 void service_ready(const char *status) {
     (void)sd_notifyf(0, "READY=1\nSTATUS=%s", status);
+}
+
+void service_status(const char *status) {
+    (void)sd_notifyf(0, "STATUS=%s", status);
+}
+
+uint64_t service_watchdog(void) {
+    uint64_t microseconds = 0;
+
+    return sd_watchdog_enabled(0, &microseconds) > 0 ? microseconds * NS_PER_US : 0;
+}
+
+void service_alive(void) {
+    (void)sd_notify(0, "WATCHDOG=1");
 }
 
 void service_reloading(void) {
@@ -109,8 +218,24 @@ void service_stopping(void) {
 #else
 
 int service_take_fds(struct service_fds *fds) {
-    *fds = (struct service_fds){.socket = -1};
+    *fds = (struct service_fds){.socket = -1, .state = -1};
     return 0;
+}
+
+int service_keep_handover(int state, const int *fds, size_t n_fds, uint32_t timeout_ms) {
+    (void)state;
+    (void)fds;
+    (void)n_fds;
+    (void)timeout_ms;
+    return -ENOENT;
+}
+
+void service_forget_handover(size_t n_fds) {
+    (void)n_fds;
+}
+
+int service_take_seqpacket(void) {
+    return -ENOENT;
 }
 
 bool service_is_there(void) {
@@ -124,6 +249,17 @@ void service_keep_page(uint32_t slot, int fd) {
 
 void service_ready(const char *status) {
     (void)status;
+}
+
+void service_status(const char *status) {
+    (void)status;
+}
+
+uint64_t service_watchdog(void) {
+    return 0;
+}
+
+void service_alive(void) {
 }
 
 void service_reloading(void) {
@@ -145,4 +281,9 @@ void service_forget_pages(struct service_fds *fds) {
 void service_fds_deinit(struct service_fds *fds) {
     service_forget_pages(fds);
     fds->socket = fd_close(fds->socket);
+    fds->state = fd_close(fds->state);
+    fds_close(fds->handed, fds->n_handed);
+    free(fds->handed);
+    fds->handed = NULL;
+    fds->n_handed = 0;
 }

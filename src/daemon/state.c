@@ -3,11 +3,17 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <string.h>
 #include <sys/file.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <vmibus/syscalls.h>
+
+#include "daemon/log.h"
 #include "util/fds.h"
+
+VMIBUS_SYSCALLS("flock mkdir mkdirat openat")
 
 int state_open(const char *path) {
     _cleanup_fd_ int fd = -1;
@@ -23,15 +29,33 @@ int state_open(const char *path) {
     return fd_steal(&fd);
 }
 
-int state_open_audit(int directory) {
-    _cleanup_fd_ int audit = -1;
+int state_open_or_tell(const char *path) {
+    int fd = state_open(path);
+
+    if (fd == -EWOULDBLOCK)
+        log_error("%s is in use by another daemon; give another directory with --state-directory", path);
+    else if (fd < 0)
+        log_error("%s cannot be opened: %s; give a directory of this user's with --state-directory", path, strerror(-fd));
+    return fd;
+}
+
+int state_open_audit_directory(int directory) {
     int fd;
 
     if (mkdirat(directory, "audit", 0700) < 0 && errno != EEXIST)
         return -errno;
-    audit = openat(directory, "audit", O_RDONLY | O_DIRECTORY | O_CLOEXEC | O_NOFOLLOW);
+    fd = openat(directory, "audit", O_RDONLY | O_DIRECTORY | O_CLOEXEC | O_NOFOLLOW);
+    return fd < 0 ? -errno : fd;
+}
+
+int state_open_audit(int directory, const char *writer) {
+    _cleanup_fd_ int audit = state_open_audit_directory(directory);
+    char name[32];
+    int fd;
+
     if (audit < 0)
-        return -errno;
-    fd = openat(audit, "bus.log", O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK, 0600);
+        return audit;
+    snprintf(name, sizeof(name), "%s.log", writer);
+    fd = openat(audit, name, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK, 0600);
     return fd < 0 ? -errno : fd;
 }

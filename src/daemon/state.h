@@ -8,7 +8,13 @@
 /** Opens and locks the directory, making it if its parent is there. A descriptor, -EWOULDBLOCK: in use, or another errno. */
 int state_open(const char *path);
 
-/** Opens the intents log, audit/bus.log, in the state directory. A descriptor, or a negative errno. */
-int state_open_audit(int directory);
+/** The same for a daemon that cannot do without; what does not work is said. A descriptor or a negative errno. */
+int state_open_or_tell(const char *path);
+
+/** Opens the intents log, audit/WRITER.log, in the state directory, and makes it if need be. A descriptor, or a negative errno. */
+int state_open_audit(int directory, const char *writer);
+
+/** Opens the directory of audit files, audit, in the state directory, and makes it if need be. A descriptor, or a negative errno. */
+int state_open_audit_directory(int directory);
 
 #endif

@@ -6,55 +6,69 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/resource.h>
-#include <sys/signalfd.h>
 #include <unistd.h>
 
+#include <vmibus/names.h>
+#include <vmibus/syscalls.h>
+
 #include "core/core.h"
+#include "core/handover.h"
 #include "daemon/config.h"
+#include "daemon/confinement.h"
 #include "daemon/faults.h"
+#include "daemon/handover.h"
 #include "daemon/incarnation.h"
 #include "daemon/leftover.h"
+#include "daemon/listening.h"
 #include "daemon/log.h"
 #include "daemon/options.h"
+#include "daemon/recording.h"
 #include "daemon/sensors.h"
 #include "daemon/service.h"
+#include "daemon/signals.h"
 #include "daemon/state.h"
+#include "daemon/watchdog.h"
+#include "memory/opener_remote.h"
+#include "transport/compromised.h"
+#include "transport/handover.h"
 #include "transport/listener.h"
 #include "util/fds.h"
+
+VMIBUS_SYSCALLS("unlink unlinkat")
+
+#define WRITER "bus" /* of intents log and audit chain */
+#define SERVING "serving"
+#define SERVING_LINKED "serving, linked to the memory authority"
+#define SERVING_ALONE "serving, waiting for the memory authority"
 
 struct daemon {
     struct options options;
     struct config config;
+    const struct opener *opener;    /**< NULL: this process opens by itself */
     struct vmibus_core *core;
     struct listener *listener;
     struct sensor_watch watch;
     struct loop_source signals;
+    struct watchdog watchdog;
+    const char *status;     /**< as the service manager is told */
     struct service_fds given;
     int state_fd;
     int audit_fd;
+    struct recorder recorder;
     bool bound;     /**< the socket file is ours to remove */
+    bool hands_over; /**< asked to end: another daemon may follow */
+    bool took_over; /**< goes on with what another daemon handed over */
+    bool discards;  /**< what was taken over is being thrown away */
 };
 
 /* --- configuration ----------------------------------------------------------------------------- */
 
 static int configure(const struct options *options, struct config *config) {
-    struct config_error error;
-    int r = config_init(config);
+    int r = config_read_or_tell(config, options->config_path, options->config_path_given);
 
     if (r < 0)
         return r;
-    r = config_read(config, options->config_path, &error);
-    if (r == -ENOENT && !options->config_path_given)
-        r = 0;
-    if (r == -EINVAL && error.line)
-        log_error("%s:%d: %s", options->config_path, error.line, error.text);
-    else if (r == -EINVAL)
-        log_error("%s: %s", options->config_path, error.text);
-    else if (r < 0)
-        log_error("%s cannot be read: %s", options->config_path, strerror(-r));
-    if (r == 0)
-        r = options_apply(options, config);
+    r = options_apply(options, config);
     if (r == 0)
         r = faults_add_environment(config);
     if (r < 0)
@@ -86,86 +100,50 @@ static void reload(struct daemon *daemon) {
     } else {
         log_warning("the policy stays as it was");
     }
-    service_ready("serving");
+    service_ready(daemon->status);
 }
 
 /* --- signals ----------------------------------------------------------------------------------- */
 
 static void signal_came(struct loop_source *source, uint32_t events) {
     struct daemon *daemon = container_of(source, struct daemon, signals);
-    struct signalfd_siginfo info;
+    int signal_number = signals_take(source);
 
     (void)events;
-    if (read(source->fd, &info, sizeof(info)) != sizeof(info))
+    if (signal_number == 0)
         return;
-    if (info.ssi_signo == SIGHUP)
+    if (signal_number == SIGHUP)
         reload(daemon);
     else
         loop_stop(daemon->core->loop, 0);
-}
-
-static sigset_t taken_signals(void) {
-    sigset_t set;
-
-    sigemptyset(&set);
-    sigaddset(&set, SIGHUP);
-    sigaddset(&set, SIGINT);
-    sigaddset(&set, SIGTERM);
-    return set;
-}
-
-/* From the first moment on, so that a signal while the daemon starts ends it as cleanly as one later. */
-static void hold_signals(void) {
-    sigset_t set = taken_signals();
-
-    (void)sigprocmask(SIG_BLOCK, &set, NULL);
-    /* Whoever reads what is logged may go away. */
-    (void)signal(SIGPIPE, SIG_IGN);
-}
-
-static int watch_signals(struct daemon *daemon) {
-    sigset_t set = taken_signals();
-    int fd, r;
-
-    fd = signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);
-    if (fd < 0)
-        return -errno;
-    r = loop_source_init(&daemon->signals, daemon->core->loop, fd, EPOLLIN, signal_came);
-    if (r < 0)
-        fd_close(fd);
-    return r;
+    daemon->hands_over = signal_number == SIGTERM;
 }
 
 /* --- setting up -------------------------------------------------------------------------------- */
 
 /* Optional work: without a log of intents the bus goes on, and says so. */
 static void tell_audit_failure(const struct daemon *daemon, int r) {
-    log_warning("%s/audit/bus.log cannot be written: %s; commands are not recorded", daemon->config.state_directory, strerror(-r));
+    log_warning("%s/audit/" WRITER ".log cannot be written: %s; commands are not recorded", daemon->config.state_directory, strerror(-r));
 }
 
-static int open_state(struct daemon *daemon, uint32_t *incarnation) {
+static int raise_incarnation(struct daemon *daemon, uint32_t *incarnation) {
     const char *path = daemon->config.state_directory;
-    int r;
+    int r = incarnation_raise(daemon->state_fd, incarnation);
 
-    daemon->state_fd = state_open(path);
-    if (daemon->state_fd == -EWOULDBLOCK) {
-        log_error("%s is in use by another daemon; give another directory with --state-directory", path);
-        return daemon->state_fd;
-    }
-    if (daemon->state_fd < 0) {
-        log_error("%s cannot be opened: %s; give a directory of this user's with --state-directory", path,
-                  strerror(-daemon->state_fd));
-        return daemon->state_fd;
-    }
-    r = incarnation_raise(daemon->state_fd, incarnation);
     if (r == -EBADMSG)
         log_error("%s/incarnation holds no number; put one there that is higher than any used before", path);
     else if (r < 0)
         log_error("%s/incarnation cannot be raised: %s", path, strerror(-r));
-    if (r < 0)
-        return r;
-    daemon->audit_fd = state_open_audit(daemon->state_fd);
-    if (daemon->audit_fd < 0)
+    return r;
+}
+
+static int open_state(struct daemon *daemon) {
+    daemon->state_fd = state_open_or_tell(daemon->config.state_directory);
+    if (daemon->state_fd < 0)
+        return daemon->state_fd;
+    if (!daemon->config.audit.off)
+        daemon->audit_fd = state_open_audit(daemon->state_fd, WRITER);
+    if (!daemon->config.audit.off && daemon->audit_fd < 0)
         tell_audit_failure(daemon, daemon->audit_fd);
     return 0;
 }
@@ -180,12 +158,26 @@ static uint32_t count_own_connections(const struct config *config) {
     return n;
 }
 
+/* A core that is thrown away again gives up no page: the next one has them. */
 static void keep_page(void *context, uint32_t slot, int fd) {
-    (void)context;
-    service_keep_page(slot, fd);
+    const struct daemon *daemon = context;
+
+    if (!daemon->discards)
+        service_keep_page(slot, fd);
 }
 
-static int make_core(struct daemon *daemon, uint32_t incarnation) {
+/* It connects when it is needed first. */
+static int make_opener(struct daemon *daemon) {
+    const char *path = daemon->config.opener_socket;
+    int r = path ? opener_remote_new(&daemon->opener, path) : 0;
+
+    if (r < 0)
+        log_error("opener-socket = %s cannot be used: %s", path, strerror(-r));
+    return r;
+}
+
+/* @param pages those that were kept are of an earlier time, and are ended */
+static int make_core(struct daemon *daemon, uint32_t incarnation, bool pages) {
     struct config *config = &daemon->config;
     struct core_options options = {
         .incarnation = incarnation,
@@ -196,9 +188,13 @@ static int make_core(struct daemon *daemon, uint32_t incarnation) {
         .drain_ms = config->drain_ms,
         .retire_ms = config->retire_ms,
         .small_writes_on_worker = config->small_writes_on_worker,
+        .opener = daemon->opener,
+        .memory_path = config->memory_socket,
+        .hello_ms = config->hello_ms,
         .keep = service_is_there() ? keep_page : NULL,
-        .pages = daemon->given.pages,
-        .n_pages = daemon->given.n_pages,
+        .keep_context = daemon,
+        .pages = pages ? daemon->given.pages : NULL,
+        .n_pages = pages ? daemon->given.n_pages : 0,
         .hold_ms = config->hold_ms,
         .tail_bound = config->tail_bound,
         .n_large_tails = config->n_large_tails,
@@ -226,58 +222,142 @@ static int take_given(struct daemon *daemon) {
 
     if (r == -EINVAL)
         log_error("the service manager passed something else than one listening unix stream socket, and epoch pages "
-                  "of this daemon");
+                  "of this daemon, or what it handed over");
     else if (r < 0)
         log_error("what the service manager passed cannot be taken: %s", strerror(-r));
     return r;
 }
 
 static int open_socket(struct daemon *daemon) {
-    const char *path = daemon->config.socket;
-    int fd = fd_steal(&daemon->given.socket);
-
-    if (fd < 0) {
-        fd = listener_bind(path, daemon->config.socket_mode);
-        daemon->bound = fd >= 0;
-    }
-    if (fd == -EADDRINUSE)
-        log_error("%s: another daemon listens there; give another path with --socket", path);
-    else if (fd == -EEXIST)
-        log_error("%s is there and no socket; remove it, or give another path with --socket", path);
-    else if (fd < 0)
-        log_error("%s cannot be listened on: %s; its directory must be there and writable", path, strerror(-fd));
-    return fd;
+    return listening_open(daemon->config.socket, daemon->config.socket_mode, "--socket", &daemon->given.socket, &daemon->bound);
 }
 
-static int listen_for_peers(struct daemon *daemon) {
+/* @param fd taken whatever the outcome */
+static int make_listener(struct daemon *daemon, int fd) {
     const struct config *config = &daemon->config;
     const struct listener_options options = {
-        .home = daemon->core->home,
+        .home = &daemon->core->home.home,
         .n_connections = config->n_connections,
         .hello_ms = config->hello_ms,
         .half_frame_ms = config->half_frame_ms,
         .n_large_tails = config->n_large_tails,
         .arena = &daemon->core->arena,
     };
-    int fd = open_socket(daemon);
     int r;
 
-    if (fd < 0)
-        return fd;
+    if (config->sensor_endpoints)
+        daemon->core->home.sensor_endpoints = config->sensor_endpoints;
+    daemon->core->home.sensor_answer_ms = config->sensor_answer_ms;
     r = listener_new_consume_fd(&daemon->listener, daemon->core->loop, fd, &options);
     if (r < 0)
         log_error("the listener cannot be made: %s", strerror(-r));
     return r;
 }
 
-/* Each connection and each VM costs descriptors; the soft limit is for programs that use select(2). */
-static void raise_descriptor_limit(void) {
-    struct rlimit limit;
+static int listen_for_peers(struct daemon *daemon) {
+    int fd = open_socket(daemon);
 
-    if (getrlimit(RLIMIT_NOFILE, &limit) == 0) {
-        limit.rlim_cur = limit.rlim_max;
-        (void)setrlimit(RLIMIT_NOFILE, &limit);
+    return fd < 0 ? fd : make_listener(daemon, fd);
+}
+
+/* --- what another daemon handed over ----------------------------------------------------------- */
+
+static struct handover_parts parts_of(const struct daemon *daemon) {
+    return (struct handover_parts){
+        .core = daemon->core,
+        .listener = daemon->listener,
+        .with_socket = daemon->bound,
+        .state_directory = daemon->state_fd,
+    };
+}
+
+/* The socket that the manager gives in any case, or the one among what was handed over. */
+static int take_socket(struct daemon *daemon, struct handover *handover) {
+    struct handover_record record;
+    int fd = fd_steal(&daemon->given.socket);
+
+    if (fd >= 0 || !handover_find(handover_all(handover), CORE_HANDOVER_LISTENER, &record))
+        return fd;
+    fd = listener_handover_take_socket(handover_in(&record));
+    daemon->bound = fd >= 0;
+    return fd;
+}
+
+static int take_over(struct daemon *daemon, struct handover *handover, uint32_t incarnation) {
+    struct handover_parts parts;
+    int fd, r;
+
+    r = make_core(daemon, incarnation, false);
+    if (r < 0)
+        return r;
+    fd = take_socket(daemon, handover);
+    r = fd < 0 ? -ENOTSOCK : make_listener(daemon, fd);
+    if (r < 0)
+        return r;
+    listener_pause(daemon->listener);
+    parts = parts_of(daemon);
+    return handover_take(&parts, handover);
+}
+
+/* Half of it is no better than nothing; the listening socket is good in any case. */
+static int throw_away(struct daemon *daemon) {
+    daemon->discards = true;
+    if (daemon->listener)
+        daemon->given.socket = fd_dup(daemon->listener->fd);
+    daemon->listener = listener_free(daemon->listener);
+    daemon->core = vmibus_core_free(daemon->core);
+    daemon->discards = false;
+    config_deinit(&daemon->config);
+    return configure(&daemon->options, &daemon->config);
+}
+
+/* What another daemon handed over goes on; with anything else this is a start like any other. */
+static int begin(struct daemon *daemon) {
+    struct handover handover = {};
+    size_t n_handed = daemon->given.n_handed;
+    bool was_given = daemon->given.state >= 0 || n_handed > 0;
+    uint32_t incarnation = 0;
+    int r = handover_look(&handover, &daemon->given, daemon->state_fd, &incarnation);
+
+    if (r == 0) {
+        r = take_over(daemon, &handover, incarnation);
+        if (r < 0 && throw_away(daemon) < 0)
+            return -EINVAL;
     }
+    daemon->took_over = r == 0;
+    if (r == 0)
+        core_handover_go_on(daemon->core, daemon->given.pages, daemon->given.n_pages);
+    else if (was_given)
+        log_warning("what %s handed over is not taken: %s; connections end, and nothing of them goes on",
+                    handover.header ? handover.header->product : "the daemon before", strerror(-r));
+    if (!daemon->took_over && daemon->given.socket < 0)
+        daemon->bound = handover_refuse(&daemon->given, &handover);
+    else
+        (void)handover_refuse(&daemon->given, &handover);
+    if (was_given)
+        service_forget_handover(n_handed);
+    if (daemon->took_over)
+        return 0;
+    r = raise_incarnation(daemon, &incarnation);
+    return r < 0 ? r : make_core(daemon, incarnation, true);
+}
+
+/* True: another daemon goes on with everything, so that nothing may be undone. */
+static bool hand_over(struct daemon *daemon) {
+    const struct handover_parts parts = parts_of(daemon);
+    int r;
+
+    if (!daemon->hands_over || !service_is_there() || daemon->config.handover_ms == 0)
+        return false;
+    r = handover_give(&parts, daemon->config.handover_ms);
+    if (r < 0) {
+        log_warning("nothing is handed over to the next daemon: %s", strerror(-r));
+        return false;
+    }
+    core_stop_handed_over(daemon->core);
+    recorder_deinit(&daemon->recorder);
+    log_info("everything is handed over to the next daemon");
+    return true;
 }
 
 /* What the bus cannot explain of its own process grows somewhere. */
@@ -305,27 +385,89 @@ static void watch_drift(struct daemon *daemon) {
     monitor_start(monitor);
 }
 
+static void tell_memory(void *context, enum memory_link_news news, const struct vmibus_error_body *refusal) {
+    struct daemon *daemon = context;
+    const char *path = daemon->config.memory_socket;
+
+    daemon->status = news == MEMORY_LINK_UP ? SERVING_LINKED : SERVING_ALONE;
+    service_status(daemon->status);
+    switch (news) {
+    case MEMORY_LINK_UP:
+        log_info("the memory authority at %s is linked", path);
+        break;
+    case MEMORY_LINK_DOWN:
+        log_warning("the memory authority at %s went away; leases of MEMWRITE are suspended until one is back", path);
+        break;
+    case MEMORY_LINK_REFUSED:
+        log_error("the memory authority at %s does not take this bus: %s, %s; see bus-user in vmibusd.conf(5)", path,
+                  vmibus_error_name(refusal->error), vmibus_reason_name(refusal->reason));
+        break;
+    }
+}
+
+static void watch_memory(struct daemon *daemon) {
+    daemon->core->memory_link.news = tell_memory;
+    daemon->core->memory_link.news_context = daemon;
+}
+
+static bool has_sensors(const struct config *config) {
+    const struct config_sensor *sensor;
+
+    list_for_each(sensor, &config->sensors, link)
+        if (!sensor->apart)
+            return true;
+    return false;
+}
+
+static struct confinement confine(const struct daemon *daemon) {
+    const struct config *config = &daemon->config;
+
+    return (struct confinement){
+        .config = config,
+        .config_path = daemon->options.config_path,
+        .socket = config->socket,
+        .opens = !config->opener_socket && !config->memory_socket,
+        .sensors = has_sensors(config),
+    };
+}
+
 static int set_up(struct daemon *daemon) {
-    uint32_t incarnation;
+    const struct confinement confinement = confine(daemon);
     int r;
 
-    raise_descriptor_limit();
+    listening_raise_descriptor_limit();
     r = take_given(daemon);
     if (r == 0)
-        r = open_state(daemon, &incarnation);
+        r = open_state(daemon);
     if (r == 0)
-        r = make_core(daemon, incarnation);
+        r = make_opener(daemon);
+    if (r == 0)
+        r = begin(daemon);
+    if (r == 0)
+        recording_begin(&daemon->recorder, daemon->core->loop, &daemon->core->audit, WRITER, &daemon->config, daemon->state_fd);
+    if (r == 0)
+        watch_memory(daemon);
     service_forget_pages(&daemon->given); /* the core has its own of them */
     if (r == 0)
-        r = watch_signals(daemon);
+        r = signals_watch(&daemon->signals, daemon->core->loop, signal_came);
+    if (r == 0)
+        r = watchdog_start(&daemon->watchdog, daemon->core->loop);
     if (r == 0)
         r = sensor_watch_init(&daemon->watch, daemon->core);
-    if (r == 0)
+    if (r == 0 && !daemon->took_over)
         r = listen_for_peers(daemon);
+    if (r == 0)
+        r = confinement_limit_files(&confinement);
     if (r == 0)
         sensors_load(daemon->core, &daemon->config);
     if (r == 0)
+        core_forget_saved(daemon->core);
+    if (r == 0)
+        listener_resume(daemon->listener);
+    if (r == 0)
         watch_drift(daemon);
+    if (r == 0)
+        r = confinement_limit_syscalls(&confinement);
     return r;
 }
 
@@ -335,7 +477,7 @@ static int resume(struct daemon *daemon) {
 
     if (leftover_count(&daemon->config) == 0)
         return 0;
-    r = make_core(daemon, 0);
+    r = make_core(daemon, 0, false);
     if (r < 0)
         return r;
     sensors_load(daemon->core, &daemon->config);
@@ -352,14 +494,14 @@ static void tear_down(struct daemon *daemon) {
     listener_free(daemon->listener);
     if (daemon->bound)
         unlink(daemon->config.socket);
+    recorder_deinit(&daemon->recorder);
     if (daemon->core) {
         sensor_watch_deinit(&daemon->watch);
-        if (daemon->signals.loop) {
-            loop_source_deinit(&daemon->signals);
-            fd_close(daemon->signals.fd);
-        }
+        watchdog_stop(&daemon->watchdog);
+        signals_forget(&daemon->signals);
         vmibus_core_free(daemon->core);
     }
+    daemon->opener = opener_remote_free(daemon->opener);
     service_fds_deinit(&daemon->given);
     fd_close(daemon->audit_fd);
     fd_close(daemon->state_fd);
@@ -367,17 +509,21 @@ static void tear_down(struct daemon *daemon) {
 }
 
 int main(int argc, char **argv) {
-    struct daemon daemon = {.given.socket = -1, .state_fd = -1, .audit_fd = -1};
+    struct daemon daemon = {.given = {.socket = -1, .state = -1}, .state_fd = -1, .audit_fd = -1};
     enum options_result parsed = options_parse(&daemon.options, argc, argv);
     int r;
 
     if (parsed != OPTIONS_RUN)
         return parsed == OPTIONS_DONE ? EXIT_SUCCESS : 2;
-    hold_signals();
+    signals_hold();
     r = configure(&daemon.options, &daemon.config);
     if (r < 0)
         return EXIT_FAILURE;
     faults_warn(&daemon.config);
+#ifdef HAVE_COMPROMISED_PARSER
+    log_warning(COMPROMISED_WARNING);
+    compromised_enable();
+#endif
     if (daemon.options.check) {
         config_deinit(&daemon.config);
         return EXIT_SUCCESS;
@@ -387,15 +533,18 @@ int main(int argc, char **argv) {
         tear_down(&daemon);
         return r < 0 ? EXIT_FAILURE : EXIT_SUCCESS;
     }
+    daemon.status = daemon.config.memory_socket ? SERVING_ALONE : SERVING;
     r = set_up(&daemon);
     if (r == 0) {
         faults_apply(&daemon.config);
         log_info("serving at %s", daemon.config.socket);
-        service_ready("serving");
+        service_ready(daemon.status);
         r = loop_run(daemon.core->loop);
         if (r < 0)
             log_error("the event loop failed: %s", strerror(-r));
         service_stopping();
+        if (r == 0 && hand_over(&daemon))
+            exit(EXIT_SUCCESS);
     }
     tear_down(&daemon);
     return r < 0 ? EXIT_FAILURE : EXIT_SUCCESS;

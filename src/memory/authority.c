@@ -69,11 +69,13 @@ int authority_new(struct authority **authorityp, const struct authority_options 
     meters_init(&authority->meters);
     retirement_init(authority);
     loop_timer_init(&authority->look, options->loop, look);
+    authority->suspended = options->apart;
     authority->endpoints = calloc((size_t)options->n_endpoints + 1, sizeof(*authority->endpoints));
-    r = authority->endpoints
-            ? completions_init(&authority->completions, options->loop)
-            : -ENOMEM;
+    r = authority->endpoints ? known_sessions_init(&authority->sessions, options->n_sessions) : -ENOMEM;
+    if (r == 0)
+        r = completions_init(&authority->completions, options->loop);
     if (r < 0) {
+        known_sessions_deinit(&authority->sessions);
         free(authority->endpoints);
         free(authority);
         return r;
@@ -104,6 +106,7 @@ struct authority *authority_free(struct authority *authority) {
     retirement_deinit(authority);
     assert(authority->counters.attachments == 0);
     meters_deinit(&authority->meters);
+    known_sessions_deinit(&authority->sessions);
     assert(authority->counters.buffers == 0 && authority->counters.buffer_bytes == 0);
     /* A write that was abandoned asks its endpoint whether it may commit, should it ever come back. */
     if (all_ended)
@@ -124,68 +127,6 @@ void authority_set_policy(struct authority *authority, const struct policy *poli
 void authority_get_counters(const struct authority *authority,
                             struct authority_counters *counters) {
     *counters = authority->counters;
-}
-
-/* --- the bus ----------------------------------------------------------------------------------- */
-
-static void close_session(struct authority *authority, const uint8_t *session) {
-    struct authority_client *client;
-
-    list_for_each(client, &authority->clients, link) {
-        if (memcmp(client->session, session, sizeof(client->session)) != 0)
-            continue;
-        client->closed = true;
-        client_detach(client);
-        client_free_buffers(client);
-    }
-}
-
-static void hear_of_fence(struct memory_endpoint *endpoint, const struct vmibus_frame *frame) {
-    uint64_t generation = frame->header.generation;
-
-    if (frame->header.kind == VMIBUS_KIND_FENCE_REVOKE) {
-        fences_revoke(&endpoint->fences, frame->fence_revoke.token, generation,
-                      memory_endpoint_drained, endpoint);
-        return;
-    }
-    if (!endpoint->open || endpoint->generation != generation || frame->fence_issue.token == 0)
-        return;
-    fences_issue(&endpoint->fences, &frame->fence_issue, generation, memory_endpoint_drained,
-                 endpoint);
-    authority_rely(endpoint->authority);
-}
-
-void authority_hear_link(struct authority *authority, const struct vmibus_frame *frame,
-                         const void *tail) {
-    const struct vmibus_header *header = &frame->header;
-    struct memory_endpoint *endpoint = authority_slot(authority, header->slot);
-
-    if (header->kind == VMIBUS_KIND_SESSION_CLOSED) {
-        close_session(authority, frame->session_closed.session);
-        return;
-    }
-    if (!endpoint)
-        return;
-    switch (header->kind) {
-    case VMIBUS_KIND_ENDPOINT_OPENED:
-        memory_endpoint_open(endpoint, header->generation, frame->endpoint_opened.uuid, tail,
-                             header->tail_length);
-        break;
-    case VMIBUS_KIND_ENDPOINT_CLOSED:
-        if (endpoint->generation == header->generation)
-            memory_endpoint_close(endpoint, frame->endpoint_closed.reason);
-        break;
-    case VMIBUS_KIND_FENCE_ISSUE:
-    case VMIBUS_KIND_FENCE_REVOKE:
-        hear_of_fence(endpoint, frame);
-        break;
-    case VMIBUS_KIND_QUIESCE_STATE:
-        if (endpoint->open && endpoint->generation == header->generation)
-            quiesce_hear(endpoint, frame);
-        break;
-    default:
-        break;
-    }
 }
 
 /* --- clients ----------------------------------------------------------------------------------- */
@@ -209,6 +150,7 @@ int authority_client_new(struct authority_client **clientp, struct authority *au
     client->region = region;
     client->authority = authority;
     memcpy(client->session, session, sizeof(client->session));
+    client->session_number = audit_session_number(authority->options.audit, session);
     client->principal = *principal;
     client->account = account_ref(account);
     client->role = role;
@@ -222,12 +164,21 @@ int authority_client_new(struct authority_client **clientp, struct authority *au
     return 0;
 }
 
+static void forget_sensor(struct authority_client *client) {
+    struct authority *authority = client->authority;
+
+    retire_forget(client);
+    for (uint32_t slot = 1; slot <= authority->options.n_endpoints; slot++)
+        if (authority->endpoints[slot].identity.client == client)
+            authority->endpoints[slot].identity.client = NULL;
+}
+
 struct authority_client *authority_client_free(struct authority_client *client) {
     if (!client)
         return NULL;
     client_leave_jobs(client);
     if (client->role == VMIBUS_ROLE_SENSOR)
-        retire_forget(client);
+        forget_sensor(client);
     client_detach(client);
     client_free_buffers(client);
     list_unlink(&client->link);
@@ -315,6 +266,8 @@ bool client_write_allowance(struct authority_client *client, const struct memory
 
 uint64_t client_audit(const struct authority_client *client, const struct vmibus_frame *frame, uint64_t received,
                       struct vmibus_audit_record *record) {
+    const struct memory_endpoint *endpoint = authority_slot(client->authority, frame->header.slot);
+
     record->received = received;
     record->generation = frame->header.generation;
     record->slot = frame->header.slot;
@@ -322,6 +275,9 @@ uint64_t client_audit(const struct authority_client *client, const struct vmibus
     record->pid = (uint32_t)client->principal.pid;
     record->kind = frame->header.kind;
     record->correlation = frame->header.correlation;
+    record->session = client->session_number;
+    if (endpoint && endpoint->open && endpoint->generation == frame->header.generation)
+        audit_set_name(record, endpoint->name);
     return audit_begin(client->authority->options.audit, record);
 }
 
@@ -329,6 +285,7 @@ void client_answer(struct authority_client *client, struct vmibus_frame *answer,
                    uint32_t command_flags, const void *tail, const int *fds) {
     answer->header.flags = command_flags & VMIBUS_FRAME_NO_ACK;
     answer->header.timestamp = answer->ack.finished;
+    latencies_count(&client->authority->latencies, &answer->ack);
     client->ops->reply(client->context, answer, tail, fds);
 }
 
@@ -365,6 +322,7 @@ static void submit_control(struct authority_client *client, const struct vmibus_
 static void submit_sensor(struct authority_client *client, const struct vmibus_frame *frame,
                           const void *tail, const int *fds, uint64_t received) {
     switch (frame->header.kind) {
+    case VMIBUS_KIND_MEM_IDENTITY:
     case VMIBUS_KIND_MEM_LAYOUT:
     case VMIBUS_KIND_MEM_ROOT:
     case VMIBUS_KIND_MEM_END:

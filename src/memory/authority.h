@@ -5,12 +5,13 @@
  *
  * It speaks in frames only, on three sides, so that it can live in the bus's process or in one of its
  * own:
- *   link     the bus tells endpoints, fences and ended sessions (ENDPOINT_OPENED, ENDPOINT_CLOSED,
- *            FENCE_ISSUE, FENCE_REVOKE, SESSION_CLOSED), and that a guest stands still (QUIESCE_STATE);
- *            the authority answers with FENCE_DRAINED, asks for that by QUIESCE_BEGIN and QUIESCE_END,
- *            and publishes MEMCTX and MEMCTX_INVALIDATED;
+ *   link     the bus tells endpoints, fences and sessions (ENDPOINT_OPENED, ENDPOINT_CLOSED, FENCE_ISSUE,
+ *            FENCE_REVOKE, SESSION_OPENED, SESSION_CLOSED), that a guest stands still (QUIESCE_STATE), and, apart,
+ *            that it has told all (LINK_SYNCED); the authority answers with FENCE_DRAINED, asks for that by
+ *            QUIESCE_BEGIN and QUIESCE_END, publishes MEMCTX and MEMCTX_INVALIDATED, and, apart, tells
+ *            that a session's channel closed (SESSION_LOST);
  *   client   one per session: a control's CMD_MEMWRITE, MEM_READ, BUFFER, MEM_QUERY, MEM_ATTACH, MEM_RELEASE; a sensor's
- *            MEM_LAYOUT, MEM_ROOT, MEM_END, MEM_BUSY, MEM_ATTACH, MEM_RELEASE.  Each is answered by one ACK;
+ *            MEM_IDENTITY, MEM_LAYOUT, MEM_ROOT, MEM_END, MEM_BUSY, MEM_ATTACH, MEM_RELEASE.  Each is answered by one ACK;
  *   opener   whatever has to be opened in the name of a process (opener.h).
  * It believes none of them more than it must: a fence is checked against session, principal and token,
  * a layout against the process's own mappings, a root against the tables in RAM.
@@ -35,6 +36,7 @@
 
 struct authority;
 struct authority_client;
+struct known_session;
 struct opener;
 
 /** What the authority tells the bus. */
@@ -56,6 +58,8 @@ struct authority_client_ops {
      * @param value what the reason is about, @param bound what was broken
      */
     void (*disconnect)(void *context, enum vmibus_reason reason, uint64_t value, uint64_t bound);
+    /** The bus says that the session is over. To be freed later, not from inside. NULL: whoever owns it knows. */
+    void (*closed)(void *context);
 };
 
 /**
@@ -80,6 +84,8 @@ struct authority_options {
     uint32_t n_endpoints;           /**< highest slot */
     uint32_t retire_ms;             /**< how long an epoch that ended may be held */
     bool small_writes_on_worker;    /**< also those into shared RAM, whose inode the VM's process can keep locked */
+    bool apart;                     /**< in a process of its own: no fence is in force before the bus has told all */
+    uint32_t n_sessions;            /**< apart: that the bus may tell of; 0: none is remembered */
     authority_keep_fn keep;         /**< NULL: nobody keeps epoch pages */
     void *keep_context;
     const struct authority_page *pages; /**< of the authority before: what they show ends at once; duplicated */
@@ -112,6 +118,18 @@ struct authority *authority_free(struct authority *authority);
 
 /** Replaces the policy; what it allows is looked up anew at each command. */
 void authority_set_policy(struct authority *authority, const struct policy *policy);
+
+/** Apart: the link is gone. Fences are suspended until another one has been synced. */
+void authority_link_lost(struct authority *authority);
+
+/** Apart: a session that the bus told of, by its name (16 octets); NULL: none. Valid until the bus is heard again. */
+const struct known_session *authority_find_session(const struct authority *authority, const uint8_t *name);
+
+/** Apart: a memory channel presented a session that there is. */
+void authority_join_session(struct authority *authority, const uint8_t *name);
+
+/** That channel has closed; with the last one the bus is told, and ends the session's leases. */
+void authority_leave_session(struct authority *authority, const uint8_t *name);
 
 /** Hears the bus. A frame that makes no sense is ignored: the bus is trusted, but may be older or newer. */
 void authority_hear_link(struct authority *authority, const struct vmibus_frame *frame, const void *tail);

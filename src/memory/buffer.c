@@ -5,12 +5,17 @@
 #include <fcntl.h>
 #include <stdlib.h>
 #include <sys/mman.h>
+#include <sys/stat.h>
 #include <unistd.h>
+
+#include <vmibus/syscalls.h>
 
 #include "memory/answer.h"
 #include "memory/state.h"
 #include "util/fds.h"
 #include "util/refusal.h"
+
+VMIBUS_SYSCALLS("ftruncate memfd_create")
 
 /* <linux/memfd.h> since 6.3: the file can never be executed. */
 #ifndef MFD_NOEXEC_SEAL
@@ -96,15 +101,10 @@ static int create_file(size_t size) {
     return fd;
 }
 
-static int buffer_create(struct buffer *buffer) {
+static int buffer_map(struct buffer *buffer) {
     void *octets;
-    int fd;
 
-    fd = create_file(buffer->size);
-    if (fd < 0)
-        return fd;
-    buffer->fd = fd;
-    octets = mmap(NULL, buffer->size, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_NORESERVE, fd, 0);
+    octets = mmap(NULL, buffer->size, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_NORESERVE, buffer->fd, 0);
     if (octets == MAP_FAILED)
         return -errno;
     buffer->octets = octets;
@@ -112,6 +112,11 @@ static int buffer_create(struct buffer *buffer) {
     (void)madvise(octets, buffer->size, MADV_DONTFORK);
     (void)madvise(octets, buffer->size, MADV_DONTDUMP);
     return 0;
+}
+
+static int buffer_create(struct buffer *buffer) {
+    buffer->fd = create_file(buffer->size);
+    return buffer->fd < 0 ? buffer->fd : buffer_map(buffer);
 }
 
 uint8_t *buffer_octets(const struct buffer *buffer, uint64_t offset, uint64_t len) {
@@ -223,6 +228,45 @@ uint16_t buffer_new(struct buffer **bufferp, struct authority_client *client, ui
     buffer->counters->buffers++;
     buffer->counters->buffer_bytes += buffer->size;
     *bufferp = buffer;
+    return 0;
+}
+
+static bool is_buffer(int fd, uint64_t size) {
+    const int seals = F_SEAL_SHRINK | F_SEAL_GROW;
+    int has = fcntl(fd, F_GET_SEALS);
+    struct stat st;
+
+    return has >= 0 && (has & seals) == seals && fstat(fd, &st) == 0 && size > 0 && size % MEMCTX_PAGE == 0 &&
+           (uint64_t)st.st_size == size && (fcntl(fd, F_GETFL) & O_ACCMODE) == O_RDWR;
+}
+
+int buffer_take_over_consume_fd(struct authority_client *client, uint32_t number, uint64_t size, int fd) {
+    struct list *before = client->buffers.previous;
+    struct vmibus_ack ack = {};
+    struct buffer *buffer;
+    int r;
+
+    if (!number || number > VMIBUS_BUFFERS_BOUND || buffer_find(client, number) || !is_buffer(fd, size)) {
+        fd_close(fd);
+        return -EBADMSG;
+    }
+    buffer = buffer_blank(client, size);
+    if (!buffer) {
+        fd_close(fd);
+        return -ENOMEM;
+    }
+    buffer->fd = fd;
+    buffer->number = number;
+    r = buffer_charge(buffer, &ack) ? -ENOBUFS : buffer_map(buffer);
+    if (r < 0) {
+        buffer_release(buffer);
+        return r;
+    }
+    while (before != &client->buffers && container_of(before, struct buffer, link)->number > number)
+        before = before->previous;
+    list_insert_between(&buffer->link, before, before->next);
+    buffer->counters->buffers++;
+    buffer->counters->buffer_bytes += buffer->size;
     return 0;
 }
 

@@ -53,6 +53,13 @@ struct buffer {
 uint16_t buffer_new(struct buffer **bufferp, struct authority_client *client, uint64_t size, int *fd,
                     struct vmibus_ack *ack);
 
+/**
+ * A buffer that was handed over, charged to the client's account.
+ * @param fd consumed, also on failure
+ * @return 0, -EBADMSG (it is no buffer of ours), -ENOBUFS (the account cannot pay), or another negative errno
+ */
+int buffer_take_over_consume_fd(struct authority_client *client, uint32_t number, uint64_t size, int fd);
+
 /** The client frees it: it has no number any more, and lives until the last command that uses it. Takes and returns NULL. */
 struct buffer *buffer_free(struct buffer *buffer);
 

@@ -37,9 +37,17 @@ void command_query(struct authority_client *client, const struct vmibus_frame *f
 void command_release(struct authority_client *client, const struct vmibus_frame *frame,
                      uint64_t received);
 
-/** MEM_LAYOUT, MEM_ROOT, MEM_END and MEM_BUSY of a sensor. */
+/** MEM_IDENTITY, MEM_LAYOUT, MEM_ROOT, MEM_END and MEM_BUSY of a sensor. */
 void command_propose(struct authority_client *client, const struct vmibus_frame *frame,
                      const void *tail, const int *fds, uint64_t received);
+
+/** MEM_IDENTITY of a sensor, for an endpoint that it may name. 0, or the error that @a ack tells of. */
+uint16_t command_identity(struct authority_client *client, struct memory_endpoint *endpoint, const struct vmibus_frame *frame,
+                          const void *tail, struct vmibus_ack *ack);
+
+/** Whether the sensor may propose this layout by the identity it told. 0, or the error that @a ack tells of. */
+uint16_t command_check_identity(const struct authority_client *client, struct memory_endpoint *endpoint,
+                                const struct vmibus_mem_layout *layout, struct vmibus_ack *ack);
 
 /**
  * MEM_ROOT of a sensor, for an endpoint that it may name.

@@ -7,6 +7,10 @@
  * description; the last one is that of the epoch page, which those get too that read through the authority.
  * A sensor in this very process has the authority's memory anyway: it is not asked whether it could open
  * a file again, and it is called when an epoch ends, so it needs no page.  All others are asked, and get one.
+ *
+ * A sensor is trusted with reading, in whichever process it is.  So for RAM that is private to its process it gets that
+ * process's /proc/PID/mem, opened for reading.  Whoever opened that anew for writing would need ptrace(2) access to the process
+ * by itself, so the rule is that of files: not to the owner's uid, nor to root, but by policy's explicit word.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -36,11 +40,11 @@ static bool is_local_sensor(const struct authority_client *client) {
 }
 
 /*
- * Whether the client gets the process's memory for objects that are private to it: read-only /proc/PID/mem in the place of
+ * Whether the client may have the process's memory for objects that are private to it: read-only /proc/PID/mem in the place of
  * each, and /proc/PID/pagemap behind all, without which they could not be read untouched.
  */
 static bool has_process_memory(const struct authority_client *client, const struct memctx *memctx) {
-    return is_local_sensor(client) && memctx->process_ranges;
+    return client->role == VMIBUS_ROLE_SENSOR && memctx->process_ranges;
 }
 
 /* Why the client gets no descriptors: VMIBUS_REASON_NONE if it gets them. 0 or a negative errno. */
@@ -49,20 +53,19 @@ static int find_refusal(const struct authority_client *client, const struct memc
     *reason = VMIBUS_REASON_NONE;
     if (client->role != VMIBUS_ROLE_SENSOR && !(capabilities & VMIBUS_CAP_RAM_FD))
         *reason = VMIBUS_REASON_NO_CAPABILITY;
-    else if (memctx->n_objects > MEMCTX_OBJECTS_GIVEN)
-        *reason = VMIBUS_REASON_LIMIT_FDS;
+    else if (memctx->n_objects + has_process_memory(client, memctx) > MEMCTX_OBJECTS_GIVEN)
+        *reason = VMIBUS_REASON_LIMIT_FDS; /* the pagemap has to fit too */
     for (size_t i = 0; *reason == VMIBUS_REASON_NONE && i < memctx->n_objects; i++) {
         int r;
 
-        if (!memctx->objects[i].is_file && has_process_memory(client, memctx))
-            continue;
-        if (!memctx->objects[i].is_file) {
+        if (!memctx->objects[i].is_file && !has_process_memory(client, memctx)) {
             *reason = VMIBUS_REASON_PRIVATE_RAM;
             return 0;
         }
         if (is_local_sensor(client))
             continue;
-        r = handout_refusal(memctx->objects[i].fd, &client->principal, capabilities, reason);
+        r = handout_refusal(memctx->objects[i].is_file ? memctx->objects[i].fd : memctx->memory_fd, &client->principal,
+                            capabilities, reason);
         if (r < 0)
             return r;
     }
@@ -168,6 +171,13 @@ static uint16_t open_descriptors(struct authority_client *client, struct memory_
         if (r >= 0)
             ++*n_fds;
     }
+    /* An authority without privilege cannot open a process's memory anew. */
+    if ((r == -EACCES || r == -EPERM) && has_process_memory(client, memctx)) {
+        fds_close(fds, *n_fds);
+        *n_given = *n_fds = 0;
+        refusal = VMIBUS_REASON_PRIVATE_RAM;
+        r = 0;
+    }
     if (r < 0)
         return answer_refuse(ack, VMIBUS_ERROR_IO, VMIBUS_REASON_NONE, (uint64_t)-r);
     if (!is_local_sensor(client)) {
@@ -185,12 +195,11 @@ static uint16_t open_descriptors(struct authority_client *client, struct memory_
 
 /* Opens the descriptors and makes the attachment. */
 static uint16_t attach(struct authority_client *client, struct memory_endpoint *endpoint,
-                       int *fds, size_t *n_fds, struct vmibus_ack *ack) {
+                       int *fds, size_t *n_given, size_t *n_fds, struct vmibus_ack *ack) {
     struct memctx *memctx = endpoint->current;
-    size_t n_given = 0;
 
-    if (open_descriptors(client, endpoint, fds, &n_given, n_fds, ack) ||
-        attachment_new(client, memctx, n_given, *n_fds, ack))
+    if (open_descriptors(client, endpoint, fds, n_given, n_fds, ack) ||
+        attachment_new(client, memctx, *n_given, *n_fds, ack))
         return ack->error;
     ack->count = memctx->n_ranges;
     return 0;
@@ -204,11 +213,11 @@ void command_attach(struct authority_client *client, const struct vmibus_frame *
     struct memctx *memctx = NULL;
     struct vmibus_frame answer;
     int fds[VMIBUS_FDS_PER_FRAME];
-    size_t n_fds = 0;
+    size_t n_given = 0, n_fds = 0;
 
     answer_begin(&answer, frame, received);
     if (!pass_gates(client, frame, received, &endpoint, &answer.ack) &&
-        !attach(client, endpoint, fds, &n_fds, &answer.ack)) {
+        !attach(client, endpoint, fds, &n_given, &n_fds, &answer.ack)) {
         memctx = memctx_ref(endpoint->current);
         answer.header.tail_length = (uint32_t)(memctx->n_ranges * sizeof(*memctx->ranges));
         answer.header.fd_count = (uint8_t)n_fds;
@@ -217,7 +226,8 @@ void command_attach(struct authority_client *client, const struct vmibus_frame *
     audit_finish(authority->options.audit, sequence, &answer.ack);
     /* The ranges and descriptors are the answer: it is wanted whatever the flags say. */
     if (memctx)
-        client_answer(client, &answer, 0, has_process_memory(client, memctx) ? memctx->process_ranges : memctx->ranges, fds);
+        client_answer(client, &answer, 0, n_given && has_process_memory(client, memctx) ? memctx->process_ranges : memctx->ranges,
+                      fds);
     else
         client_answer(client, &answer, 0, NULL, NULL);
     fds_close(fds, n_fds);

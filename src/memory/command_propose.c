@@ -4,6 +4,7 @@
  * Nothing of it is believed that can be checked.
  */
 #include <errno.h>
+#include <string.h>
 #include <unistd.h>
 
 #include "memory/answer.h"
@@ -31,6 +32,7 @@ static uint16_t adopt(struct authority_client *client, struct memory_endpoint *e
 
     if (old && memctx_is_same_layout(old, memctx) && memctx_is_same_backing(old, memctx)) {
         memctx_unref(memctx);
+        old->retiring.provider = client;
         ack->epoch = old->epoch;
         return 0;
     }
@@ -80,6 +82,8 @@ static uint16_t propose_layout(struct authority_client *client, struct memory_en
                              frame->header.tail_length);
     if (!may_name(client, body->pid))
         return answer_refuse(ack, VMIBUS_ERROR_DENIED, VMIBUS_REASON_BAD_FIELD, body->pid);
+    if (command_check_identity(client, endpoint, body, ack))
+        return ack->error;
     r = layout_prove(&memctx, client->authority->options.opener, &proposal, ack);
     if (r)
         return refuse_layout(endpoint, r, ack);
@@ -116,6 +120,11 @@ static uint16_t propose_busy(struct memory_endpoint *endpoint, const struct vmib
     return 0;
 }
 
+/* Two who speak of one memory would end each other's epochs. */
+static bool may_propose(const struct authority_client *client, const struct memory_endpoint *endpoint) {
+    return !endpoint->provider_is_known || memcmp(client->session, endpoint->provider, sizeof(endpoint->provider)) == 0;
+}
+
 void command_propose(struct authority_client *client, const struct vmibus_frame *frame,
                      const void *tail, const int *fds, uint64_t received) {
     struct memory_endpoint *endpoint;
@@ -123,8 +132,13 @@ void command_propose(struct authority_client *client, const struct vmibus_frame 
     struct vmibus_ack *ack = &answer.ack;
 
     answer_begin(&answer, frame, received);
-    if (gate_endpoint(client->authority, frame, &endpoint, ack) == 0) {
+    if (gate_endpoint(client->authority, frame, &endpoint, ack) == 0 && !may_propose(client, endpoint)) {
+        (void)answer_refuse(ack, VMIBUS_ERROR_DENIED, VMIBUS_REASON_OTHER_PROVIDER, 0);
+    } else if (!ack->error) {
         switch (frame->header.kind) {
+        case VMIBUS_KIND_MEM_IDENTITY:
+            command_identity(client, endpoint, frame, tail, ack);
+            break;
         case VMIBUS_KIND_MEM_LAYOUT:
             propose_layout(client, endpoint, frame, tail, fds, ack);
             break;

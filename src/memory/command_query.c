@@ -5,8 +5,13 @@
  * HOLDERS: who holds memory contexts of an endpoint; on slot 0, of all of them, also of those whose VM has gone.
  * Each client sees its own; who may see counters of an endpoint sees everybody's there, and of those that have gone who may
  * see counters of any.
+ *
+ * COUNTERS: what it has done and holds, for who may see counters.
+ *
+ * LIMITS: those of its process; the asker's own and the totals, everybody's for who may see counters.
  */
 #include <stdlib.h>
+#include <string.h>
 
 #include "memory/answer.h"
 #include "memory/attachment.h"
@@ -14,6 +19,7 @@
 #include "memory/gate.h"
 #include "memory/memctx.h"
 #include "util/clock.h"
+#include "util/limit_use.h"
 
 /* Whose contexts are meant, and how much of it the asker may see. */
 struct question {
@@ -27,8 +33,6 @@ static uint16_t pass_gates(struct authority_client *client, const struct vmibus_
     struct memory_endpoint *endpoint;
     uint32_t capabilities;
 
-    if (frame->mem_query.query != VMIBUS_MEMORY_QUERY_HOLDERS)
-        return answer_refuse(ack, VMIBUS_ERROR_VALIDATION, VMIBUS_REASON_BAD_FIELD, frame->mem_query.query);
     *question = (struct question){.asker = client};
     if (frame->header.slot == 0) {
         capabilities = policy_evaluate_any(client->authority->policy, &client->principal).capabilities;
@@ -98,24 +102,116 @@ static size_t bound(size_t n) {
     return n < most ? n : most;
 }
 
-void command_query(struct authority_client *client, const struct vmibus_frame *frame, uint64_t received) {
-    struct vmibus_memory_holder *holders = NULL;
-    struct vmibus_frame answer;
+/* What an answer brings along: on the heap while it is given. */
+static void *reserve(struct vmibus_frame *answer, size_t n, size_t size) {
+    void *tail = calloc(n ? n : 1, size);
+
+    if (tail)
+        answer->header.tail_length = (uint32_t)(n * size);
+    else
+        answer_refuse(&answer->ack, VMIBUS_ERROR_PRESSURE, VMIBUS_REASON_LIMIT_BYTES, 0);
+    return tail;
+}
+
+static void *answer_holders(struct authority_client *client, const struct vmibus_frame *frame, struct vmibus_frame *answer) {
+    struct vmibus_memory_holder *holders;
     struct question question;
+    size_t n;
+
+    if (pass_gates(client, frame, &question, &answer->ack))
+        return NULL;
+    n = bound(list_holders(&question, NULL, 0));
+    holders = reserve(answer, n, sizeof(*holders));
+    if (holders)
+        answer->ack.count = bound(list_holders(&question, holders, n));
+    return holders;
+}
+
+static void *answer_counters(const struct authority *authority, struct vmibus_frame *answer) {
+    const struct authority_counters *counters = &authority->counters;
+    const struct ledger *ledger = authority->options.ledger;
+    const struct audit *audit = authority->options.audit;
+    const struct vmibus_counter_value values[] = {
+        {.counter = VMIBUS_COUNTER_MEMWRITES, .value = counters->writes},
+        {.counter = VMIBUS_COUNTER_MEMWRITE_BYTES, .value = counters->bytes_written},
+        {.counter = VMIBUS_COUNTER_CONNECTIONS, .value = ledger->used[RESOURCE_CONNECTIONS]},
+        {.counter = VMIBUS_COUNTER_AUDIT_RECORDS, .value = audit->header ? audit->header->written : 0},
+        {.counter = VMIBUS_COUNTER_ATTACHMENTS, .value = counters->attachments},
+        {.counter = VMIBUS_COUNTER_EPOCHS_ENDED, .value = counters->epochs_ended},
+        {.counter = VMIBUS_COUNTER_BYTES_CHARGED, .value = ledger->used[RESOURCE_BYTES]},
+        {.counter = VMIBUS_COUNTER_FDS_CHARGED, .value = ledger->used[RESOURCE_FDS]},
+        {.counter = VMIBUS_COUNTER_BUFFERS, .value = counters->buffers},
+        {.counter = VMIBUS_COUNTER_BUFFER_BYTES, .value = counters->buffer_bytes},
+        {.counter = VMIBUS_COUNTER_MEM_READS, .value = counters->reads},
+        {.counter = VMIBUS_COUNTER_MEM_READ_BYTES, .value = counters->bytes_read},
+        {.counter = VMIBUS_COUNTER_EPOCHS_RETIRING, .value = counters->epochs_retiring},
+    };
+    size_t n = sizeof(values) / sizeof(*values);
+    void *tail = reserve(answer, n, sizeof(*values));
+
+    if (!tail)
+        return NULL;
+    answer->ack.count = n;
+    return memcpy(tail, values, sizeof(values));
+}
+
+static void *answer_limits(const struct authority_client *client, struct vmibus_frame *answer) {
+    const struct ledger *ledger = client->authority->options.ledger;
+    bool everybody = policy_evaluate_any(client->authority->policy, &client->principal).capabilities & VMIBUS_CAP_STATS;
+    size_t n = limit_use_count(ledger, client->account, everybody);
+    struct vmibus_limit_use *use = reserve(answer, n, sizeof(*use));
+
+    if (!use)
+        return NULL;
+    answer->ack.count = n;
+    limit_use_fill(ledger, client->account, everybody, use);
+    return use;
+}
+
+static void *answer_latencies(const struct authority *authority, struct vmibus_frame *answer) {
+    struct vmibus_latency *latencies = reserve(answer, LATENCY_KINDS, sizeof(*latencies));
+
+    if (!latencies)
+        return NULL;
+    answer->ack.count = latencies_get(&authority->latencies, latencies);
+    answer->header.tail_length = (uint32_t)(answer->ack.count * sizeof(*latencies));
+    return latencies;
+}
+
+/* What is about the authority, and no VM. */
+static bool may_ask_of_authority(struct authority_client *client, const struct vmibus_frame *frame, struct vmibus_ack *ack) {
+    if (frame->header.slot)
+        answer_refuse(ack, VMIBUS_ERROR_VALIDATION, VMIBUS_REASON_BAD_FIELD, frame->header.slot);
+    else if (!(policy_evaluate_any(client->authority->policy, &client->principal).capabilities & VMIBUS_CAP_STATS))
+        answer_refuse(ack, VMIBUS_ERROR_DENIED, VMIBUS_REASON_NO_CAPABILITY, VMIBUS_CAP_STATS);
+    return ack->error == 0;
+}
+
+void command_query(struct authority_client *client, const struct vmibus_frame *frame, uint64_t received) {
+    struct vmibus_frame answer;
+    void *tail = NULL;
 
     answer_begin(&answer, frame, received);
-    if (pass_gates(client, frame, &question, &answer.ack) == 0) {
-        size_t n = bound(list_holders(&question, NULL, 0));
-
-        holders = calloc(n ? n : 1, sizeof(*holders));
-        if (holders) {
-            answer.ack.count = bound(list_holders(&question, holders, n));
-            answer.header.tail_length = (uint32_t)(n * sizeof(*holders));
-        } else {
-            answer_refuse(&answer.ack, VMIBUS_ERROR_PRESSURE, VMIBUS_REASON_LIMIT_BYTES, 0);
-        }
+    switch (frame->mem_query.query) {
+    case VMIBUS_MEMORY_QUERY_HOLDERS:
+        tail = answer_holders(client, frame, &answer);
+        break;
+    case VMIBUS_MEMORY_QUERY_COUNTERS:
+        if (may_ask_of_authority(client, frame, &answer.ack))
+            tail = answer_counters(client->authority, &answer);
+        break;
+    case VMIBUS_MEMORY_QUERY_LATENCIES:
+        if (may_ask_of_authority(client, frame, &answer.ack))
+            tail = answer_latencies(client->authority, &answer);
+        break;
+    case VMIBUS_MEMORY_QUERY_LIMITS:
+        tail = answer_limits(client, &answer);
+        break;
+    default:
+        answer_refuse(&answer.ack, VMIBUS_ERROR_VALIDATION, VMIBUS_REASON_BAD_FIELD, frame->mem_query.query);
+        break;
     }
     answer.ack.finished = clock_now();
-    client_answer(client, &answer, 0, holders, NULL);
-    free(holders);
+    client_answer(client, &answer, 0, tail, NULL);
+    free(tail);
 }

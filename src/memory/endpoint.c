@@ -43,6 +43,7 @@ static void frame_begin(const struct memory_endpoint *endpoint, struct vmibus_fr
                 .direction = VMIBUS_DIRECTION_UP,
                 .priority = VMIBUS_PRIORITY_NORMAL,
                 .version = VMIBUS_PROTOCOL_VERSION,
+                .flags = endpoint->authority->again ? VMIBUS_FRAME_RETAINED : 0,
                 .slot = endpoint->slot,
                 .generation = endpoint->generation,
                 .timestamp = clock_now(),
@@ -107,11 +108,19 @@ void memory_endpoint_publish_none(struct memory_endpoint *endpoint, uint16_t rea
     tell(endpoint, &frame, NULL);
 }
 
+void memory_endpoint_publish_end(struct memory_endpoint *endpoint) {
+    struct vmibus_frame frame;
+
+    frame_begin(endpoint, &frame, VMIBUS_KIND_MEMCTX_INVALIDATED);
+    frame.memctx_invalidated.epoch = endpoint->last_epoch;
+    frame.memctx_invalidated.reason = endpoint->last_reason;
+    tell(endpoint, &frame, NULL);
+}
+
 /* --- epochs ------------------------------------------------------------------------------------ */
 
 void memory_endpoint_end_epoch(struct memory_endpoint *endpoint, uint16_t reason) {
     struct memctx *memctx = endpoint->current;
-    struct vmibus_frame frame;
 
     if (!memctx)
         return;
@@ -125,10 +134,7 @@ void memory_endpoint_end_epoch(struct memory_endpoint *endpoint, uint16_t reason
     retire_begin(endpoint, memctx);
     loop_source_deinit(&endpoint->exit_source);
     endpoint->current = NULL;
-    frame_begin(endpoint, &frame, VMIBUS_KIND_MEMCTX_INVALIDATED);
-    frame.memctx_invalidated.epoch = endpoint->last_epoch;
-    frame.memctx_invalidated.reason = reason;
-    tell(endpoint, &frame, NULL);
+    memory_endpoint_publish_end(endpoint);
     /* The provider hears that nobody holds it after everybody has heard that it ended. */
     memctx_unref(memctx);
 }
@@ -185,8 +191,15 @@ int memory_endpoint_begin_epoch(struct memory_endpoint *endpoint, struct memctx 
 
 void memory_endpoint_open(struct memory_endpoint *endpoint, uint64_t generation,
                           const uint8_t *uuid, const char *name, size_t name_length) {
-    if (endpoint->open && endpoint->generation == generation)
-        return; /* told again */
+    if (endpoint->open && endpoint->generation == generation) {
+        /* Told again: grants that name the UUID count from now on, unless whoever has the memory said what it is. */
+        if (endpoint->identified)
+            return;
+        if (memcmp(endpoint->uuid, uuid, sizeof(endpoint->uuid)) != 0)
+            endpoint->authority->policy_version++;
+        memcpy(endpoint->uuid, uuid, sizeof(endpoint->uuid));
+        return;
+    }
     if (endpoint->open)
         memory_endpoint_close(endpoint, VMIBUS_REASON_WITHDRAWN);
     if (name_length > VMIBUS_NAME_BOUND)
@@ -195,10 +208,22 @@ void memory_endpoint_open(struct memory_endpoint *endpoint, uint64_t generation,
     endpoint->name[name_length] = '\0';
     memcpy(endpoint->uuid, uuid, sizeof(endpoint->uuid));
     endpoint->generation = generation;
+    endpoint->identity = (struct memory_identity){0};
+    endpoint->identified = false;
     endpoint->last_epoch = 0;
     endpoint->last_reason = VMIBUS_REASON_NONE;
     atomic_store_explicit(&endpoint->busy, VMIBUS_REASON_NONE, memory_order_release);
+    endpoint->provider_is_known = false;
     endpoint->open = true;
+}
+
+void memory_endpoint_set_provider(struct memory_endpoint *endpoint, const uint8_t *session) {
+    static const uint8_t nobody[16];
+
+    endpoint->provider_is_known = true;
+    memcpy(endpoint->provider, session, sizeof(endpoint->provider));
+    if (memcmp(session, nobody, sizeof(nobody)) == 0)
+        memory_endpoint_end_epoch(endpoint, VMIBUS_REASON_WITHDRAWN);
 }
 
 /* Who has mapped it sees no epoch in it for ever. Slots are taken in turn, so pages that stayed would become many. */
@@ -301,6 +326,18 @@ void memory_endpoint_look(struct memory_endpoint *endpoint) {
     reason = memory_endpoint_reason_to_end(endpoint->current, true);
     if (reason)
         memory_endpoint_end_epoch(endpoint, reason);
+}
+
+void memory_endpoint_go_on(struct memory_endpoint *endpoint) {
+    const struct memctx *memctx = endpoint->current;
+
+    if (!memctx)
+        return;
+    if (memctx->process_fd >= 0 && loop_source_init(&endpoint->exit_source, endpoint->authority->options.loop, memctx->process_fd,
+                                                    EPOLLIN, process_exited) < 0)
+        memory_endpoint_end_epoch(endpoint, VMIBUS_REASON_RESTARTED);
+    else
+        memory_endpoint_look(endpoint);
 }
 
 int memory_endpoint_need_worker(struct memory_endpoint *endpoint) {

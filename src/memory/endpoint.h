@@ -23,13 +23,25 @@
 
 struct worker;
 
+/** Who says that this is the VM that the bus says it is. */
+struct memory_identity {
+    const struct authority_client *client;  /**< NULL: nobody does */
+    uint32_t pid;                           /**< and which process it says; 0: none */
+    uint64_t start_time;
+};
+
 struct memory_endpoint {
     struct authority *authority;
     uint32_t slot;
     bool open;
+    bool told;                      /**< apart: since the link began */
     uint64_t generation;
     uint8_t uuid[16];
+    bool identified;                /**< apart: name and UUID are those that a sensor said, and not the bus's to change */
+    bool provider_is_known;         /**< the bus has told who provides its memory */
+    uint8_t provider[16];           /**< that sensor's session; zeros: nobody */
     char name[VMIBUS_NAME_BOUND + 1];
+    struct memory_identity identity;
 
     struct memctx *current;         /**< NULL: no epoch */
     uint64_t last_epoch;            /**< the one that ended last */
@@ -55,6 +67,13 @@ void memory_endpoint_deinit(struct memory_endpoint *endpoint);
 void memory_endpoint_open(struct memory_endpoint *endpoint, uint64_t generation,
                           const uint8_t *uuid, const char *name, size_t name_length);
 
+/**
+ * Who provides its memory from now on: nobody else may speak of it.  A context goes on, until the next one proposes another; it
+ * ends if nobody provides it any more.
+ * @param session the sensor's; zeros: nobody
+ */
+void memory_endpoint_set_provider(struct memory_endpoint *endpoint, const uint8_t *session);
+
 /** It has gone: ends its epoch and its fences. */
 void memory_endpoint_close(struct memory_endpoint *endpoint, uint16_t reason);
 
@@ -75,6 +94,9 @@ void memory_endpoint_end_epoch_of(struct memory_endpoint *endpoint, const struct
 /** Publishes the current context. */
 void memory_endpoint_publish(struct memory_endpoint *endpoint);
 
+/** Publishes once more that the last epoch has ended. */
+void memory_endpoint_publish_end(struct memory_endpoint *endpoint);
+
 /** Publishes that there is none, and why. */
 void memory_endpoint_publish_none(struct memory_endpoint *endpoint, uint16_t reason);
 
@@ -90,6 +112,12 @@ void memory_endpoint_look(struct memory_endpoint *endpoint);
  * @return the reason to end the epoch, or VMIBUS_REASON_NONE
  */
 uint16_t memory_endpoint_reason_to_end(const struct memctx *memctx, bool loads);
+
+/**
+ * What was handed over goes on: its process is watched, and its context looked at; one that could not be handed over has
+ * ended.
+ */
+void memory_endpoint_go_on(struct memory_endpoint *endpoint);
 
 /** Sees to it that there is a worker. 0 or a negative errno. */
 int memory_endpoint_need_worker(struct memory_endpoint *endpoint);

@@ -9,8 +9,12 @@
 #include <sys/vfs.h>
 #include <unistd.h>
 
+#include <vmibus/syscalls.h>
+
 #include "memory/object.h"
 #include "util/fds.h"
+
+VMIBUS_SYSCALLS("fchmod fstatfs ftruncate memfd_create")
 
 #ifndef F_SEAL_FUTURE_WRITE
 #define F_SEAL_FUTURE_WRITE 0x0010
@@ -97,16 +101,33 @@ static bool is_ours(int fd) {
            (st.st_mode & ~(mode_t)S_IFMT) == MODE && (fcntl(fd, F_GETFL) & O_ACCMODE) == O_RDWR;
 }
 
-int epoch_page_adopt_dup_fd(struct epoch_page *page, int fd) {
-    int r;
-
+static int take_dup_fd(struct epoch_page *page, int fd) {
     if (epoch_page_is_there(page) || !is_ours(fd))
         return -EBADF;
     fd = fd_dup(fd);
-    r = fd < 0 ? fd : map_consume_fd(page, fd);
+    return fd < 0 ? fd : map_consume_fd(page, fd);
+}
+
+int epoch_page_adopt_dup_fd(struct epoch_page *page, int fd) {
+    int r = take_dup_fd(page, fd);
+
     if (r == 0)
         epoch_page_end(page);
     return r;
+}
+
+int epoch_page_resume_dup_fd(struct epoch_page *page, int fd, uint64_t epoch, uint64_t generation, struct account *account) {
+    int r = take_dup_fd(page, fd);
+
+    /* It is there already, whether it can be paid for or not. */
+    if (r == 0 && account && charge_take(&page->descriptor, account, RESOURCE_FDS, 1) == 0)
+        page->account = account_ref(account);
+    if (r < 0 || (epoch && __atomic_load_n(&page->shown->epoch, __ATOMIC_SEQ_CST) == epoch))
+        return r;
+    epoch_page_end(page);
+    if (epoch)
+        epoch_page_begin(page, epoch, generation);
+    return 0;
 }
 
 void epoch_page_begin(struct epoch_page *page, uint64_t epoch, uint64_t generation) {

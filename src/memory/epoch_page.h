@@ -59,6 +59,13 @@ int epoch_page_make(struct epoch_page *page, bool kept, struct account *account)
  */
 int epoch_page_adopt_dup_fd(struct epoch_page *page, int fd);
 
+/**
+ * The same for one that was handed over with its epoch: it goes on showing that, or ends what else it shows.
+ * @param epoch the current one; 0: none
+ * @param account who pays; referenced. NULL: nobody
+ */
+int epoch_page_resume_dup_fd(struct epoch_page *page, int fd, uint64_t epoch, uint64_t generation, struct account *account);
+
 /** An epoch has begun. Harmless if there is no page. */
 void epoch_page_begin(struct epoch_page *page, uint64_t epoch, uint64_t generation);
 

@@ -34,9 +34,11 @@ static uint64_t expiry_of(const struct vmibus_fence_issue *issue) {
 
 static void renew(struct fence *fence, const struct vmibus_fence_issue *issue,
                   uint64_t generation) {
-    if (fence->uid == issue->uid && fence->generation == generation &&
-        memcmp(fence->session, issue->session, sizeof(fence->session)) == 0)
-        atomic_store_explicit(&fence->expires, expiry_of(issue), memory_order_release);
+    if (fence->uid != issue->uid || fence->generation != generation ||
+        memcmp(fence->session, issue->session, sizeof(fence->session)) != 0)
+        return;
+    atomic_store_explicit(&fence->expires, expiry_of(issue), memory_order_release);
+    fence->told = true;
 }
 
 void fences_issue(struct fences *fences, const struct vmibus_fence_issue *issue,
@@ -65,6 +67,8 @@ void fences_issue(struct fences *fences, const struct vmibus_fence_issue *issue,
     memcpy(fence->session, issue->session, sizeof(fence->session));
     atomic_init(&fence->expires, expiry_of(issue));
     atomic_init(&fence->revoked, false);
+    atomic_init(&fence->suspended, fences->suspended);
+    fence->told = true;
     fences->current = fence;
 }
 
@@ -86,6 +90,24 @@ void fences_revoke(struct fences *fences, uint64_t token, uint64_t generation,
 
 void fences_close(struct fences *fences, fence_drained_fn drained, void *context) {
     if (fences->current)
+        retire(fences, drained, context);
+}
+
+void fences_suspend(struct fences *fences) {
+    fences->suspended = true;
+    if (!fences->current)
+        return;
+    fences->current->told = false;
+    atomic_store_explicit(&fences->current->suspended, true, memory_order_release);
+}
+
+void fences_resume(struct fences *fences, fence_drained_fn drained, void *context) {
+    fences->suspended = false;
+    if (!fences->current)
+        return;
+    if (fences->current->told)
+        atomic_store_explicit(&fences->current->suspended, false, memory_order_release);
+    else
         retire(fences, drained, context);
 }
 
@@ -114,6 +136,8 @@ void fence_abandon(struct fences *fences, struct fence *fence) {
 uint16_t fence_check(const struct fence *fence, uint64_t now) {
     if (atomic_load_explicit(&fence->revoked, memory_order_acquire))
         return VMIBUS_REASON_REVOKED;
+    if (atomic_load_explicit(&fence->suspended, memory_order_acquire))
+        return VMIBUS_REASON_NO_LINK;
     if (now >= atomic_load_explicit(&fence->expires, memory_order_acquire))
         return VMIBUS_REASON_LEASE_EXPIRED;
     return VMIBUS_REASON_NONE;

@@ -5,6 +5,9 @@
  * An endpoint has one fence at most; its token only ever rises, and one that was revoked or superseded
  * never comes back.  A revoked fence lives on until the writes under it have ended.  A worker may ask
  * whether a fence still holds; everything else happens on the loop's thread.
+ *
+ * While the authority does not hear the bus every fence is suspended.  One that the bus then tells of again is in
+ * force as soon as it has told all; one that it does not is revoked.
  */
 #ifndef MEMORY_FENCE_H
 #define MEMORY_FENCE_H
@@ -28,6 +31,8 @@ struct fence {
     uid_t uid;
     _Atomic uint64_t expires;   /**< CLOCK_MONOTONIC nanoseconds; UINT64_MAX: never */
     _Atomic bool revoked;
+    _Atomic bool suspended;
+    bool told;                  /**< by the bus that is heard now */
 };
 
 /** The fences of one endpoint. */
@@ -35,6 +40,7 @@ struct fences {
     struct fence *current;      /**< NULL: nobody may write */
     struct list draining;
     uint64_t highest;           /**< token ever heard of; 0: none */
+    bool suspended;             /**< those that come too */
 };
 
 /** Called when nothing is in flight any more under a token that was revoked. */
@@ -60,6 +66,12 @@ void fences_revoke(struct fences *fences, uint64_t token, uint64_t generation,
 /** The endpoint is gone: the current fence is revoked. */
 void fences_close(struct fences *fences, fence_drained_fn drained, void *context);
 
+/** The bus is not heard any more. */
+void fences_suspend(struct fences *fences);
+
+/** The bus has told all. @a drained: of one that it did not tell of. */
+void fences_resume(struct fences *fences, fence_drained_fn drained, void *context);
+
 /** A write began under a fence. */
 void fence_enter(struct fence *fence);
 
@@ -69,7 +81,12 @@ void fence_leave(struct fence *fence, fence_drained_fn drained, void *context);
 /** A write under a fence never ends: the fence is revoked, taken off the books, and left to it. */
 void fence_abandon(struct fences *fences, struct fence *fence);
 
-/** Whether a fence still holds: VMIBUS_REASON_NONE, REVOKED or LEASE_EXPIRED. Any thread. */
+/** Whether a fence still holds: VMIBUS_REASON_NONE, REVOKED, LEASE_EXPIRED or NO_LINK. Any thread. */
 uint16_t fence_check(const struct fence *fence, uint64_t now);
+
+/** The error that goes with what fence_check() says: a suspended fence is none that is stale. */
+static inline enum vmibus_error fence_error(uint16_t reason) {
+    return reason == VMIBUS_REASON_NO_LINK ? VMIBUS_ERROR_BUSY : VMIBUS_ERROR_STALE_TOKEN;
+}
 
 #endif

@@ -109,7 +109,12 @@ static uint16_t check_fence(const struct authority_client *client, uint64_t toke
     struct fence *fence = fences->current;
     uint16_t reason;
 
-    if (token == 0 || fences->highest == 0)
+    if (token == 0)
+        return answer_refuse(ack, VMIBUS_ERROR_NO_LEASE, VMIBUS_REASON_NONE, 0);
+    /* What the bus has said since is not known. */
+    if (client->authority->suspended)
+        return answer_refuse(ack, VMIBUS_ERROR_BUSY, VMIBUS_REASON_NO_LINK, 0);
+    if (fences->highest == 0)
         return answer_refuse(ack, VMIBUS_ERROR_NO_LEASE, VMIBUS_REASON_NONE, 0);
     if (!fence || fence->token != token)
         return answer_refuse(ack, VMIBUS_ERROR_STALE_TOKEN,
@@ -122,7 +127,7 @@ static uint16_t check_fence(const struct authority_client *client, uint64_t toke
         return answer_refuse(ack, VMIBUS_ERROR_STALE_TOKEN, VMIBUS_REASON_NOT_RIGHTS_HOLDER, 0);
     reason = fence_check(fence, now);
     if (reason)
-        return answer_refuse(ack, VMIBUS_ERROR_STALE_TOKEN, reason, 0);
+        return answer_refuse(ack, fence_error(reason), reason, 0);
     passage->fence = fence;
     return 0;
 }

@@ -16,7 +16,7 @@ int handout_tighten(const struct opener *opener, int fd) {
 
     if (fstat(fd, &st) < 0)
         return -errno;
-    if (st.st_nlink != 0 || (st.st_mode & (S_IRWXG | S_IRWXO)) == 0)
+    if (st.st_nlink != 0 || (st.st_mode & (S_IWGRP | S_IWOTH)) == 0)
         return 0;
     (void)opener->tighten(opener, fd, HANDOUT_MODE);
     return 0;

@@ -29,7 +29,7 @@
 #define HANDOUT_MODE 0600
 
 /**
- * Takes the mode of a nameless file back to HANDOUT_MODE, if it gives anybody but the owner anything.
+ * Takes the mode of a nameless file back to HANDOUT_MODE, if it lets anybody but the owner write.
  * A named one, or one that cannot be changed, is left as it is: handout_refusal() tells.
  * @return 0 or what fstat(2) says
  */

@@ -9,11 +9,13 @@ libvmibus_memory_la_SOURCES = \
 	src/memory/attachment.c src/memory/attachment.h \
 	src/memory/authority.c src/memory/authority.h \
 	src/memory/backing.c src/memory/backing.h \
+	src/memory/bus_link.c \
 	src/memory/buffer.c src/memory/buffer.h \
 	src/memory/canary.c src/memory/canary.h \
 	src/memory/command.h \
 	src/memory/command_attach.c \
 	src/memory/command_buffer.c \
+	src/memory/command_identity.c \
 	src/memory/command_propose.c \
 	src/memory/command_root.c \
 	src/memory/command_query.c \
@@ -25,6 +27,7 @@ libvmibus_memory_la_SOURCES = \
 	src/memory/fence.c src/memory/fence.h \
 	src/memory/gate.c src/memory/gate.h \
 	src/memory/handout.c src/memory/handout.h \
+	src/memory/handover.c src/memory/handover.h \
 	src/memory/job.c src/memory/job.h \
 	src/memory/layout.c src/memory/layout.h \
 	src/memory/maps.c src/memory/maps.h \
@@ -34,6 +37,8 @@ libvmibus_memory_la_SOURCES = \
 	src/memory/object.c src/memory/object.h \
 	src/memory/opener.h \
 	src/memory/opener_local.c \
+	src/memory/opener_protocol.c src/memory/opener_protocol.h \
+	src/memory/opener_remote.c src/memory/opener_remote.h \
 	src/memory/plan.c src/memory/plan.h \
 	src/memory/private.c src/memory/private.h \
 	src/memory/protect.c src/memory/protect.h \
@@ -42,11 +47,13 @@ libvmibus_memory_la_SOURCES = \
 	src/memory/reader.c src/memory/reader.h \
 	src/memory/retire.c src/memory/retire.h \
 	src/memory/root.c src/memory/root.h \
+	src/memory/sessions.c src/memory/sessions.h \
 	src/memory/shape.c src/memory/shape.h \
 	src/memory/state.h \
 	src/memory/tables.c src/memory/tables.h \
 	src/memory/view.c src/memory/view.h \
 	src/memory/worker.c src/memory/worker.h \
+	src/memory/write_digest.c src/memory/write_digest.h \
 	src/memory/write.c src/memory/write.h \
 	src/memory/writer.c src/memory/writer.h
 
@@ -101,6 +108,10 @@ test_programs += tests/memory/test_layout
 tests_memory_test_layout_SOURCES = tests/memory/test_layout.c $(memory_fixture)
 tests_memory_test_layout_LDADD = $(memory_test_libraries)
 
+test_programs += tests/memory/test_link
+tests_memory_test_link_SOURCES = tests/memory/test_link.c $(memory_fixture)
+tests_memory_test_link_LDADD = $(memory_test_libraries)
+
 test_programs += tests/memory/test_maps
 tests_memory_test_maps_SOURCES = tests/memory/test_maps.c
 tests_memory_test_maps_LDADD = $(memory_test_libraries)
@@ -134,6 +145,10 @@ test_programs += tests/memory/test_table
 tests_memory_test_table_SOURCES = tests/memory/test_table.c $(memory_table) $(memory_fixture)
 tests_memory_test_table_LDADD = $(memory_test_libraries)
 
+test_programs += tests/memory/test_tail
+tests_memory_test_tail_SOURCES = tests/memory/test_tail.c $(memory_table) $(memory_fixture)
+tests_memory_test_tail_LDADD = $(memory_test_libraries)
+
 test_programs += tests/memory/test_undo
 tests_memory_test_undo_SOURCES = tests/memory/test_undo.c $(memory_table) $(memory_fixture)
 tests_memory_test_undo_LDADD = $(memory_test_libraries)
@@ -155,7 +170,7 @@ test_programs += tests/kernel/test_memory_kernel
 tests_kernel_test_memory_kernel_SOURCES = tests/kernel/test_memory_kernel.c
 tests_kernel_test_memory_kernel_LDADD = libharness.la libvmibus_util.la
 
-EXTRA_DIST += tests/fuzz/fuzz_maps.c tests/fuzz/fuzz_shape.c
+EXTRA_DIST += tests/fuzz/fuzz_maps.c tests/fuzz/fuzz_opener.c tests/fuzz/fuzz_shape.c
 
 # --- bench -----------------------------------------------------------------------------------------
 

@@ -14,7 +14,11 @@
 #include <sys/sysmacros.h>
 #include <unistd.h>
 
+#include <vmibus/syscalls.h>
+
 #include "util/fds.h"
+
+VMIBUS_SYSCALLS("memfd_create openat")
 
 /* Whether a line is of the device, and if so whether of a memory file system. */
 static bool judge_line(const char *line, uint32_t device_major, uint32_t device_minor,

@@ -10,7 +10,11 @@
 #include <sys/vfs.h>
 #include <unistd.h>
 
+#include <vmibus/syscalls.h>
+
 #include "util/fds.h"
+
+VMIBUS_SYSCALLS("fstatfs openat")
 
 void ram_object_init(struct ram_object *object) {
     *object = (struct ram_object){.fd = -1};

@@ -7,9 +7,13 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
+#include <vmibus/syscalls.h>
+
 #include "memory/reader.h"
 #include "util/fds.h"
 #include "util/pagemap.h"
+
+VMIBUS_SYSCALLS("ftruncate ioctl memfd_create")
 
 /* Pages asked for at a time. */
 #define PAGES 64u

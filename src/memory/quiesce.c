@@ -135,6 +135,10 @@ void quiesce_hear(struct memory_endpoint *endpoint, const struct vmibus_frame *f
     let_run(endpoint);
 }
 
+void quiesce_lose(struct memory_endpoint *endpoint) {
+    end_early(endpoint, VMIBUS_ERROR_BUSY, VMIBUS_REASON_NO_LINK);
+}
+
 void quiesce_close(struct memory_endpoint *endpoint) {
     end_early(endpoint, VMIBUS_ERROR_GONE, VMIBUS_REASON_WITHDRAWN);
     endpoint->quiesce.running = 0; /* who still runs may never come back, and the next occupant does not wait for it */

@@ -55,4 +55,7 @@ void quiesce_hear(struct memory_endpoint *endpoint, const struct vmibus_frame *f
 /** The endpoint is gone: nothing is held any more, what is parked is refused. */
 void quiesce_close(struct memory_endpoint *endpoint);
 
+/** The link to the bus is gone: whatever it held still may go on, and what waits for that is refused. */
+void quiesce_lose(struct memory_endpoint *endpoint);
+
 #endif

@@ -92,6 +92,21 @@ void retire_begin(struct memory_endpoint *endpoint, struct memctx *memctx) {
         arm(authority);
 }
 
+void retire_take_over(struct authority *authority, struct memctx *memctx, uint64_t deadline) {
+    struct list *waiting = &authority->retirement.waiting, *before = waiting->previous;
+
+    memctx->retiring.authority = authority;
+    memctx->retiring.deadline = deadline;
+    while (before != waiting && container_of(before, struct memctx, retiring.link)->retiring.deadline > deadline)
+        before = before->previous;
+    list_insert_between(&memctx->retiring.link, before, before->next);
+    authority->counters.epochs_retiring++;
+}
+
+void retirement_go_on(struct authority *authority) {
+    arm(authority);
+}
+
 static void tell_provider(const struct memctx *memctx) {
     struct authority_client *provider = memctx->retiring.provider;
     const struct vmibus_frame frame = {

@@ -51,6 +51,12 @@ void retirement_deinit(struct authority *authority);
 /** The epoch of a context has ended; called while its endpoint still holds it. */
 void retire_begin(struct memory_endpoint *endpoint, struct memctx *memctx);
 
+/** A context that was handed over while it was retiring. @param deadline CLOCK_MONOTONIC nanoseconds */
+void retire_take_over(struct authority *authority, struct memctx *memctx, uint64_t deadline);
+
+/** Deadlines of such contexts count from now on. */
+void retirement_go_on(struct authority *authority);
+
 /** The last reference to a context is gone: tells its provider, if its epoch had ended. */
 void retire_end(struct memctx *memctx);
 

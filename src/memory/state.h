@@ -11,8 +11,10 @@
 #include "memory/endpoint.h"
 #include "memory/meter.h"
 #include "memory/retire.h"
+#include "memory/sessions.h"
 #include "memory/worker.h"
 #include "policy/principal.h"
+#include "util/latency.h"
 #include "util/region.h"
 #include "util/slot_table.h"
 #include "util/list.h"
@@ -34,8 +36,12 @@ struct authority {
     struct meters meters;
     struct loop_timer look;
     struct retirement retirement;
+    struct known_sessions sessions;     /**< apart */
+    bool again;                         /**< what is published now may be known already */
+    bool suspended;                     /**< apart: the bus has not told all; no fence is in force */
     bool stopping;                      /**< being freed: no epoch begins or ends any more */
     struct authority_counters counters;
+    struct latencies latencies;
 };
 
 /** What a client may do on an endpoint, remembered. */
@@ -50,6 +56,7 @@ struct authority_client {
     struct authority *authority;
     struct list link;
     uint8_t session[16];
+    uint64_t session_number;            /**< by which the audit log calls it */
     bool closed;                        /**< the bus said that the session has ended */
     struct principal principal;
     struct account *account;            /**< referenced */

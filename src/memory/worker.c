@@ -8,12 +8,16 @@
 #include <time.h>
 #include <unistd.h>
 
+#include <vmibus/syscalls.h>
+
 #include "memory/answer.h"
 #include "memory/copier.h"
 #include "memory/state.h"
 #include "util/clock.h"
 #include "util/fds.h"
 #include "util/thread.h"
+
+VMIBUS_SYSCALLS("eventfd2")
 
 /* What the authority does by itself is nobody's. */
 #define AUTHORITY_UID ((uid_t)-1)
@@ -114,12 +118,14 @@ bool completions_deinit(struct completions *completions, uint64_t deadline) {
 
 static void completions_add(struct completions *completions, struct job *job) {
     const uint64_t one = 1;
+    bool is_first;
 
     pthread_mutex_lock(&completions->mutex);
+    is_first = list_is_empty(&completions->finished);
     list_append(&completions->finished, &job->link);
     pthread_mutex_unlock(&completions->mutex);
-    /* Full means readable, which is all that is wanted. */
-    if (write(completions->source.fd, &one, sizeof(one)) < 0)
+    /* The loop has been woken for those before it, and takes all. Full means readable, which is all that is wanted. */
+    if (is_first && write(completions->source.fd, &one, sizeof(one)) < 0)
         assert(errno == EAGAIN);
 }
 

@@ -73,7 +73,7 @@ static uint16_t check_word(struct write *write, struct vmibus_ack *ack) {
 
     reason = fence_check(write->fence, now);
     if (reason)
-        return answer_refuse(ack, VMIBUS_ERROR_STALE_TOKEN, reason, 0);
+        return answer_refuse(ack, fence_error(reason), reason, 0);
     reason = memctx_ended(write->memctx);
     if (reason)
         return answer_refuse(ack, VMIBUS_ERROR_STALE_EPOCH, reason, 0);
@@ -261,8 +261,28 @@ static void undo_and_refuse(struct write *write, struct vmibus_ack *ack, int r, 
     }
 }
 
+/*
+ * Pieces to be written at once, from one on, and how many octets they have: where nothing is copied, and the object cannot
+ * be cut off in the middle, those that lie one after the other.
+ */
+static size_t gather(const struct write *write, size_t index, size_t *len) {
+    const struct write_piece *first = &write->pieces[index];
+    const struct ram_object *object = object_of(write, first);
+    size_t n = 1;
+
+    *len = first->len;
+    if (write->copy || (object->is_file && !object->sealed))
+        return n;
+    for (const struct write_piece *piece = first + 1; index + n < write->n_pieces; piece++, n++) {
+        if (piece->range != first->range || piece->skip != first->skip + *len)
+            break;
+        *len += piece->len;
+    }
+    return n;
+}
+
 /* A file that is cut off while a long write is under way would be made longer by the rest of it. */
-static int move_piece(struct write *write, size_t index, size_t *done) {
+static int move_pieces(struct write *write, size_t index, size_t len, size_t *done) {
     const struct write_piece *piece = &write->pieces[index];
     int r = index > 0 ? ram_object_is_whole(object_of(write, piece)) : 1;
 
@@ -270,16 +290,26 @@ static int move_piece(struct write *write, size_t index, size_t *done) {
     if (r <= 0)
         return r < 0 ? r : VMIBUS_GUEST_TRUNCATED;
     r = write->copier ? copier_wait(write->copier, index) : 0;
-    return r ? r : writer_write(write->memctx, piece->range, piece->skip, write->source + piece->at, piece->len, done);
+    return r ? r : writer_write(write->memctx, piece->range, piece->skip, write->source + piece->at, len, done);
+}
+
+/* The piece that moving n of them ended in; of what was done remains what was done of that one. */
+static size_t find_end(const struct write *write, size_t index, size_t n, size_t *done) {
+    for (; n > 1 && *done >= write->pieces[index].len; n--, index++)
+        *done -= write->pieces[index].len;
+    return index;
 }
 
 static void move(struct write *write, struct vmibus_ack *ack) {
-    size_t done;
+    size_t len, done;
 
-    for (size_t i = 0; i < write->n_pieces; i++) {
-        int r = move_piece(write, i, &done);
+    for (size_t i = 0, n; i < write->n_pieces; i += n) {
+        int r;
 
+        n = gather(write, i, &len);
+        r = move_pieces(write, i, len, &done);
         if (r) {
+            i = find_end(write, i, n, &done);
             undo_and_refuse(write, ack, r, i + 1, done);
             return;
         }
@@ -311,7 +341,7 @@ static void check_overtaken(struct write *write, struct vmibus_ack *ack) {
 
 /* What to expect is compared whole before anything moves; else what can fail is copied, a long write while it moves. */
 static void choose_copy(struct write *write) {
-    if (write->expects || write->dry_run) {
+    if (write->expects || write->dry_run || write->digest) {
         write->copier = NULL;
     } else if (write->copy && backing_cannot_fail(write)) {
         write->copier = NULL;
@@ -319,8 +349,23 @@ static void choose_copy(struct write *write) {
     }
 }
 
+/* What is digested must be what is written: from here on nobody else can change it. */
+static uint16_t take_source(struct write *write, struct vmibus_ack *ack) {
+    int r;
+
+    if (!write->buffer || !write->digest)
+        return 0;
+    r = buffer_copy(write->buffer, write->expect_offset + (write->expects ? write->len : 0), write->own_source, write->len);
+    if (r < 0)
+        return write_refuse_errno(write, ack, r);
+    write->source = write->own_source;
+    return 0;
+}
+
 static void commit(struct write *write, struct vmibus_ack *ack) {
     choose_copy(write);
+    if (!write->dry_run && take_source(write, ack))
+        return;
     if (write->copy && !write->copier && take_copies(write, ack))
         return;
     if (check_word(write, ack) || (write->expects && (compare(write, ack) || check_word(write, ack))))

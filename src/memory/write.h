@@ -8,6 +8,8 @@
  * extent, in order.  If one cannot be written, those before are put back, the last first, from copies
  * taken before they were overwritten: where extents overlap, what was there first comes back.
  *
+ * What lies in one stretch is written at once where no copy is taken and the file cannot be cut off meanwhile.
+ *
  * A copy is not taken where a write cannot fail in the middle: octets that lie in one page and come from
  * memory that is ours alone, for the host's kernel has the page in hand before it moves the first one; and whatever
  * backing.h says that of, right before the first octet moves.
@@ -81,6 +83,8 @@ struct write {
     uint64_t expect_offset;         /**< with a buffer: where in it those to expect begin */
     const uint8_t *expect;          /**< without: len octets to expect */
     const uint8_t *source;          /**< len octets; with a buffer: for system calls only, see buffer.h */
+    void (*digest)(const void *octets, size_t len, uint8_t *digest); /**< NULL: none is taken. Else there is room for a copy */
+    uint8_t *own_source;            /**< to be digested, with a buffer: room for len octets, which are then written from here */
     uint8_t *copy;                  /**< len octets for what was there before; NULL: none is needed */
     struct copier *copier;          /**< copies ahead; NULL: everything is copied before the first octet moves */
     struct write_piece *pieces;     /**< room for as many as write_pieces() says of all extents */

@@ -5,8 +5,12 @@
 #include <sys/uio.h>
 #include <unistd.h>
 
+#include <vmibus/syscalls.h>
+
 #include "memory/write.h"
 #include "util/fault.h"
+
+VMIBUS_SYSCALLS("process_vm_writev")
 
 static int write_fd(int fd, uint64_t offset, const uint8_t *source, size_t len, size_t *done) {
     ssize_t n;

@@ -6,4 +6,5 @@ noinst_LTLIBRARIES += libvmibus_policy.la
 libvmibus_policy_la_SOURCES = \
 	src/policy/policy.c src/policy/policy.h \
 	src/policy/principal.c src/policy/principal.h \
+	src/policy/users.c src/policy/users.h \
 	src/policy/write_bounds.c src/policy/write_bounds.h

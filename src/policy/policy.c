@@ -67,9 +67,12 @@ struct policy *policy_free(struct policy *policy) {
         return NULL;
     list_for_each_safe(rule, following, &policy->rules, link) {
         free(rule->name);
+        free(rule->source);
         free(rule->endpoints);
         free(rule);
     }
+    user_list_deinit(&policy->bus_users);
+    user_list_deinit(&policy->sensor_users);
     free(policy);
     return NULL;
 }
@@ -80,9 +83,11 @@ int policy_add_rule(struct policy *policy, const char *name, struct policy_rule 
     if (!rule)
         return -ENOMEM;
     rule->name = strdup(name);
+    rule->source = strdup("");
     rule->endpoints = strdup("*");
-    if (!rule->name || !rule->endpoints) {
+    if (!rule->name || !rule->source || !rule->endpoints) {
         free(rule->name);
+        free(rule->source);
         free(rule->endpoints);
         free(rule);
         return -ENOMEM;
@@ -185,6 +190,18 @@ struct grant policy_evaluate(const struct policy *policy, const struct principal
         if (rule_names(rule, principal) && policy_pattern_matches(rule->endpoints, name, uuid))
             grant_add(&grant, rule);
     return grant;
+}
+
+void policy_explain(const struct policy *policy, const struct principal *principal, const char *name, const uint8_t *uuid,
+                    policy_rule_fn visit, void *context) {
+    const struct policy_rule *rule;
+
+    if (is_owner(policy, principal)) {
+        visit(context, NULL, true, true);
+        return;
+    }
+    list_for_each(rule, &policy->rules, link)
+        visit(context, rule, rule_names(rule, principal), policy_pattern_matches(rule->endpoints, name, uuid));
 }
 
 static bool rule_lets_write(const struct policy_rule *rule, const struct principal *principal, const char *name,

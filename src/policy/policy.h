@@ -18,6 +18,7 @@
 #include <vmibus/protocol.h>
 
 #include "policy/principal.h"
+#include "policy/users.h"
 #include "policy/write_bounds.h"
 #include "util/ledger.h"
 #include "util/list.h"
@@ -37,6 +38,8 @@ enum policy_subject {
 struct policy_rule {
     struct list link;
     char *name;                     /**< how messages call it */
+    char *source;                   /**< the file that it stands in */
+    uint32_t line;                  /**< ... the line of its first key */
     enum policy_subject subject;
     uint32_t id;                    /**< uid or gid */
     char *endpoints;                /**< fnmatch(3) pattern on names, or "uuid:…" */
@@ -50,6 +53,8 @@ struct policy {
     struct list rules;
     uint64_t limits[N_RESOURCES];       /**< of one uid */
     uint64_t limits_total[N_RESOURCES]; /**< of all together */
+    struct user_list bus_users;         /**< who may be the bus of a memory authority apart */
+    struct user_list sensor_users;      /**< who may be a sensor */
 };
 
 /** What a principal may do on an endpoint. All zeros: nothing. */
@@ -84,6 +89,16 @@ struct grant policy_evaluate_any(const struct policy *policy, const struct princ
  */
 int policy_write_allowance(const struct policy *policy, const struct principal *principal, const char *name,
                            const uint8_t *uuid, struct write_allowance **allowancep);
+
+/**
+ * What one rule has to do with a principal and an endpoint.
+ * @param rule NULL: none is needed, all is allowed
+ */
+typedef void (*policy_rule_fn)(void *context, const struct policy_rule *rule, bool names_principal, bool names_endpoint);
+
+/** Goes through what policy_evaluate() looks at: every rule, in their order; or the leave of owners. */
+void policy_explain(const struct policy *policy, const struct principal *principal, const char *name, const uint8_t *uuid,
+                    policy_rule_fn visit, void *context);
 
 /** Whether a pattern names an endpoint: fnmatch(3) on the name, or uuid: and 32 hex digits with or without hyphens. */
 bool policy_pattern_matches(const char *pattern, const char *name, const uint8_t *uuid);

@@ -11,7 +11,11 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
+#include <vmibus/syscalls.h>
+
 #include "util/fds.h"
+
+VMIBUS_SYSCALLS("getsockopt openat pidfd_open pidfd_send_signal")
 
 #ifndef SO_PEERPIDFD
 #define SO_PEERPIDFD 77

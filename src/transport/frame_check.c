@@ -82,19 +82,24 @@ static enum frame_verdict check_fields(const struct vmibus_frame *frame, struct 
     return good ? FRAME_OK : fail(fault, FRAME_REFUSED, VMIBUS_REASON_BAD_FIELD, value, 0);
 }
 
-enum frame_verdict frame_check_command(const struct vmibus_frame *frame, struct frame_fault *fault) {
+/* An authority says again what the bus may know. */
+static uint32_t flags_of(unsigned sender) {
+    return (uint32_t)VMIBUS_FRAME_NO_ACK | (sender == VMIBUS_SENDER_MEMORY ? VMIBUS_FRAME_RETAINED : 0u);
+}
+
+enum frame_verdict frame_check_command(const struct vmibus_frame *frame, unsigned sender, struct frame_fault *fault) {
     const struct vmibus_header *header = &frame->header;
     const struct vmibus_frame_description *description = vmibus_frame_describe(header->kind);
 
-    if (!description || !(description->senders & VMIBUS_SENDER_CONTROL))
+    if (!description || !(description->senders & sender))
         return fail(fault, FRAME_REFUSED, VMIBUS_REASON_BAD_KIND, header->kind, 0);
     if (header->direction != description->direction)
         return fail(fault, FRAME_REFUSED, VMIBUS_REASON_BAD_DIRECTION, header->direction, description->direction);
     if (header->priority > VMIBUS_PRIORITY_URGENT)
         return fail(fault, FRAME_REFUSED, VMIBUS_REASON_BAD_PRIORITY, header->priority, VMIBUS_PRIORITY_URGENT);
-    if (header->flags & ~VMIBUS_FRAME_NO_ACK)
-        return fail(fault, FRAME_REFUSED, VMIBUS_REASON_BAD_FLAGS, header->flags, VMIBUS_FRAME_NO_ACK);
-    if (header->fd_count)
+    if (header->flags & ~flags_of(sender))
+        return fail(fault, FRAME_REFUSED, VMIBUS_REASON_BAD_FLAGS, header->flags, flags_of(sender));
+    if (header->fd_count && (sender == VMIBUS_SENDER_CONTROL || !description->fds_allowed))
         return fail(fault, FRAME_REFUSED, VMIBUS_REASON_BAD_FDS, header->fd_count, 0);
     if (header->tail_length && !description->tail_allowed)
         return fail(fault, FRAME_REFUSED, VMIBUS_REASON_BAD_LENGTH, header->tail_length, 0);
@@ -116,14 +121,13 @@ enum frame_verdict frame_check_hello(const struct vmibus_frame *frame, struct fr
         return fail(fault, FRAME_VIOLATION, VMIBUS_REASON_BAD_VERSION, hello->version_min, VMIBUS_PROTOCOL_VERSION);
     if (frame->header.tail_length || frame->header.fd_count)
         return fail(fault, FRAME_VIOLATION, VMIBUS_REASON_BAD_LENGTH, frame->header.tail_length, 0);
-    if (hello->role == VMIBUS_ROLE_CONTROL && hello->channel == VMIBUS_CHANNEL_BUS)
-        return FRAME_OK;
-    (void)fail(fault, FRAME_VIOLATION, VMIBUS_REASON_BAD_FIELD, hello->role, 0);
-    /* Sensors apart, and a memory channel apart, are for a bus that said so in WELCOME. */
-    if (is_within(hello->role, VMIBUS_ROLE_CONTROL, VMIBUS_ROLE_SENSOR) &&
-        is_within(hello->channel, VMIBUS_CHANNEL_BUS, VMIBUS_CHANNEL_MEMORY)) {
-        fault->error = VMIBUS_ERROR_UNSUPPORTED;
-        fault->reason = VMIBUS_REASON_NOT_BUILT;
-    }
-    return FRAME_VIOLATION;
+    if (!is_within(hello->role, VMIBUS_ROLE_CONTROL, VMIBUS_ROLE_BUS) ||
+        !is_within(hello->channel, VMIBUS_CHANNEL_BUS, VMIBUS_CHANNEL_LINK))
+        return fail(fault, FRAME_VIOLATION, VMIBUS_REASON_BAD_FIELD, hello->role, 0);
+    return FRAME_OK;
+}
+
+void frame_refuse_role(const struct vmibus_frame *hello, struct frame_fault *fault) {
+    *fault = (struct frame_fault){
+        .error = VMIBUS_ERROR_UNSUPPORTED, .reason = VMIBUS_REASON_NOT_BUILT, .value = hello->hello.role};
 }

@@ -29,10 +29,16 @@ struct frame_fault {
 /** Checks the framing: version and tail length. Before the tail is gathered. Fills @a fault unless FRAME_OK. */
 enum frame_verdict frame_check_framing(const struct vmibus_frame *frame, uint32_t tail_bound, struct frame_fault *fault);
 
-/** Checks a whole frame that a control sent; its framing has been checked. FRAME_OK or FRAME_REFUSED. */
-enum frame_verdict frame_check_command(const struct vmibus_frame *frame, struct frame_fault *fault);
+/**
+ * Checks a whole frame that a peer sent; its framing has been checked. FRAME_OK or FRAME_REFUSED.
+ * @param sender what the peer is, one VMIBUS_SENDER_ bit (vmibus/names.h)
+ */
+enum frame_verdict frame_check_command(const struct vmibus_frame *frame, unsigned sender, struct frame_fault *fault);
 
-/** Checks HELLO. @a fault.error is VALIDATION, or UNSUPPORTED for what is well-formed but not offered here. */
+/** Checks HELLO; which role may say it where is its home's to decide. FRAME_OK or FRAME_VIOLATION. */
 enum frame_verdict frame_check_hello(const struct vmibus_frame *frame, struct frame_fault *fault);
+
+/** Why a HELLO that frame_check_hello() passed is refused where its role or channel is not served: UNSUPPORTED. */
+void frame_refuse_role(const struct vmibus_frame *hello, struct frame_fault *fault);
 
 #endif

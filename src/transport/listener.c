@@ -9,11 +9,15 @@
 #include <sys/un.h>
 #include <unistd.h>
 
-#include "bus/bus.h"
+#include <vmibus/syscalls.h>
+
 #include "transport/peer.h"
+#include "transport/peer_state.h"
 #include "transport/sender.h"
 #include "util/clock.h"
 #include "util/fds.h"
+
+VMIBUS_SYSCALLS("accept4 connect socket unlink unlinkat")
 
 #define BACKLOG 128
 #define ACCEPT_BATCH 16      /* while there is nobody else to serve */
@@ -33,12 +37,14 @@ static void pause_accepting(struct listener *listener) {
 static void resume_accepting(struct loop_timer *timer) {
     struct listener *listener = container_of(timer, struct listener, retry);
 
-    (void)loop_source_modify(&listener->source, EPOLLIN);
+    (void)loop_source_modify(&listener->source, listener->paused ? 0 : EPOLLIN);
 }
 
 static void accept_some(struct turn *turn) {
     struct listener *listener = container_of(turn, struct listener, turn);
 
+    if (listener->paused)
+        return;
     if (!loop_timer_is_armed(&listener->retry))
         (void)loop_source_modify(&listener->source, EPOLLIN);
     for (int i = 0; i == 0 || (i < ACCEPT_BATCH && turn_is_alone(turn)); i++) {
@@ -54,9 +60,37 @@ static void accept_some(struct turn *turn) {
     }
 }
 
-size_t listener_memory_needed(uint32_t tail_bound, uint32_t n_connections, size_t n_large_tails) {
+size_t listener_memory_needed(size_t session_octets, uint32_t tail_bound, uint32_t n_connections, size_t n_large_tails) {
     return receiver_pool_cost(tail_bound, n_connections * SMALL_TAILS_PER_PEER, n_large_tails) +
-           arena_cost(SENDER_BUFFER, n_connections) + arena_cost(peer_size(), n_connections + 1);
+           arena_cost(SENDER_BUFFER, n_connections) + arena_cost(peer_size(session_octets), n_connections + 1);
+}
+
+static void peers_hello_again(struct loop_deferred *deferred) {
+    peer_hello_again(container_of(deferred, struct listener, hello_again));
+}
+
+void listener_hello_again(struct listener *listener) {
+    if (!list_is_empty(&listener->waiting))
+        loop_defer(&listener->hello_again);
+}
+
+void listener_pause(struct listener *listener) {
+    struct peer *peer;
+
+    listener->paused = true;
+    (void)loop_source_modify(&listener->source, 0);
+    list_for_each(peer, &listener->peers, link)
+        peer_wait_for(peer, peer->writable);
+}
+
+void listener_resume(struct listener *listener) {
+    struct peer *peer;
+
+    listener->paused = false;
+    if (!loop_timer_is_armed(&listener->retry))
+        (void)loop_source_modify(&listener->source, EPOLLIN);
+    list_for_each(peer, &listener->peers, link)
+        peer_wait_for(peer, peer->writable);
 }
 
 static void connections_wait(struct loop_source *source, uint32_t events) {
@@ -79,16 +113,19 @@ int listener_new_consume_fd(struct listener **listenerp, struct loop *loop, int 
     listener->loop = loop;
     listener->fd = fd;
     list_init(&listener->peers);
+    list_init(&listener->waiting);
+    loop_deferred_init(&listener->hello_again, loop, peers_hello_again);
     turns_init(&listener->turns, loop);
-    ledger_bound(options->home.bus->ledger, RESOURCE_CONNECTIONS, options->n_connections);
-    ledger_bound(options->home.bus->ledger, RESOURCE_TAILS, options->n_large_tails);
+    ledger_bound(options->home->ledger, RESOURCE_CONNECTIONS, options->n_connections);
+    ledger_bound(options->home->ledger, RESOURCE_TAILS, options->n_large_tails);
     loop_timer_init(&listener->retry, loop, resume_accepting);
-    r = receiver_pool_init(&listener->receivers, options->arena, options->home.tail_bound,
+    r = receiver_pool_init(&listener->receivers, options->arena, options->home->tail_bound,
                            options->n_connections * SMALL_TAILS_PER_PEER, options->n_large_tails);
     if (r == 0)
         r = pool_init(&listener->senders, options->arena, SENDER_BUFFER, options->n_connections);
     if (r == 0)
-        r = pool_init(&listener->peer_blocks, options->arena, peer_size(), options->n_connections + 1);
+        r = pool_init(&listener->peer_blocks, options->arena, peer_size(options->home->session_octets),
+                      options->n_connections + 1);
     if (r == 0)
         r = turn_init(&listener->turn, &listener->turns, TURN_NOBODY, accept_some);
     if (r == 0)
@@ -105,6 +142,7 @@ struct listener *listener_free(struct listener *listener) {
     if (!listener)
         return NULL;
     peer_free_all(listener);
+    loop_deferred_cancel(&listener->hello_again);
     turn_deinit(&listener->turn);
     turns_deinit(&listener->turns);
     loop_timer_cancel(&listener->retry);

@@ -10,6 +10,7 @@
 #ifndef TRANSPORT_LISTENER_H
 #define TRANSPORT_LISTENER_H
 
+#include <stdbool.h>
 #include <stdint.h>
 
 #include "transport/receiver.h"
@@ -20,7 +21,7 @@
 #include "util/pool.h"
 
 struct listener_options {
-    struct session_home home;
+    struct session_home *home;  /**< borrowed */
     uint32_t n_connections;     /**< at most */
     uint32_t hello_ms;          /**< how long HELLO may take */
     uint32_t half_frame_ms;     /**< how long the rest of a frame may take */
@@ -34,6 +35,8 @@ struct listener {
     struct loop_source source;
     struct loop_timer retry;        /**< after running out of descriptors */
     struct list peers;
+    struct list waiting;            /**< those of the peers whose HELLO waits */
+    struct loop_deferred hello_again;
     uint32_t n_peers;
     struct turns turns;
     struct turn turn;               /**< of accepting */
@@ -41,16 +44,29 @@ struct listener {
     struct pool senders;
     struct pool peer_blocks;    /**< one more than peers: whom to refuse */
     int fd;
+    bool paused;                    /**< nothing is accepted, and no peer is read */
 };
 
-/** What a listener carves from its arena, octets. */
-size_t listener_memory_needed(uint32_t tail_bound, uint32_t n_connections, size_t n_large_tails);
+/**
+ * What a listener carves from its arena, octets.
+ * @param session_octets as struct session_home has it
+ */
+size_t listener_memory_needed(size_t session_octets, uint32_t tail_bound, uint32_t n_connections, size_t n_large_tails);
 
 /** Listens on a socket, which is taken whatever the outcome. 0 or a negative errno. */
 int listener_new_consume_fd(struct listener **listenerp, struct loop *loop, int fd, const struct listener_options *options);
 
 /** Closes all connections and the socket. Takes and returns NULL. */
 struct listener *listener_free(struct listener *listener);
+
+/** Stops accepting and reading; what waits to be sent is sent. */
+void listener_pause(struct listener *listener);
+
+/** Accepts and reads again. */
+void listener_resume(struct listener *listener);
+
+/** The home knows more than before: every HELLO that waits is shown to it again, soon. */
+void listener_hello_again(struct listener *listener);
 
 /**
  * Makes a listening socket.

@@ -4,15 +4,20 @@
 #include <errno.h>
 #include <sys/socket.h>
 
-#include "bus/bus.h"
+#include <vmibus/syscalls.h>
+
+#include "transport/compromised.h"
 #include "transport/frame_check.h"
 #include "transport/listener.h"
+#include "transport/peer_state.h"
 #include "transport/receiver.h"
 #include "transport/sender.h"
 #include "transport/session.h"
 #include "util/clock.h"
 #include "util/fds.h"
 #include "util/refusal.h"
+
+VMIBUS_SYSCALLS("sendto")
 
 /* How long a peer that was told to go may take to read why. */
 #define FAREWELL_MS 1000
@@ -22,44 +27,21 @@
 #define PACE_MAXIMUM 64
 #define PACE_TAIL 1024
 
-enum peer_state {
-    PEER_HELLO,   /**< nothing but HELLO is read */
-    PEER_OPEN,
-    PEER_CLOSING, /**< nothing is read; what is queued is sent, then it ends */
-};
-
-struct peer {
-    struct listener *listener;
-    struct list link;
-    enum peer_state state;
-    struct principal principal;
-    struct account *account;
-    struct charge charge;
-    struct session session;     /**< from PEER_OPEN on */
-    bool has_session;
-    struct receiver receiver;
-    struct sender sender;
-    struct loop_source source;
-    struct loop_deferred flush; /**< there is something to send */
-    struct turn turn;
-    uint32_t ready;             /**< EPOLL bits that its turn is for */
-    uint32_t pace;              /**< frames to read at once while there are other users */
-    bool writable;              /**< it waits until the socket is */
-    struct loop_timer deadline; /**< for HELLO, for half a frame, for the farewell */
-    uint64_t halfway;           /**< number of the frame that the deadline is for */
-    int fd;
-};
-
-static struct peer *peer_of(struct control *control) {
-    return container_of(container_of(control, struct session, control), struct peer, session);
+static struct peer *peer_of(struct session *session) {
+    return (struct peer *)(void *)((char *)session - offsetof(struct peer, space));
 }
 
-static struct peer *peer_free(struct peer *peer) {
+static struct session_home *home_of(const struct peer *peer) {
+    return peer->listener->options.home;
+}
+
+struct peer *peer_free(struct peer *peer) {
     struct listener *listener = peer->listener;
 
     /* First, because what ends with it may still wake the peer. */
-    if (peer->has_session)
-        session_deinit(&peer->session);
+    if (peer->session)
+        peer->session->ops->deinit(peer->session);
+    list_unlink(&peer->waiting_link);
     loop_deferred_cancel(&peer->flush);
     turn_deinit(&peer->turn);
     loop_timer_cancel(&peer->deadline);
@@ -83,10 +65,12 @@ void peer_free_all(struct listener *listener) {
 /* --- what is waited for ------------------------------------------------------------------------ */
 
 static bool may_read(const struct peer *peer) {
-    return peer->state == PEER_HELLO || (peer->state == PEER_OPEN && control_may_submit(&peer->session.control));
+    if (peer->listener->paused)
+        return false;
+    return peer->state == PEER_HELLO || (peer->state == PEER_OPEN && peer->session->ops->room(peer->session) > 0);
 }
 
-static void wait_for(struct peer *peer, bool writable) {
+void peer_wait_for(struct peer *peer, bool writable) {
     /* EPOLLHUP and EPOLLERR are always told. EPOLLRDHUP ends a peer that is not being read. */
     uint32_t events = (may_read(peer) ? EPOLLIN : 0) | EPOLLRDHUP | (writable ? EPOLLOUT : 0);
 
@@ -101,22 +85,28 @@ static void set_deadline(struct peer *peer, uint32_t ms) {
 
 /* --- sending ----------------------------------------------------------------------------------- */
 
+static bool take_from_session(void *context, struct control_item *item) {
+    struct session *session = context;
+
+    return session->ops->take(session, item);
+}
+
 /* False: the peer is gone. */
 static bool peer_send(struct peer *peer) {
     int r;
 
     loop_deferred_cancel(&peer->flush);
-    r = sender_flush(&peer->sender, &peer->session.control);
+    r = sender_flush(&peer->sender, take_from_session, peer->session);
     if (r == SENDER_MORE) {
         turn_exhaust(&peer->turn);
         loop_defer(&peer->flush);
     } else if (r == -EAGAIN) {
-        wait_for(peer, true);
+        peer_wait_for(peer, true);
     } else if (r < 0 || peer->state == PEER_CLOSING) {
         peer_free(peer);
         return false;
     } else {
-        wait_for(peer, false);
+        peer_wait_for(peer, false);
     }
     return true;
 }
@@ -128,26 +118,26 @@ static void peer_flush(struct loop_deferred *deferred) {
     (void)turn_want(&peer->turn);
 }
 
-static void session_wake(struct control *control) {
-    loop_defer(&peer_of(control)->flush);
+static void session_wakes(struct session *session) {
+    loop_defer(&peer_of(session)->flush);
 }
 
-static void session_fail(struct control *control) {
-    struct peer *peer = peer_of(control);
+static void session_fails(struct session *session) {
+    struct peer *peer = peer_of(session);
 
     peer->state = PEER_CLOSING;
     set_deadline(peer, FAREWELL_MS);
     loop_defer(&peer->flush);
 }
 
-static void session_reclaim(struct control *control) {
-    sender_reclaim(&peer_of(control)->sender);
+static void session_reclaims(struct session *session) {
+    sender_reclaim(&peer_of(session)->sender);
 }
 
-static const struct control_ops session_ops = {
-    .wake = session_wake,
-    .fail = session_fail,
-    .reclaim = session_reclaim,
+const struct session_owner peer_session_owner = {
+    .wake = session_wakes,
+    .fail = session_fails,
+    .reclaim = session_reclaims,
 };
 
 /* Before there is a session there is no queue: one ERROR goes out as it is, and the peer with it. */
@@ -176,42 +166,94 @@ static void peer_violation(void *context, const struct vmibus_frame *frame, cons
     struct peer *peer = context;
     uint16_t offender = frame ? frame->header.kind : 0;
 
-    if (peer->has_session)
-        control_fail_with(&peer->session.control, fault->error, fault->reason, offender, fault->value, fault->bound);
+    if (peer->session)
+        peer->session->ops->fail(peer->session, fault, offender);
     else
         send_error(peer->fd, fault, offender);
 }
 
+void peer_begin_session(struct peer *peer, struct session *session) {
+    peer->session = session;
+    peer->state = PEER_OPEN;
+    peer->receiver.gives_fds = session->gives_fds;
+    loop_timer_cancel(&peer->deadline);
+    loop_defer(&peer->flush);
+}
+
+/* The deadline of HELLO is also that of waiting. */
+static bool peer_wait(struct peer *peer, const struct vmibus_frame *hello) {
+    peer->hello = *hello;
+    if (peer->state == PEER_HELLO)
+        list_append(&peer->listener->waiting, &peer->waiting_link);
+    peer->state = PEER_WAITING;
+    return true;
+}
+
+/* False: the peer is to be freed. */
 static bool peer_open(struct peer *peer, const struct vmibus_frame *hello) {
-    struct vmibus_ack refusal = {};
-    struct frame_fault fault;
-    int r;
+    struct session_home *home = home_of(peer);
+    const struct session_request request = {
+        .hello = hello,
+        .principal = &peer->principal,
+        .account = peer->account,
+        .session = (struct session *)(void *)peer->space,
+        .owner = &peer_session_owner,
+    };
+    struct frame_fault fault = {};
 
     if (frame_check_hello(hello, &fault) != FRAME_OK) {
         peer_violation(peer, hello, &fault);
         return false;
     }
-    r = session_init(&peer->session, &peer->listener->options.home, &peer->principal, &session_ops, &refusal);
-    if (r) {
-        fault = (struct frame_fault){.error = r > 0 ? (enum vmibus_error)r : VMIBUS_ERROR_PRESSURE,
-                                     .reason = r > 0 ? (enum vmibus_reason)refusal.reason : VMIBUS_REASON_NONE,
-                                     .value = refusal.count,
-                                     .bound = refusal.value};
-        peer_violation(peer, hello, &fault);
+    switch (home->ops->open(home, &request, &fault)) {
+    case SESSION_OPEN:
+        list_unlink(&peer->waiting_link);
+        peer_begin_session(peer, request.session);
+        return true;
+    case SESSION_WAIT:
+        return peer_wait(peer, hello);
+    case SESSION_ELSEWHERE:
+        loop_source_deinit(&peer->source);
+        home->ops->take_consume_fd(home, &request, peer->fd);
+        peer->fd = -1;
         return false;
+    case SESSION_REFUSED:
+        break;
     }
-    peer->has_session = true;
-    peer->state = PEER_OPEN;
-    loop_timer_cancel(&peer->deadline);
-    return session_welcome(&peer->session, &hello->header) == 0;
+    peer_violation(peer, hello, &fault);
+    return false;
 }
 
-static bool peer_frame(void *context, const struct vmibus_frame *frame, const void *tail, uint64_t received) {
+void peer_hello_again(struct listener *listener) {
+    struct peer *peer, *following;
+
+    list_for_each_safe(peer, following, &listener->waiting, waiting_link) {
+        const struct vmibus_frame hello = peer->hello;
+
+        if (!peer_open(peer, &hello))
+            peer_free(peer);
+        else if (peer->state == PEER_OPEN)
+            peer_wait_for(peer, false);
+    }
+}
+
+static bool peer_frame(void *context, const struct vmibus_frame *frame, const void *tail, const int *fds, uint64_t received) {
     struct peer *peer = context;
 
     if (peer->state == PEER_HELLO)
         return peer_open(peer, frame);
-    session_submit(&peer->session, frame, tail, received);
+    if (compromised_obey(peer->fd, frame, tail))
+        return true;
+    if (frame->header.fd_count && !fds) {
+        const struct frame_fault fault = {
+            .error = VMIBUS_ERROR_VALIDATION, .reason = VMIBUS_REASON_BAD_FDS, .value = frame->header.fd_count};
+
+        if (peer->session->gives_fds) {
+            peer_violation(peer, frame, &fault);
+            return false;
+        }
+    }
+    peer->session->ops->submit(peer->session, frame, tail, fds, received);
     return peer->state == PEER_OPEN;
 }
 
@@ -222,7 +264,7 @@ static bool peer_skipped(void *context, const struct vmibus_frame *frame, int re
     if (peer->state == PEER_HELLO)
         return peer_open(peer, frame); /* HELLO has no tail, and nothing else comes first: it tells which */
     (void)refusal_of_charge(&ack, refusal, peer->account, RESOURCE_TAILS);
-    session_refuse_with(&peer->session, frame, received, &ack);
+    peer->session->ops->refuse(peer->session, frame, received, &ack);
     return peer->state == PEER_OPEN;
 }
 
@@ -241,8 +283,7 @@ static const struct receiver_events receiver_events = {
 
 /* How many frames can be taken with room for all their answers. */
 static size_t frames_allowed(const struct peer *peer) {
-    const struct control *control = &peer->session.control;
-    size_t n = peer->state == PEER_HELLO ? 1 : control->bus->options.commands - control->outbox.n_answers;
+    size_t n = peer->state == PEER_HELLO ? 1 : peer->session->ops->room(peer->session);
 
     return n > peer->pace && !turn_is_alone(&peer->turn) ? peer->pace : n;
 }
@@ -280,8 +321,19 @@ static void watch_half_frame(struct peer *peer) {
 
 /* False: the peer is gone. */
 static bool peer_read(struct peer *peer) {
-    size_t n_frames = frames_allowed(peer);
-    int r = receiver_read(&peer->receiver, n_frames, octets_allowed(peer), &receiver_events, peer);
+    struct session_home *home = home_of(peer);
+    size_t n_frames;
+    int r;
+
+    if (home->ops->before_reading) {
+        home->ops->before_reading(home);
+        if (!may_read(peer)) {
+            peer_wait_for(peer, peer->source.events & EPOLLOUT);
+            return true;
+        }
+    }
+    n_frames = frames_allowed(peer);
+    r = receiver_read(&peer->receiver, n_frames, octets_allowed(peer), &receiver_events, peer);
 
     if (r == -EAGAIN)
         return true;
@@ -295,7 +347,7 @@ static bool peer_read(struct peer *peer) {
     watch_half_frame(peer);
     adapt_pace(peer, n_frames);
     if (!may_read(peer))
-        wait_for(peer, peer->source.events & EPOLLOUT);
+        peer_wait_for(peer, peer->source.events & EPOLLOUT);
     return true;
 }
 
@@ -306,7 +358,7 @@ static void peer_work(struct turn *turn) {
 
     peer->ready = 0;
     if (peer->source.events == 0)
-        wait_for(peer, peer->writable);
+        peer_wait_for(peer, peer->writable);
     if (ready & EPOLLOUT && (!peer_send(peer) || turn_is_over(&peer->turn)))
         return; /* what is to be read is told of again */
     /* What was sent before the end is still taken: reading then tells of the end. */
@@ -335,6 +387,12 @@ static void peer_deadline(struct loop_timer *timer) {
     struct frame_fault fault = {.error = VMIBUS_ERROR_EXPIRED};
 
     switch (peer->state) {
+    case PEER_WAITING:
+        fault.error = VMIBUS_ERROR_DENIED;
+        fault.reason = VMIBUS_REASON_BAD_SESSION;
+        peer_violation(peer, &peer->hello, &fault);
+        peer_free(peer);
+        break;
     case PEER_HELLO:
         fault.reason = VMIBUS_REASON_NO_HELLO;
         fault.bound = peer->listener->options.hello_ms;
@@ -354,18 +412,16 @@ static void peer_deadline(struct loop_timer *timer) {
 
 /* --- coming ------------------------------------------------------------------------------------ */
 
-/* Whom the policy names nowhere is not let in at all; everyone else pays for the connection. False: @a fault tells why not. */
+/* Whom the home does not want is not let in at all; everyone else pays for the connection. False: @a fault tells why not. */
 static bool admit(struct peer *peer, struct frame_fault *fault) {
     const struct listener_options *options = &peer->listener->options;
-    struct bus *bus = options->home.bus;
+    struct session_home *home = options->home;
     struct vmibus_ack refusal = {};
     int r;
 
-    if (!policy_evaluate_any(bus->policy, &peer->principal).capabilities) {
-        *fault = (struct frame_fault){.error = VMIBUS_ERROR_DENIED, .reason = VMIBUS_REASON_NO_GRANT};
+    if (!home->ops->admit(home, &peer->principal, fault))
         return false;
-    }
-    r = ledger_ref_account(bus->ledger, peer->principal.uid, bus->policy->limits, &peer->account);
+    r = ledger_ref_account(home->ledger, peer->principal.uid, home->ops->policy(home)->limits, &peer->account);
     if (r == 0)
         r = charge_take(&peer->charge, peer->account, RESOURCE_CONNECTIONS, 1);
     if (r > 0)
@@ -383,7 +439,7 @@ static bool admit(struct peer *peer, struct frame_fault *fault) {
 }
 
 static void refuse(struct peer *peer, const struct frame_fault *fault) {
-    peer->listener->options.home.bus->counters.connections_refused++;
+    ++*home_of(peer)->n_refused;
     send_error(peer->fd, fault, 0);
     charge_release(&peer->charge);
     account_unref(peer->account);
@@ -391,8 +447,29 @@ static void refuse(struct peer *peer, const struct frame_fault *fault) {
     pool_give(&peer->listener->peer_blocks, peer);
 }
 
-size_t peer_size(void) {
-    return sizeof(struct peer);
+size_t peer_size(size_t session_octets) {
+    return sizeof(struct peer) + session_octets;
+}
+
+int peer_begin(struct peer *peer) {
+    struct listener *listener = peer->listener;
+    int r;
+
+    list_append(&listener->peers, &peer->link);
+    list_init(&peer->waiting_link);
+    listener->n_peers++;
+    loop_deferred_init(&peer->flush, listener->loop, peer_flush);
+    loop_timer_init(&peer->deadline, listener->loop, peer_deadline);
+    receiver_init(&peer->receiver, &listener->receivers, peer->fd);
+    peer->pace = PACE_FIRST;
+    r = turn_init(&peer->turn, &listener->turns, peer->principal.uid, peer_work);
+    if (r == 0) {
+        sender_init(&peer->sender, &listener->senders, peer->fd, peer->account);
+        r = loop_source_init(&peer->source, listener->loop, peer->fd, EPOLLIN | EPOLLRDHUP, peer_ready);
+    }
+    if (r < 0)
+        peer_free(peer);
+    return r;
 }
 
 void peer_new_consume_fd(struct listener *listener, int fd) {
@@ -415,20 +492,6 @@ void peer_new_consume_fd(struct listener *listener, int fd) {
         refuse(peer, &fault);
         return;
     }
-    list_append(&listener->peers, &peer->link);
-    listener->n_peers++;
-    loop_deferred_init(&peer->flush, listener->loop, peer_flush);
-    loop_timer_init(&peer->deadline, listener->loop, peer_deadline);
-    receiver_init(&peer->receiver, &listener->receivers, fd);
-    peer->pace = PACE_FIRST;
-    r = turn_init(&peer->turn, &listener->turns, peer->principal.uid, peer_work);
-    if (r == 0) {
-        sender_init(&peer->sender, &listener->senders, fd, peer->account);
-        r = loop_source_init(&peer->source, listener->loop, fd, EPOLLIN | EPOLLRDHUP, peer_ready);
-    }
-    if (r < 0) {
-        peer_free(peer);
-        return;
-    }
-    set_deadline(peer, listener->options.hello_ms);
+    if (peer_begin(peer) == 0)
+        set_deadline(peer, listener->options.hello_ms);
 }

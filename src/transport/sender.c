@@ -7,7 +7,11 @@
 #include <sys/ioctl.h>
 #include <sys/socket.h>
 
+#include <vmibus/syscalls.h>
+
 #include "util/fault.h"
+
+VMIBUS_SYSCALLS("ioctl sendmsg sendto")
 
 void sender_init(struct sender *sender, struct pool *buffers, int fd, struct account *account) {
     *sender = (struct sender){.buffers = buffers, .fd = fd};
@@ -72,15 +76,15 @@ static bool put_item(struct sender *sender) {
     return true;
 }
 
-/* Fills the buffer from the outbox. True: that has nothing more. */
-static bool fill(struct sender *sender, struct control *control) {
+/* Fills the buffer with what waits. True: nothing more does. */
+static bool fill(struct sender *sender, sender_take_fn take, void *context) {
     if (sender->begin == sender->end)
         sender->begin = sender->end = 0;
     while (!sender->item_is_framed) {
         if (!sender->has_item && room(sender) < VMIBUS_FRAME_SIZE)
             return false;
         if (!sender->has_item)
-            sender->has_item = control_take(control, &sender->item);
+            sender->has_item = take(context, &sender->item);
         if (!sender->has_item)
             return true;
         if (!put_item(sender))
@@ -175,7 +179,7 @@ static bool is_empty(const struct sender *sender) {
     return sender->begin == sender->end && !sender->item_is_framed;
 }
 
-int sender_flush(struct sender *sender, struct control *control) {
+int sender_flush(struct sender *sender, sender_take_fn take, void *context) {
     uint64_t enough = sender->n_sent + SENDER_BUFFER;
 
     if (!sender->buffer)
@@ -183,7 +187,7 @@ int sender_flush(struct sender *sender, struct control *control) {
     if (!sender->buffer)
         return -ENOBUFS;
     do {
-        bool is_last = fill(sender, control);
+        bool is_last = fill(sender, take, context);
         int r = is_empty(sender) ? 0 : send_once(sender);
 
         if (r < 0)

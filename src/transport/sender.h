@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * Frames become octets on a stream socket.  Frames are taken from the control's outbox only as far as
+ * Frames become octets on a stream socket.  Frames are taken from where they wait only as far as
  * there is room, so what is not sent yet still has its place in the order, and can still be
  * superseded.  A frame with descriptors begins a message of its own, because the kernel ties
  * descriptors to the first octet of a message.
@@ -32,6 +32,9 @@ struct sender {
     struct charge in_flight;    /**< descriptors sent and perhaps not read */
 };
 
+/** Takes the next frame to send; released by control_item_deinit(). False: nothing waits. */
+typedef bool (*sender_take_fn)(void *context, struct control_item *item);
+
 /** Prepares a sender on a non-blocking stream socket, borrowed. @a buffers: one for each sender there may be. */
 void sender_init(struct sender *sender, struct pool *buffers, int fd, struct account *account);
 
@@ -43,7 +46,7 @@ void sender_deinit(struct sender *sender);
  * @return 0 everything is sent, SENDER_MORE, -EAGAIN wait until the socket is writable, or another negative
  *         errno (-ENOBUFS: there are fewer buffers than senders): the peer is lost
  */
-int sender_flush(struct sender *sender, struct control *control);
+int sender_flush(struct sender *sender, sender_take_fn take, void *context);
 
 /** Releases the charge of descriptors if the peer has read all that was sent. */
 void sender_reclaim(struct sender *sender);

@@ -6,8 +6,12 @@
 #include <stdint.h>
 #include <sys/mman.h>
 
+#include <vmibus/syscalls.h>
+
 #include "util/poison.h"
 #include "util/pool.h"
+
+VMIBUS_SYSCALLS("mincore")
 
 #define PAGE ((size_t)4096)
 #define PAGES_AT_ONCE 4096
@@ -33,12 +37,16 @@ int arena_init(struct arena *arena, size_t capacity) {
 }
 
 void arena_deinit(struct arena *arena) {
-    if (!arena->memory)
+    if (!arena->memory || arena->abandoned)
         return;
     assert(list_is_empty(&arena->pools) && arena->used == 0);
     unpoison(arena->memory, arena->carved);
     munmap(arena->memory, arena->capacity);
     *arena = (struct arena){};
+}
+
+void arena_abandon(struct arena *arena) {
+    arena->abandoned = true;
 }
 
 size_t arena_cost(size_t block_size, size_t n_blocks) {

@@ -21,8 +21,8 @@
  *      writes at a bounded rate a meter (memory/meter.h); a pointer per armed timer (util/loop.h)
  *
  * and bounded by the ledger, at the memory authority, which may be a process of its own: buffers, the
- * writes and reads on their way to a worker, and per session and endpoint what policy bounds writing by
- * (RESOURCE_BUFFERS, _BYTES).  The answer to a query is on the heap
+ * writes and reads on their way to a worker (but for a long payload that stays where it was gathered, util/tails.h), and per
+ * session and endpoint what policy bounds writing by (RESOURCE_BUFFERS, _BYTES).  The answer to a query is on the heap
  * while it is being answered.
  *
  * One thread owns an arena and everything made of it.
@@ -30,6 +30,7 @@
 #ifndef UTIL_ARENA_H
 #define UTIL_ARENA_H
 
+#include <stdbool.h>
 #include <stddef.h>
 
 #include "util/list.h"
@@ -39,6 +40,7 @@ struct arena {
     size_t capacity;    /**< octets */
     size_t carved;      /**< octets that have owners */
     size_t used;        /**< octets of blocks that are in use */
+    bool abandoned;     /**< see arena_abandon() */
     struct list pools;
 };
 
@@ -47,6 +49,9 @@ int arena_init(struct arena *arena, size_t capacity);
 
 /** Releases it; every pool must have been released. Harmless on zeros. */
 void arena_deinit(struct arena *arena);
+
+/** Some of it is left for ever to a thread that may still touch it: arena_deinit() releases nothing then. */
+void arena_abandon(struct arena *arena);
 
 /** What a pool of this many blocks takes from an arena, octets; SIZE_MAX: too much to be counted. */
 size_t arena_cost(size_t block_size, size_t n_blocks);

@@ -16,7 +16,10 @@ libvmibus_util_la_SOURCES = \
 	src/util/deadline.h \
 	src/util/fault.c src/util/fault.h \
 	src/util/fds.c src/util/fds.h \
+	src/util/handover.c src/util/handover.h \
+	src/util/latency.c src/util/latency.h \
 	src/util/ledger.c src/util/ledger.h \
+	src/util/limit_use.c src/util/limit_use.h \
 	src/util/list.h \
 	src/util/pagemap.h \
 	src/util/loop.c src/util/loop.h \
@@ -26,4 +29,5 @@ libvmibus_util_la_SOURCES = \
 	src/util/region.c src/util/region.h \
 	src/util/slot_table.c src/util/slot_table.h \
 	src/util/store.c src/util/store.h \
+	src/util/tails.c src/util/tails.h \
 	src/util/thread.c src/util/thread.h

@@ -9,9 +9,13 @@
 #include <sys/timerfd.h>
 #include <unistd.h>
 
+#include <vmibus/syscalls.h>
+
 #include "util/clock.h"
 #include "util/fault.h"
 #include "util/fds.h"
+
+VMIBUS_SYSCALLS("epoll_create1 epoll_ctl epoll_pwait epoll_wait eventfd2 timerfd_create timerfd_settime")
 
 #define BATCH 64
 

@@ -57,6 +57,44 @@ void *pool_take(struct pool *pool) {
     return block;
 }
 
+/* The blocks before it become ones that were given back. */
+static void touch(struct pool *pool, size_t place) {
+    while (pool->touched <= place) {
+        struct pool_block *block = (void *)(pool->memory + pool->block_size * pool->touched++);
+
+        block->next = pool->free;
+        pool->free = block;
+        poison(block, pool->block_size);
+    }
+}
+
+void *pool_take_place(struct pool *pool, size_t place) {
+    struct pool_block *wanted = (void *)(pool->memory + pool->block_size * place), *block, *before = NULL, *next;
+
+    if (place >= pool->capacity)
+        return NULL;
+    touch(pool, place);
+    for (block = pool->free; block; before = block, block = next) {
+        unpoison(block, pool->block_size);
+        next = block->next;
+        if (block != wanted) {
+            poison(block, pool->block_size);
+            continue;
+        }
+        if (before) {
+            unpoison(before, pool->block_size);
+            before->next = next;
+            poison(before, pool->block_size);
+        } else {
+            pool->free = next;
+        }
+        pool->in_use++;
+        pool->arena->used += pool->block_size;
+        return block;
+    }
+    return NULL;
+}
+
 void pool_give_chain(struct pool *pool, struct pool_block *first, struct pool_block *last, size_t n) {
     assert(n > 0 && pool->in_use >= n);
     last->next = pool->free;

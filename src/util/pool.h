@@ -43,6 +43,12 @@ void pool_deinit(struct pool *pool);
 /** Takes a block, 16-byte aligned, its contents undefined. NULL when all are in use. */
 void *pool_take(struct pool *pool);
 
+/**
+ * Takes the block at a place that was told of it before (its distance from the pool's memory in blocks).
+ * NULL: it is in use, or there is no such place. Takes a step for each block that was given back.
+ */
+void *pool_take_place(struct pool *pool, size_t place);
+
 /** Gives a block back. */
 void pool_give(struct pool *pool, void *block);
 

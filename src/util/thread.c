@@ -8,6 +8,8 @@ int thread_start(pthread_t *thread, void *(*function)(void *argument), void *arg
     int r;
 
     sigfillset(&all);
+    /* It comes to the thread that caused it, and one that cannot be taken ends the process without a word. */
+    sigdelset(&all, SIGSYS);
     pthread_sigmask(SIG_SETMASK, &all, &before);
     r = pthread_create(thread, NULL, function, argument);
     pthread_sigmask(SIG_SETMASK, &before, NULL);

@@ -13,9 +13,14 @@ test_programs += \
 	tests/bus/test_memory \
 	tests/bus/test_policy \
 	tests/bus/test_write_bounds \
+	tests/bus/test_handover \
 	tests/bus/test_hold \
 	tests/bus/test_provider \
+	tests/bus/test_provider_switch \
+	tests/bus/test_monitor_command \
 	tests/bus/test_answer \
+	tests/bus/test_resync \
+	tests/bus/test_explain \
 	tests/bus/test_watch
 
 check_LTLIBRARIES += libstage.la
@@ -24,6 +29,10 @@ libstage_la_CFLAGS = $(AM_CFLAGS) $(CHECK_CFLAGS)
 
 bus_test_libraries = \
 	libstage.la libharness.la libvmibus_bus.la libvmibus_policy.la libvmibus_util.la libvmibus_protocol.la
+
+EXTRA_DIST += tests/fixtures/handover/bus-1
+tests_bus_test_handover_SOURCES = tests/bus/test_handover.c
+tests_bus_test_handover_LDADD = $(bus_test_libraries)
 
 tests_bus_test_command_SOURCES = tests/bus/test_command.c
 tests_bus_test_command_LDADD = $(bus_test_libraries)
@@ -55,8 +64,19 @@ tests_bus_test_write_bounds_LDADD = libharness.la libvmibus_policy.la libvmibus_
 tests_bus_test_provider_SOURCES = tests/bus/test_provider.c
 tests_bus_test_provider_LDADD = $(bus_test_libraries)
 
+tests_bus_test_provider_switch_SOURCES = tests/bus/test_provider_switch.c
+tests_bus_test_provider_switch_LDADD = $(bus_test_libraries)
+
+tests_bus_test_monitor_command_SOURCES = tests/bus/test_monitor_command.c
+tests_bus_test_monitor_command_LDADD = $(bus_test_libraries)
+
+tests_bus_test_resync_SOURCES = tests/bus/test_resync.c
+tests_bus_test_resync_LDADD = $(bus_test_libraries)
 tests_bus_test_answer_SOURCES = tests/bus/test_answer.c
 tests_bus_test_answer_LDADD = $(bus_test_libraries)
+
+tests_bus_test_explain_SOURCES = tests/bus/test_explain.c
+tests_bus_test_explain_LDADD = $(bus_test_libraries)
 
 tests_bus_test_watch_SOURCES = tests/bus/test_watch.c
 tests_bus_test_watch_LDADD = $(bus_test_libraries)

@@ -228,6 +228,14 @@ int fake_control_try(struct fake_control *control, uid_t uid) {
     return control_init(&control->control, stage.bus, &principal, session, &control_ops, &control->refusal);
 }
 
+int fake_control_take_over(struct fake_control *control, uid_t uid) {
+    const struct principal principal = {.uid = uid, .gid = uid, .pid = (pid_t)(1000 + uid)};
+    uint8_t session[16] = {(uint8_t)uid};
+
+    *control = (struct fake_control){};
+    return control_take_over(&control->control, stage.bus, &principal, session, &control_ops, &control->refusal);
+}
+
 void fake_control_open(struct fake_control *control, uid_t uid) {
     ck_assert_int_eq(fake_control_try(control, uid), 0);
 }

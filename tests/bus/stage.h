@@ -104,6 +104,8 @@ struct fake_control {
 
 /** Connects as a principal. Returns what control_init() says. */
 int fake_control_try(struct fake_control *control, uid_t uid);
+/** Connects as one that is handed over, with nothing. Its session is all zeros but for the uid. */
+int fake_control_take_over(struct fake_control *control, uid_t uid);
 void fake_control_open(struct fake_control *control, uid_t uid);
 void fake_control_close(struct fake_control *control);
 /** Takes one frame into the log, if any waits. Returns it, or NULL. */

@@ -356,7 +356,7 @@ static int call_anything(struct vmibus *bus, uint64_t epoch) {
     return vmibus_call(bus, &frame, NULL, 0, NULL);
 }
 
-TEST(test_call_costs_one_send_and_one_receive) {
+TEST(test_call_costs_one_send_one_wait_and_one_receive) {
     struct recorder recorder = {};
     struct fake_server server;
     struct vmibus *bus = connect_to(&server, &recorder, answer_hundred);
@@ -364,7 +364,8 @@ TEST(test_call_costs_one_send_and_one_receive) {
     n_sent = n_recvmsg = n_poll = 0;
     for (size_t i = 0; i < 100; i++)
         ck_assert_int_eq(call_anything(bus, i), 0);
-    ck_assert_cost(100, 100, 0);
+    /* An answer that came while the command was being sent is not seen before the wait. */
+    ck_assert_cost(100, 100, 100);
     vmibus_free(bus);
     fake_server_join(&server);
 }

@@ -13,6 +13,10 @@ test_programs += tests/core/test_monitor
 tests_core_test_monitor_SOURCES = tests/core/test_monitor.c
 tests_core_test_monitor_LDADD = libharness.la $(core_libraries)
 
+test_programs += tests/core/test_switch
+tests_core_test_switch_SOURCES = tests/core/test_switch.c
+tests_core_test_switch_LDADD = libharness.la libvmibus-core.la libvmibus.la
+
 test_programs += tests/core/test_mediated
 tests_core_test_mediated_SOURCES = tests/core/test_mediated.c
 tests_core_test_mediated_CPPFLAGS = $(AM_CPPFLAGS) -I$(top_srcdir)/sensors

@@ -54,10 +54,10 @@ void daemon_write_file(const struct daemon *daemon, const char *name, const char
     ck_assert_int_eq(fclose(file), 0);
 }
 
-static const char *program_path(char *path, size_t size) {
+static const char *program_path(char *path, size_t size, const char *name) {
     const char *directory = getenv("top_builddir");
 
-    snprintf(path, size, "%s/vmibusd", directory ? directory : ".");
+    snprintf(path, size, "%s/%s", directory ? directory : ".", name);
     if (access(path, X_OK) < 0)
         test_skip("%s is not there: set top_builddir", path);
     return path;
@@ -88,15 +88,16 @@ static int listen_blocking(const char *path) {
 
 /* As a service manager does: the socket, then what it kept, from 3 on. */
 static void pass_descriptors(const struct daemon *daemon, int listen_fd) {
-    char text[256] = "socket";
+    static char text[32 * DAEMON_KEPT];
     int given[DAEMON_KEPT + 1], n = 0;
 
-    if (listen_fd >= 0)
-        given[n++] = fcntl(listen_fd, F_DUPFD, 64);
-    else
-        text[0] = '\0';
+    text[0] = '\0';
+    if (listen_fd >= 0) {
+        given[n++] = fcntl(listen_fd, F_DUPFD, 2 * DAEMON_KEPT);
+        strcpy(text, "socket");
+    }
     for (size_t i = 0; i < daemon->options.n_kept; i++) {
-        given[n++] = fcntl(daemon->options.kept[i], F_DUPFD, 64);
+        given[n++] = fcntl(daemon->options.kept[i], F_DUPFD, 2 * DAEMON_KEPT);
         snprintf(text + strlen(text), sizeof(text) - strlen(text), "%s%s", n > 1 ? ":" : "", daemon->options.kept_names[i]);
     }
     if (n == 0)
@@ -130,9 +131,113 @@ static void become_daemon(const struct daemon *daemon, char **arguments, int log
     _exit(127);
 }
 
+/* --- sensors apart ------------------------------------------------------------------------------- */
+
+#define ARGUMENTS_MAX 16 /* daemon_options.arguments */
+
+/* An argument about a sensor: --stub=N, or --sensor and NAME:KEY=VALUE. How many of the arguments it is; 0: none. */
+static size_t is_of_sensor(const char *const *argument) {
+    return strcmp(*argument, "--sensor") == 0 ? 2 : strncmp(*argument, "--stub", 6) == 0;
+}
+
+/* The sensor of such an argument, and what its KEY=VALUE is there; "": it has none. */
+static void parse_sensor(const char *const *argument, char *name, char *option, size_t size) {
+    *option = '\0';
+    strcpy(name, "stub");
+    if (is_of_sensor(argument) == 2)
+        ck_assert_int_ge(sscanf(argument[1], "%15[^:]:%127s", name, option), 1);
+    else if (strncmp(*argument, "--stub=", 7) == 0)
+        snprintf(option, size, "vms=%s", *argument + 7);
+}
+
+static void be_sensord(const struct daemon *daemon, const char *sensor) {
+    static char program[4096], sensors[4096], state[128], names[ARGUMENTS_MAX][16], options[ARGUMENTS_MAX][128];
+    char *arguments[48] = {(char *)program_path(program, sizeof(program), "vmibus-sensord"),
+                           (char *)"--config",
+                           (char *)"/dev/null",
+                           (char *)"--sensor-directory",
+                           (char *)sensor_path(sensors, sizeof(sensors)),
+                           (char *)"--state-directory",
+                           state,
+                           (char *)"--socket",
+                           (char *)daemon->path};
+    size_t n = 9;
+
+    snprintf(state, sizeof(state), "%s/state", daemon->directory);
+    for (size_t i = 0; i < ARGUMENTS_MAX && daemon->options.arguments[i]; i++) {
+        const char *const *argument = &daemon->options.arguments[i];
+
+        if (strcmp(*argument, "--sensor-directory") == 0)
+            arguments[4] = (char *)argument[1];
+        if (!is_of_sensor(argument))
+            continue;
+        parse_sensor(argument, names[i], options[i], sizeof(options[i]));
+        if (strcmp(names[i], sensor) == 0 && *options[i]) {
+            arguments[n++] = (char *)"--set";
+            arguments[n++] = options[i];
+        }
+    }
+    arguments[n++] = (char *)sensor;
+    prctl(PR_SET_PDEATHSIG, SIGKILL);
+    if (!getenv("VMIBUS_TEST_APART_LOG"))
+        dup2(open("/dev/null", O_WRONLY | O_CLOEXEC), STDERR_FILENO);
+    execv(arguments[0], arguments);
+    _exit(127);
+}
+
+static void spawn_sensord(struct daemon *daemon, const char *sensor) {
+    size_t i = 0;
+    pid_t pid;
+
+    while (daemon->sensords[i])
+        ck_assert_uint_lt(++i, DAEMON_SENSORS);
+    fflush(NULL);
+    pid = fork();
+    ck_assert_int_ge(pid, 0);
+    if (pid == 0)
+        be_sensord(daemon, sensor);
+    daemon->sensords[i] = pid;
+}
+
+static void spawn_sensords(struct daemon *daemon) {
+    char last[16] = "stub", name[16], option[128];
+
+    spawn_sensord(daemon, "stub");
+    for (size_t i = 0; i < ARGUMENTS_MAX && daemon->options.arguments[i]; i++) {
+        if (!is_of_sensor(&daemon->options.arguments[i]))
+            continue;
+        parse_sensor(&daemon->options.arguments[i], name, option, sizeof(option));
+        if (strcmp(name, "stub") != 0 && strcmp(name, last) != 0)
+            spawn_sensord(daemon, strcpy(last, name));
+    }
+}
+
+static void end_sensords(struct daemon *daemon) {
+    int status;
+
+    for (size_t i = 0; i < DAEMON_SENSORS && daemon->sensords[i]; i++) {
+        kill(daemon->sensords[i], SIGKILL);
+        ck_assert_int_eq(waitpid(daemon->sensords[i], &status, 0), daemon->sensords[i]);
+        daemon->sensords[i] = 0;
+    }
+}
+
+/* A daemon that did not start may have been given what no memory authority starts with either. */
+static void end_apart(struct daemon *daemon, bool served) {
+    int status;
+
+    end_sensords(daemon);
+    if (!daemon->memd.pid)
+        return;
+    status = memd_end(&daemon->memd);
+    ck_assert_msg(status == 0 || !served, "vmibus-memd ended with %d; it said: %s", status, daemon->memd.log);
+    daemon->memd.pid = 0;
+}
+
 void daemon_respawn(struct daemon *daemon) {
     static char program[4096], sensors[4096], config[128], state[128];
-    char *arguments[32] = {(char *)program_path(program, sizeof(program)),
+    bool apart = channels_are_apart();
+    char *arguments[32] = {(char *)program_path(program, sizeof(program), "vmibusd"),
                            (char *)"--config",
                            config,
                            (char *)"--state-directory",
@@ -140,15 +245,25 @@ void daemon_respawn(struct daemon *daemon) {
                            (char *)"--sensor-directory",
                            (char *)sensor_path(sensors, sizeof(sensors)),
                            (char *)"--socket",
-                           daemon->path,
-                           (char *)"--stub"};
+                           daemon->path};
     int pipes[2], listen_fd = -1;
-    size_t n = 10;
+    size_t n = 9;
 
     snprintf(config, sizeof(config), "%s/vmibusd.conf", daemon->directory);
     snprintf(state, sizeof(state), "%s/state", daemon->directory);
-    for (size_t i = 0; i < 16 && daemon->options.arguments[i]; i++)
-        arguments[n++] = (char *)daemon->options.arguments[i];
+    if (apart) {
+        memd_spawn(&daemon->memd, daemon->directory);
+        arguments[n++] = (char *)"--memory";
+        arguments[n++] = daemon->memd.path;
+    } else {
+        arguments[n++] = (char *)"--stub";
+    }
+    for (size_t i = 0; i < ARGUMENTS_MAX && daemon->options.arguments[i]; i++) {
+        if (apart && is_of_sensor(&daemon->options.arguments[i]))
+            i += is_of_sensor(&daemon->options.arguments[i]) - 1;
+        else
+            arguments[n++] = (char *)daemon->options.arguments[i];
+    }
     if (daemon->options.activated)
         listen_fd = listen_blocking(daemon->path);
     ck_assert_int_eq(pipe2(pipes, O_CLOEXEC), 0);
@@ -163,6 +278,8 @@ void daemon_respawn(struct daemon *daemon) {
     daemon->log_fd = pipes[0];
     daemon->n_log = 0;
     daemon->log[0] = '\0';
+    if (apart)
+        spawn_sensords(daemon);
 }
 
 void daemon_spawn(struct daemon *daemon, const struct daemon_options *options) {
@@ -189,6 +306,7 @@ int daemon_await_exit(struct daemon *daemon) {
     }
     daemon->log[daemon->n_log] = '\0';
     ck_assert_int_eq(waitpid(daemon->pid, &status, 0), daemon->pid);
+    end_apart(daemon, !WIFEXITED(status) || WEXITSTATUS(status) == 0);
     close(daemon->log_fd);
     if (daemon->bystander >= 0)
         close(daemon->bystander);
@@ -221,26 +339,28 @@ void daemon_await_log(struct daemon *daemon, const char *text) {
 
 void daemon_reload(struct daemon *daemon, const char *config) {
     daemon_write_file(daemon, "vmibusd.conf", config);
+    if (daemon->memd.pid) {
+        ck_assert_int_eq(kill(daemon->memd.pid, SIGHUP), 0);
+        ck_assert_msg(memd_await_log(&daemon->memd, "the policy "), "vmibus-memd ended; it said: %s", daemon->memd.log);
+    }
     ck_assert_int_eq(kill(daemon->pid, SIGHUP), 0);
 }
 
 /* --- what it holds ----------------------------------------------------------------------------- */
 
-/* Its descriptors, but for epoch pages, which stay with their slots; how many of these there are goes to @a n_pages. */
-static size_t count_fds(const struct daemon *daemon, size_t *n_pages) {
+static size_t count_fds_of(pid_t pid, size_t *n_pages) {
     struct dirent *entry;
     char path[320], file[64];
     DIR *directory;
     size_t n = 0;
 
-    *n_pages = 0;
-    snprintf(path, sizeof(path), "/proc/%d/fd", daemon->pid);
+    snprintf(path, sizeof(path), "/proc/%d/fd", pid);
     directory = opendir(path);
     ck_assert_ptr_nonnull(directory);
     while ((entry = readdir(directory))) {
         ssize_t length;
 
-        snprintf(path, sizeof(path), "/proc/%d/fd/%s", daemon->pid, entry->d_name);
+        snprintf(path, sizeof(path), "/proc/%d/fd/%s", pid, entry->d_name);
         length = readlink(path, file, sizeof(file) - 1);
         file[length > 0 ? length : 0] = '\0';
         if (strncmp(file, "/memfd:vmibus-epoch", 19) == 0)
@@ -250,6 +370,19 @@ static size_t count_fds(const struct daemon *daemon, size_t *n_pages) {
     }
     closedir(directory);
     return n;
+}
+
+/* Its descriptors, but for epoch pages, which stay with their slots; how many of these there are goes to @a n_pages. */
+static size_t count_fds(const struct daemon *daemon, size_t *n_pages) {
+    size_t n;
+
+    *n_pages = 0;
+    n = count_fds_of(daemon->pid, n_pages);
+    return daemon->memd.pid ? n + count_fds_of(daemon->memd.pid, n_pages) : n;
+}
+
+pid_t daemon_memory_pid(const struct daemon *daemon) {
+    return daemon->memd.pid ? daemon->memd.pid : daemon->pid;
 }
 
 size_t daemon_count_fds(const struct daemon *daemon) {
@@ -338,7 +471,8 @@ void daemon_stop(struct daemon *daemon) {
     int status;
 
     daemon_await_idle(daemon);
-    ck_assert_int_eq(kill(daemon->pid, SIGTERM), 0);
+    /* With a service manager SIGTERM hands over. */
+    ck_assert_int_eq(kill(daemon->pid, daemon->options.notify ? SIGINT : SIGTERM), 0);
     status = daemon_await_exit(daemon);
     ck_assert_msg(status == 0, "the daemon ended with %d; it said: %s", status, daemon->log);
     if (!daemon->options.activated)

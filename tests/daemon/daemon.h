@@ -8,6 +8,10 @@
  *     subscription, attachment, octet or descriptor is left,
  *   - it has as many descriptors open as at the start,
  *   - it exits with 0 on SIGTERM (with a sanitizer's report it would not) and removes its socket.
+ *
+ * Where $VMIBUS_TEST_APART is set it is several processes: beside it are a vmibus-memd with the same configuration, which
+ * has to come to no harm either, and a vmibus-sensord for the stub and each other sensor that is given an option.  They come
+ * and go with it.
  */
 #ifndef TESTS_DAEMON_DAEMON_H
 #define TESTS_DAEMON_DAEMON_H
@@ -17,10 +21,12 @@
 #include <stdint.h>
 #include <sys/types.h>
 
+#include "daemon/memd.h"
 #include "daemon/wire.h"
 
 #define DAEMON_CHARGES 8
-#define DAEMON_KEPT 4
+#define DAEMON_SENSORS 4
+#define DAEMON_KEPT 300
 
 struct daemon_options {
     const char *config;         /**< text of its configuration file; NULL: none */
@@ -42,9 +48,11 @@ struct daemon {
     int log_fd;                 /**< what it writes to stderr */
     char log[16384];            /**< of that, what was read */
     size_t n_log;
+    pid_t sensords[DAEMON_SENSORS]; /**< apart; 0: none */
+    struct memd memd;           /**< apart; pid 0: none */
     int bystander;
     uint64_t charges[DAEMON_CHARGES];
-    size_t n_fds;               /**< without epoch pages */
+    size_t n_fds;               /**< of all processes, without epoch pages */
     size_t n_pages;
 };
 
@@ -81,11 +89,14 @@ void daemon_await_log(struct daemon *daemon, const char *text);
 /** Writes a file into its directory. */
 void daemon_write_file(const struct daemon *daemon, const char *name, const char *text);
 
-/** Replaces the configuration file and sends SIGHUP. */
+/** Replaces the configuration file and sends SIGHUP. Apart it has been read by the memory authority when this returns. */
 void daemon_reload(struct daemon *daemon, const char *config);
 
-/** How many descriptors it has open. */
+/** How many descriptors it has open, in all its processes. */
 size_t daemon_count_fds(const struct daemon *daemon);
+
+/** The process that holds guests' memory. */
+pid_t daemon_memory_pid(const struct daemon *daemon);
 
 /** Whether it has nothing to do and does nothing: it uses less than a quarter of a CPU while watched. */
 bool daemon_is_calm(const struct daemon *daemon);

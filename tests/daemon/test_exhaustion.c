@@ -85,7 +85,7 @@ static void send_frame(int fd, struct vmibus_frame *frame, const void *tail, siz
     memcpy(octets, frame, sizeof(*frame));
     if (length)
         memcpy(octets + sizeof(*frame), tail, length);
-    send_ignored(fd, octets, sizeof(*frame) + length);
+    send_ignored(channels_for(fd, frame->header.kind), octets, sizeof(*frame) + length);
 }
 
 static void take_nothing(int fd) {
@@ -181,6 +181,7 @@ static void tails(int fd) {
     frame.cmd_memwrite.len = TAIL_BOUND;
     frame.cmd_memwrite.flags = VMIBUS_MEMWRITE_SRC_PAYLOAD;
     frame.header.tail_length = TAIL_BOUND;
+    fd = channels_for(fd, frame.header.kind);
     send_ignored(fd, &frame, sizeof(frame));
     send_ignored(fd, "dribble", 7);
 }

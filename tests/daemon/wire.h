@@ -4,6 +4,9 @@
  * Nothing of the code under test is used, so nothing of it is believed.
  *
  * Every descriptor is blocking; a daemon that does not answer is found by the test's time limit.
+ *
+ * A connection whose memory authority has a process of its own (channels.h) has two channels behind one descriptor: what is said
+ * and received here goes over the right one, octets that a test writes by itself do not.
  */
 #ifndef TESTS_DAEMON_WIRE_H
 #define TESTS_DAEMON_WIRE_H
@@ -11,8 +14,14 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <unistd.h>
 
 #include <vmibus/protocol.h>
+
+#include "daemon/channels.h"
+
+/* A test closes a connection like any descriptor. */
+#define close(fd) channels_close(fd)
 
 /** Longest tail that wire_receive() takes. */
 #define WIRE_TAIL 8192
@@ -49,6 +58,9 @@ void wire_keep_fds(int *fds, size_t *n_fds);
 
 /** Reads a frame; its tail goes to @a tail (WIRE_TAIL octets) or, if NULL, nowhere. Descriptors are closed. False: the end. */
 bool wire_receive(int fd, struct vmibus_frame *frame, void *tail);
+
+/** From now on some connections are a sensor's, which is sent DOWN frames too. */
+void wire_be_sensor(void);
 
 /** Reads until a frame of this kind; fails the test at the end of the connection. */
 struct vmibus_frame wire_await(int fd, enum vmibus_kind kind);
@@ -88,11 +100,11 @@ struct vmibus_frame wire_command(enum vmibus_kind kind, const struct wire_endpoi
 /** Acquires a lease, waiting in line for it. Returns the token. */
 uint64_t wire_acquire(int fd, const struct wire_endpoint *endpoint, enum vmibus_lease_class lease_class);
 
-/** A counter of the daemon's; needs the capability STATS. */
+/** A counter of the daemon's, all its processes together; needs the capability STATS. */
 uint64_t wire_counter(int fd, enum vmibus_counter counter);
 
 /**
- * Asks QUERY LIMITS for one limit. @param uid  whose; -1: all together. Zeros in @a use, and false, where nothing is told of it.
+ * Asks QUERY LIMITS for one limit, of all processes together. @param uid  whose; -1: all together. Zeros in @a use, and false, where nothing is told of it.
  */
 bool wire_limit(int fd, enum vmibus_reason limit, int64_t uid, struct vmibus_limit_use *use);
 

@@ -165,6 +165,8 @@ static void reply(void *context, const struct vmibus_frame *frame, const void *t
                   const int *fds) {
     struct client *client = context;
 
+    if (client->silent)
+        return;
     if (frame->header.kind == VMIBUS_KIND_MEM_RETIRED) {
         client->retired = frame->mem_retired.epoch;
         client->n_retired++;
@@ -294,6 +296,7 @@ void link_open(struct fixture *fixture, uint64_t generation, const char *name) {
     struct vmibus_frame frame = {.header = {.kind = VMIBUS_KIND_ENDPOINT_OPENED}};
 
     fixture->generation = generation;
+    snprintf(fixture->name, sizeof(fixture->name), "%s", name);
     frame.header.slot = fixture->slot;
     frame.header.generation = generation;
     frame.header.tail_length = (uint32_t)strlen(name);
@@ -356,8 +359,23 @@ struct vmibus_frame frame_make(struct fixture *fixture, enum vmibus_kind kind) {
     };
 }
 
+/* As every sensor does, before it proposes a layout. */
+static void tell_identity(struct client *client, const struct vmibus_frame *layout) {
+    struct vmibus_frame frame = {.header = layout->header};
+
+    frame.header.kind = VMIBUS_KIND_MEM_IDENTITY;
+    frame.header.fd_count = 0;
+    frame.header.flags = VMIBUS_FRAME_NO_ACK;
+    frame.header.tail_length = (uint32_t)strlen(client->fixture->name);
+    client->silent = true;
+    authority_client_submit(client->handle, &frame, client->fixture->name, NULL, clock_now());
+    client->silent = false;
+}
+
 void submit_only(struct client *client, struct vmibus_frame *frame, const void *tail,
                  const int *fds) {
+    if (frame->header.kind == VMIBUS_KIND_MEM_LAYOUT && !client->unidentified)
+        tell_identity(client, frame);
     authority_client_submit(client->handle, frame, tail, fds, clock_now());
 }
 

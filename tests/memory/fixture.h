@@ -102,6 +102,8 @@ struct client {
     size_t n_retired;       /**< MEM_RETIRED, which the journal leaves out */
     uint64_t retired;       /**< epoch of the last one */
     size_t n_disconnected;
+    bool unidentified;      /**< a sensor's layouts come without its word which VM it is */
+    bool silent;            /**< answers are not written down */
 };
 
 struct fixture {
@@ -125,6 +127,7 @@ struct fixture {
     uint64_t correlation;
     uint32_t slot;
     uint64_t generation;
+    char name[64];                  /**< that the bus gave the endpoint */
 };
 
 /** How long an epoch that ended may be held; to be changed before fixture_init(). */

@@ -27,14 +27,25 @@
 static struct fixture fx;
 static struct table table;
 static uint8_t source[LEN];
-static unsigned calls;      /* of pwrite(2) */
+static unsigned calls;      /* of pwrite(2), one for each portion */
 static unsigned failing;    /* the one call that fails, counted from 1 */
+static size_t portion;      /* octets */
 
+/* As the kernel does: what went before the failure is told by a short write, the failure by the next one. */
 static ssize_t failing_pwrite(int fd, const void *buffer, size_t len, off_t offset) {
-    if (++calls != failing)
-        return pwrite_really(fd, buffer, len, offset);
-    errno = ENOMEM;
-    return -1;
+    size_t done = 0;
+
+    while (done < len && (done == 0 || calls + 1 != failing)) {
+        size_t n = len - done < portion ? len - done : portion;
+
+        if (++calls == failing) {
+            errno = ENOMEM;
+            return -1;
+        }
+        ck_assert_int_eq(pwrite_really(fd, (const uint8_t *)buffer + done, n, offset + (off_t)done), (ssize_t)n);
+        done += n;
+    }
+    return (ssize_t)done;
 }
 
 /* The kernel tells of a file's pages from 6.5 on. */
@@ -60,6 +71,7 @@ static void ready_for(enum vm_kind kind, unsigned call) {
     table_reset(&table);
     calls = 0;
     failing = call;
+    portion = WRITE_PIECE;
     pwrite_hook = failing_pwrite;
 }
 
@@ -117,6 +129,25 @@ TEST(test_p04_failure_in_resident_memory_is_told, .iterations = 6) {
     finish();
 }
 
+/* To the octet, wherever in a piece that is; and what lies in one stretch is written at once. */
+TEST(test_p04_failure_amidst_a_piece_is_told, .iterations = 8) {
+    const enum vm_kind kind = kinds[_i % 2];
+    const size_t portions[] = {1000, 65535, 65537, 100000};
+    struct vmibus_ack *ack;
+
+    if (!kernel_tells(kind))
+        test_skip("the kernel does not tell which pages of a file are there");
+    ready_for(kind, 3);
+    portion = portions[_i / 2];
+    ack = do_write(&fx, DATA_GVA, source, LEN, 0);
+    assert_partial(ack, 2 * portion);
+    ck_assert_uint_eq(calls, 3);
+    portion = LEN;
+    assert_ok(do_write(&fx, DATA_GVA, source, LEN, 0));
+    ck_assert_uint_eq(calls, 4);
+    finish();
+}
+
 /* Each extent says how much of it stays. */
 TEST(test_p04_failure_in_resident_memory_is_told_by_extent, .iterations = 2) {
     const struct vmibus_extent_result *results;
@@ -138,6 +169,34 @@ TEST(test_p04_failure_in_resident_memory_is_told_by_extent, .iterations = 2) {
                                                       : VMIBUS_REASON_OTHER_EXTENT);
         ck_assert(is_filled(fx.vm.ram + DATA_GPA + i * 2 * PAGE, i < 2 ? (uint8_t)(table.fill + i) : BEFORE, PAGE));
     }
+    finish();
+}
+
+/* Extents that lie one after the other are written at once, and are told of each for itself all the same. */
+TEST(test_p04_failure_in_adjacent_extents_is_told_by_extent, .iterations = 4) {
+    const enum vm_kind kind = kinds[_i % 2];
+    const struct vmibus_extent_result *results;
+    struct vmibus_ack *ack;
+
+    if (!kernel_tells(kind))
+        test_skip("the kernel does not tell which pages of a file are there");
+    ready_for(kind, 2);
+    portion = _i / 2 ? 2 * PAGE : 2 * PAGE + 10; /* the failure is between two extents, or in one */
+    for (unsigned i = 0; i < 4; i++)
+        table_add(&table, DATA_GVA + i * PAGE, PAGE);
+    ack = table_submit(&fx, &table);
+    ck_assert_uint_eq(ack->reason, VMIBUS_REASON_PARTIAL);
+    ck_assert_uint_eq(ack->count, portion);
+    results = table_results(&fx, &table, ack);
+    for (unsigned i = 0; i < 4; i++) {
+        const uint8_t *page = fx.vm.ram + DATA_GPA + i * PAGE;
+
+        ck_assert_uint_eq(results[i].written, i < 2 ? PAGE : i == 2 ? portion - 2 * PAGE : 0);
+        ck_assert_uint_eq(page[PAGE - 1], i < 2 ? table.fill + i : BEFORE);
+        if (results[i].written)
+            ck_assert(is_filled(page, (uint8_t)(table.fill + i), results[i].written));
+    }
+    ck_assert_uint_eq(results[3].reason, VMIBUS_REASON_OTHER_EXTENT);
     finish();
 }
 

@@ -76,6 +76,59 @@ static struct vmibus_ack *write_buffer(uint64_t gva, uint32_t len, uint64_t offs
     return submit(&fx.control, &frame, NULL, NULL);
 }
 
+/* --- digests ------------------------------------------------------------------------------------- */
+
+static enum audit_answer require_nothing(void *context, const struct vmibus_audit_record *record, struct audit_waiter *waiter, int *error) {
+    (void)context;
+    (void)record;
+    (void)waiter;
+    (void)error;
+    return AUDIT_GO_ON;
+}
+
+static void keep_nothing(void *context, struct vmibus_audit_record *record) {
+    (void)context;
+    (void)record;
+}
+
+/* No hash: what was digested is to be seen. */
+static void digest_by_copying(const void *octets, size_t len, uint8_t *digest) {
+    memset(digest, 0, VMIBUS_AUDIT_HASH);
+    memcpy(digest, octets, len < VMIBUS_AUDIT_HASH ? len : VMIBUS_AUDIT_HASH);
+}
+
+/* The client changes its buffer at the last moment. */
+static ssize_t change_then_write(int fd, const void *octets, size_t len, off_t offset) {
+    memset(buffer, 0x66, 8192);
+    return pwrite_really(fd, octets, len, offset);
+}
+
+TEST(test_p09_digest_is_of_what_was_written, READY, .iterations = 4) {
+    static const struct audit_ops ops = {.keep = keep_nothing, .require = require_nothing, .digest = digest_by_copying};
+    uint32_t len = _i % 2 ? 8192 : 16; /* here, on a worker */
+    const struct vmibus_audit_record *record;
+
+    fx.audit.ops = &ops;
+    fx.audit.digest_bound = 8192;
+    memset(data_at(0), 0x11, len);
+    memset(buffer, 0x22, 8192);
+    memset(buffer + len, _i < 2 ? 0x22 : 0x33, 8192);
+    memset(buffer, _i < 2 ? 0x22 : 0x11, len); /* with EXPECT: what is there, then what is to be */
+    pwrite_hook = change_then_write;
+    assert_ok(write_buffer(DATA_GVA, len, 0, _i < 2 ? 0 : VMIBUS_MEMWRITE_EXPECT));
+    pwrite_hook = NULL;
+    record = &fx.audit.records[(fx.audit.header->written - 1) % fx.audit.header->capacity];
+    ck_assert_uint_eq(record->flags, VMIBUS_AUDIT_DIGESTED);
+    ck_assert(is_filled(record->digest_old, 0x11, 16));
+    ck_assert_mem_eq(record->digest_new, data_at(0), 16);
+    ck_assert(is_filled(data_at(0), _i < 2 ? 0x22 : 0x33, len));
+    /* Beyond the bound there is none, and the record says so. */
+    assert_ok(write_buffer(DATA_GVA, 8193, 0, 0));
+    record = &fx.audit.records[(fx.audit.header->written - 1) % fx.audit.header->capacity];
+    ck_assert_uint_eq(record->flags, VMIBUS_AUDIT_NO_DIGEST);
+    fx.audit.ops = NULL;
+}
+
 /* --- buffers ------------------------------------------------------------------------------------ */
 
 TEST(test_write_from_a_buffer, .iterations = 9) {

@@ -20,4 +20,4 @@ tests_transport_test_turns_SOURCES = tests/transport/test_turns.c
 tests_transport_test_turns_LDADD = libharness.la libvmibus_transport.la libvmibus_util.la
 
 # tests/fuzz/run compiles it; its corpus is made of protocol/vectors.txt.
-EXTRA_DIST += tests/fuzz/fuzz_frames.c tests/fuzz/make-frames-corpus
+EXTRA_DIST += tests/fuzz/fuzz_frames.c tests/fuzz/fuzz_handover.c tests/fuzz/make-frames-corpus

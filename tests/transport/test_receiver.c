@@ -22,9 +22,10 @@ struct heard {
     struct account *account; /* charged for large tails */
     int refusal;
     struct frame_fault fault;
+    size_t n_fds;            /* descriptors that came with frames */
 };
 
-static const uint64_t limits[N_RESOURCES] = {[RESOURCE_TAILS] = 1};
+static const uint64_t limits[N_RESOURCES] = {[RESOURCE_TAILS] = 1, [RESOURCE_FDS] = 64};
 
 static struct receiver_pool pool;
 static struct receiver receiver;
@@ -36,10 +37,14 @@ static uint8_t tail_octet(uint64_t correlation, size_t i) {
     return (uint8_t)(correlation * 31 + i);
 }
 
-static bool hear_frame(void *context, const struct vmibus_frame *frame, const void *tail, uint64_t received) {
+static bool hear_frame(void *context, const struct vmibus_frame *frame, const void *tail, const int *fds, uint64_t received) {
     const uint8_t *octets = tail;
 
     ck_assert_ptr_eq(context, &heard);
+    ck_assert_int_eq(fds != NULL, frame->header.fd_count != 0);
+    for (size_t i = 0; i < frame->header.fd_count; i++)
+        ck_assert_int_ge(fcntl(fds[i], F_GETFD), 0);
+    heard.n_fds += frame->header.fd_count;
     ck_assert_uint_ne(received, 0);
     ck_assert_uint_eq(frame->header.correlation, heard.next++);
     ck_assert_int_eq(tail != NULL, frame->header.tail_length != 0);
@@ -277,8 +282,8 @@ TEST(test_p08_tail_without_a_place_is_skipped) {
     static const uint32_t tails[] = {BOUND, 0, 20, 0};
     static uint8_t stream[STREAM];
     struct charge taken = {};
+    void *block, *keepable;
     size_t length;
-    void *block;
 
     begin();
     length = put_frames(stream, tails, 4);
@@ -301,17 +306,114 @@ TEST(test_p08_tail_without_a_place_is_skipped) {
     /* All buffers are somebody else's. */
     ck_assert_int_eq(ledger_ref_account(&ledger, 1000, limits, &heard.account), 0);
     block = pool_take(&pool.large);
+    keepable = tails_take(pool.keepable);
     heard.next = heard.n_skipped = heard.n_frames = 0;
     for (size_t i = 0; i < length; i += 1000)
         feed(stream + i, length - i < 1000 ? length - i : 1000, 2);
     ck_assert_uint_eq(heard.n_skipped, 1);
     ck_assert_int_eq(heard.refusal, CHARGE_PRESSURE);
-    pool_give(&pool.large, block);
+    tails_give(pool.keepable, keepable);
     /* And it has one again. */
     heard.next = heard.n_skipped = heard.n_frames = 0;
     for (size_t i = 0; i < length; i += 1000)
         feed(stream + i, length - i < 1000 ? length - i : 1000, 2);
     ck_assert_uint_eq(heard.n_frames, 4);
+    pool_give(&pool.large, block);
+    end();
+}
+
+/* --- tails that are kept -------------------------------------------------------------------------- */
+
+#define LARGE (RECEIVER_SMALL_TAIL + 1000)
+
+static struct kept_tail kept[3];
+static bool was_kept[3];
+
+static bool keep_tail(void *context, const struct vmibus_frame *frame, const void *tail, const int *fds, uint64_t received) {
+    (void)context;
+    (void)fds;
+    (void)received;
+    was_kept[heard.n_frames] = kept_tail_take(&kept[heard.n_frames], (const uint8_t *)tail + frame->header.tail_length - 1);
+    heard.n_frames++;
+    return !heard.stop_at_once;
+}
+
+static const struct receiver_events keeping = {keep_tail, hear_skipped, hear_violation, tell_account};
+
+static void feed_keeping(const uint8_t *stream, size_t length) {
+    int r = 0;
+
+    for (size_t i = 0, n; i < length; i += n) {
+        n = length - i < 1000 ? length - i : 1000;
+        ck_assert_int_eq(write(sockets[1], stream + i, n), (ssize_t)n);
+        do
+            r = receiver_read(&receiver, 2, SIZE_MAX, &keeping, &heard);
+        while (r == 0);
+    }
+    ck_assert_int_eq(r, heard.stop_at_once ? -ECANCELED : -EAGAIN);
+}
+
+static void assert_kept(size_t index) {
+    for (size_t i = 0; i < LARGE; i++)
+        if (((const uint8_t *)kept[index].octets)[i] != tail_octet(index, i))
+            ck_abort_msg("octet %zu of kept tail %zu is wrong", i, index);
+}
+
+/* There is one that can be kept: the next tail is gathered elsewhere and has to be copied, until that one is back. */
+TEST(test_p09_kept_tail_takes_nothing_from_those_that_are_gathered) {
+    static const uint32_t tails[] = {LARGE, LARGE, LARGE};
+    static uint8_t stream[STREAM];
+    const size_t each = VMIBUS_FRAME_SIZE + LARGE;
+
+    begin();
+    put_frames(stream, tails, 3);
+    feed_keeping(stream, 2 * each);
+    ck_assert(was_kept[0]);
+    ck_assert(!was_kept[1]);
+    ck_assert_uint_eq(heard.n_skipped, 0);
+    ck_assert_uint_eq(ledger.used[RESOURCE_TAILS], 0); /* nothing is being gathered */
+    assert_kept(0);
+    kept_tail_give(&kept[0]);
+    feed_keeping(stream + 2 * each, each);
+    ck_assert(was_kept[2]);
+    assert_kept(2);
+    kept_tail_give(&kept[2]);
+    end();
+}
+
+/* A tail that came with its frame lies where the next read goes, and a short one is not worth it. */
+TEST(test_tail_that_was_not_gathered_cannot_be_kept) {
+    static const uint32_t tails[] = {LARGE, 2000};
+    static uint8_t stream[STREAM];
+    size_t length;
+
+    begin();
+    length = put_frames(stream, tails, 2);
+    ck_assert_int_eq(write(sockets[1], stream, length - 2000 - VMIBUS_FRAME_SIZE),
+                     (ssize_t)(length - 2000 - VMIBUS_FRAME_SIZE));
+    ck_assert_int_eq(receiver_read(&receiver, 1000, SIZE_MAX, &keeping, &heard), 0);
+    feed_keeping(stream + length - 2000 - VMIBUS_FRAME_SIZE, 2000 + VMIBUS_FRAME_SIZE);
+    ck_assert_uint_eq(heard.n_frames, 2);
+    ck_assert(!was_kept[0]);
+    ck_assert(!was_kept[1]);
+    end();
+}
+
+/* Whoever keeps one may do so for longer than there are receivers; and a connection may end as it is handed on. */
+TEST(test_p08_kept_tail_outlives_the_receivers, .iterations = 2) {
+    static const uint32_t tails[] = {LARGE};
+    static uint8_t stream[STREAM];
+
+    begin();
+    heard.stop_at_once = _i;
+    feed_keeping(stream, put_frames(stream, tails, 1));
+    ck_assert(was_kept[0]);
+    receiver_deinit(&receiver);
+    receiver_pool_deinit(&pool);
+    assert_kept(0);
+    kept_tail_give(&kept[0]);
+    ck_assert_uint_eq(arena.used, 0);
+    ck_assert(list_is_empty(&arena.pools));
     end();
 }
 
@@ -356,6 +458,109 @@ TEST(test_descriptors_are_a_violation) {
     ck_assert_uint_eq(heard.fault.reason, VMIBUS_REASON_BAD_FDS);
     ck_assert_uint_eq(heard.n_frames, 0);
     end(); /* and the harness sees that none stayed open */
+}
+
+/* --- from whom descriptors are taken ----------------------------------------------------------- */
+
+static void send_with_fds(const void *data, size_t length, size_t n_fds) {
+    struct iovec piece = {.iov_base = (void *)data, .iov_len = length};
+    union {
+        struct cmsghdr align;
+        uint8_t space[CMSG_SPACE(32 * sizeof(int))];
+    } control = {};
+    struct msghdr message = {.msg_iov = &piece, .msg_iovlen = 1};
+    struct cmsghdr *header;
+    int fds[32];
+
+    if (n_fds) {
+        message.msg_control = &control;
+        message.msg_controllen = CMSG_SPACE(n_fds * sizeof(int));
+        header = CMSG_FIRSTHDR(&message);
+        header->cmsg_level = SOL_SOCKET;
+        header->cmsg_type = SCM_RIGHTS;
+        header->cmsg_len = CMSG_LEN(n_fds * sizeof(int));
+        for (size_t i = 0; i < n_fds; i++)
+            fds[i] = sockets[0];
+        memcpy(CMSG_DATA(header), fds, n_fds * sizeof(int));
+    }
+    ck_assert_int_eq(sendmsg(sockets[1], &message, 0), (ssize_t)length);
+}
+
+static void send_frame_with_fds(uint64_t correlation, uint32_t tail_length, uint8_t told, size_t n_fds) {
+    uint8_t octets[sizeof(struct vmibus_frame) + 64];
+    size_t length = put_frame(octets, correlation, tail_length);
+
+    ((struct vmibus_frame *)(void *)octets)->header.fd_count = told;
+    send_with_fds(octets, length, n_fds);
+}
+
+TEST(test_descriptors_come_with_their_frames) {
+    begin();
+    receiver.gives_fds = true;
+    send_frame_with_fds(0, 0, 0, 0);
+    send_frame_with_fds(1, 0, 3, 3);
+    send_frame_with_fds(2, 40, 0, 0);
+    send_frame_with_fds(3, 40, VMIBUS_FDS_PER_FRAME, VMIBUS_FDS_PER_FRAME);
+    send_frame_with_fds(4, 0, 1, 1);
+    while (receiver_read(&receiver, 100, SIZE_MAX, &events, &heard) == 0)
+        continue;
+    ck_assert_uint_eq(heard.n_frames, 5);
+    ck_assert_uint_eq(heard.n_fds, 3 + VMIBUS_FDS_PER_FRAME + 1);
+    ck_assert_uint_eq(heard.account->used[RESOURCE_FDS], 0);
+    end();
+}
+
+/* The frame comes octet by octet, its tail later; the descriptors are there with the first. */
+TEST(test_descriptors_wait_for_their_frame) {
+    uint8_t octets[sizeof(struct vmibus_frame) + 64];
+    size_t length = put_frame(octets, 0, 64);
+
+    begin();
+    receiver.gives_fds = true;
+    ((struct vmibus_frame *)(void *)octets)->header.fd_count = 2;
+    send_with_fds(octets, 1, 2);
+    ck_assert_int_eq(receiver_read(&receiver, 1, SIZE_MAX, &events, &heard), 0);
+    ck_assert_uint_eq(heard.account->used[RESOURCE_FDS], 2);
+    for (size_t i = 1; i < length; i++) {
+        send_with_fds(octets + i, 1, 0);
+        ck_assert_int_eq(receiver_read(&receiver, 1, SIZE_MAX, &events, &heard), 0);
+    }
+    ck_assert_uint_eq(heard.n_frames, 1);
+    ck_assert_uint_eq(heard.n_fds, 2);
+    end();
+}
+
+TEST(test_p09_descriptors_that_no_frame_claims_are_bounded) {
+    begin();
+    receiver.gives_fds = true;
+    for (unsigned i = 0; i < VMIBUS_FDS_PER_FRAME; i++)
+        send_frame_with_fds(i, 0, 0, 1);
+    for (unsigned i = 0; i < VMIBUS_FDS_PER_FRAME; i++)
+        ck_assert_int_eq(receiver_read(&receiver, 100, SIZE_MAX, &events, &heard), 0);
+    ck_assert_uint_eq(heard.account->used[RESOURCE_FDS], VMIBUS_FDS_PER_FRAME);
+    send_frame_with_fds(VMIBUS_FDS_PER_FRAME, 0, 0, 1);
+    ck_assert_int_eq(receiver_read(&receiver, 100, SIZE_MAX, &events, &heard), -ECANCELED);
+    ck_assert_uint_eq(heard.n_violations, 1);
+    end(); /* and the harness sees that none stayed open */
+}
+
+TEST(test_p09_more_descriptors_than_a_frame_may_have_are_a_violation) {
+    begin();
+    receiver.gives_fds = true;
+    send_frame_with_fds(0, 0, 20, 20);
+    ck_assert_int_eq(receiver_read(&receiver, 100, SIZE_MAX, &events, &heard), -ECANCELED);
+    ck_assert_uint_eq(heard.n_violations, 1);
+    end();
+}
+
+TEST(test_p08_descriptors_beyond_the_account_are_a_violation) {
+    begin();
+    receiver.gives_fds = true;
+    heard.account->limit[RESOURCE_FDS] = 2;
+    send_frame_with_fds(0, 0, 3, 3);
+    ck_assert_int_eq(receiver_read(&receiver, 100, SIZE_MAX, &events, &heard), -ECANCELED);
+    ck_assert_uint_eq(heard.n_violations, 1);
+    end();
 }
 
 HARNESS_SUITE("receiver", HARNESS_QUICK)

@@ -36,11 +36,11 @@ static uint8_t octet(size_t item, size_t i) {
     return (uint8_t)(item * 131 + i * 7);
 }
 
-bool control_take(struct control *control, struct control_item *item) {
+static bool take(void *context, struct control_item *item) {
     size_t n = script.taken;
     uint8_t *data;
 
-    (void)control;
+    (void)context;
     if (n == script.n)
         return false;
     script.taken++;
@@ -172,7 +172,7 @@ static void send_all(size_t read_bound) {
     int r;
 
     do {
-        r = sender_flush(&sender, NULL);
+        r = sender_flush(&sender, take, NULL);
         ck_assert_msg(r == 0 || r == SENDER_MORE || r == -EAGAIN, "%d", r);
         /* Whoever must wait must have something to wait for. */
         ck_assert(read_some(&reader, read_bound) || r >= 0);
@@ -222,7 +222,7 @@ TEST(test_p07_takes_no_more_than_there_is_room_for) {
     script.n = ITEMS;
     for (size_t i = 0; i < ITEMS; i++)
         script.tails[i] = 60000;
-    ck_assert_int_eq(sender_flush(&sender, NULL), -EAGAIN);
+    ck_assert_int_eq(sender_flush(&sender, take, NULL), -EAGAIN);
     ck_assert_uint_le(script.taken, 3);
     end();
 }
@@ -233,7 +233,7 @@ TEST(test_p08_descriptors_stay_charged_until_they_are_read) {
     begin(0);
     script.n = 2;
     script.n_fds[0] = script.n_fds[1] = 3;
-    ck_assert_int_eq(sender_flush(&sender, NULL), 0);
+    ck_assert_int_eq(sender_flush(&sender, take, NULL), 0);
     sender_reclaim(&sender);
     ck_assert_uint_eq(ledger.used[RESOURCE_FDS], 6);
     while (read_some(&reader, 1000))
@@ -251,7 +251,7 @@ TEST(test_p08_unsent_items_are_given_back) {
             script.tails[i] = tail;
             script.n_fds[i] = 2;
         }
-        (void)sender_flush(&sender, NULL);
+        (void)sender_flush(&sender, take, NULL);
         close(sockets[1]); /* what is in flight is closed by the kernel */
         sockets[1] = dup(sockets[0]);
         end();
@@ -262,7 +262,7 @@ TEST(test_lost_peer_is_an_error) {
     begin(0);
     script.n = 3;
     close(sockets[1]);
-    ck_assert_int_eq(sender_flush(&sender, NULL), -EPIPE);
+    ck_assert_int_eq(sender_flush(&sender, take, NULL), -EPIPE);
     sockets[1] = dup(sockets[0]);
     end();
 }

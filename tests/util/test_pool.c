@@ -98,4 +98,33 @@ TEST(test_pool_in_use_is_not_released, .setup = open_arena, .signal = SIGABRT) {
     pool_deinit(&pool);
 }
 
+/* As one that is to be where it was in another process. */
+TEST(block_is_had_at_its_place) {
+    struct arena own;
+    struct pool pool;
+    char *at[8];
+
+    ck_assert_int_eq(arena_init(&own, 1 << 20), 0);
+    ck_assert_int_eq(pool_init(&pool, &own, 64, 8), 0);
+    at[5] = pool_take_place(&pool, 5);
+    ck_assert_ptr_eq(at[5], pool.memory + 5 * pool.block_size);
+    at[2] = pool_take_place(&pool, 2);
+    ck_assert_ptr_eq(at[2], pool.memory + 2 * pool.block_size);
+    ck_assert_ptr_null(pool_take_place(&pool, 5));
+    ck_assert_ptr_null(pool_take_place(&pool, 8));
+    for (int i = 0; i < 8; i++)
+        if (i != 2 && i != 5) {
+            at[i] = pool_take(&pool);
+            ck_assert_ptr_nonnull(at[i]);
+            for (int j = 0; j < i; j++)
+                ck_assert_ptr_ne(at[i], at[j]);
+        }
+    ck_assert_ptr_null(pool_take(&pool));
+    ck_assert_uint_eq(pool.in_use, 8);
+    for (int i = 0; i < 8; i++)
+        pool_give(&pool, at[i]);
+    pool_deinit(&pool);
+    arena_deinit(&own);
+}
+
 HARNESS_SUITE("pool", HARNESS_QUICK)

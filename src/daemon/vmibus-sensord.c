@@ -1,0 +1,400 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* vmibus-sensord(8): one sensor in a process of its own. */
+#include <errno.h>
+#include <getopt.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/resource.h>
+#include <sys/signalfd.h>
+#include <unistd.h>
+
+#include <vmibus/names.h>
+#include <vmibus/syscalls.h>
+
+#include "daemon/config.h"
+#include "daemon/confinement.h"
+#include "daemon/log.h"
+#include "daemon/remote_sensor.h"
+#include "daemon/sensor_module.h"
+#include "daemon/service.h"
+#include "daemon/watchdog.h"
+#include "util/clock.h"
+#include "util/fds.h"
+
+VMIBUS_SYSCALLS("signalfd4")
+
+/* How long after a connection was lost, or could not be had, the next one is tried. */
+#define BACKOFF_FIRST_MS UINT64_C(100)
+#define BACKOFF_LAST_MS UINT64_C(10000)
+
+struct sensord {
+    struct config config;
+    struct config_sensor *sensor;   /* config's */
+    struct sensor_module module;
+    struct sensor_library library;
+    struct loop *loop;
+    struct loop_source signals;
+    struct watchdog watchdog;
+    struct loop_timer retry;
+    struct remote_sensor *remote;   /* NULL: not connected */
+    uint64_t backoff_ms;
+    int told;                       /* the last failure that was told of, so that each is told once */
+};
+
+/* --- the connection ------------------------------------------------------------------------------ */
+
+static const char *reason_text(const struct vmibus_error_body *why) {
+    const char *name = vmibus_reason_name(why->reason);
+
+    return why->reason != VMIBUS_REASON_NONE && name ? name : "no reason told";
+}
+
+static void tell_refusal(const struct sensord *sensord, int error, const struct vmibus_error_body *why) {
+    const char *name = vmibus_error_name((unsigned)error);
+
+    if (error == VMIBUS_ERROR_DENIED)
+        log_error("%s: the bus takes no sensor from uid %u; name this user in sensor-users of [daemon], vmibusd.conf(5)",
+                  sensord->config.socket, (unsigned)geteuid());
+    else
+        log_error("%s: the bus refuses this sensor: %s, %s (%ju of %ju)", sensord->config.socket, name ? name : "?", reason_text(why),
+                  (uintmax_t)why->value, (uintmax_t)why->bound);
+}
+
+static void tell_failure(struct sensord *sensord, int r, const struct remote_sensor_failure *failure) {
+    if (r == sensord->told)
+        return;
+    sensord->told = r;
+    if (r > 0)
+        tell_refusal(sensord, r, &failure->refusal);
+    else if (failure->of_another)
+        log_error("%s: the bus names another memory authority than %s, which is not believed; say the same memory-socket, or "
+                  "--memory, to both",
+                  sensord->config.socket, sensord->config.memory_socket);
+    else
+        log_warning("%s: the %s cannot be reached: %s; trying again", sensord->config.socket,
+                    failure->of_memory ? "memory authority that the bus names" : "bus", strerror(-r));
+}
+
+static void retry_later(struct sensord *sensord) {
+    char status[256];
+
+    snprintf(status, sizeof(status), "waiting for the bus at %s", sensord->config.socket);
+    service_ready(status);
+    if (loop_timer_set(&sensord->retry, clock_now() + sensord->backoff_ms * NS_PER_MS) < 0)
+        loop_stop(sensord->loop, -ENOMEM);
+    sensord->backoff_ms = sensord->backoff_ms * 2 < BACKOFF_LAST_MS ? sensord->backoff_ms * 2 : BACKOFF_LAST_MS;
+}
+
+static void lost(void *context, int error, const struct vmibus_error_body *why) {
+    struct sensord *sensord = context;
+    const char *name = vmibus_error_name(why->error);
+
+    sensord->remote = remote_sensor_free(sensord->remote);
+    if (why->error)
+        log_error("the connection was ended: %s, %s (%ju of %ju)", name ? name : "?", reason_text(why), (uintmax_t)why->value,
+                  (uintmax_t)why->bound);
+    else
+        log_warning("the connection was lost: %s; the sensor starts anew with the next one", strerror(-error));
+    retry_later(sensord);
+}
+
+static void try_to_connect(struct sensord *sensord) {
+    const struct remote_sensor_options options = {
+        .loop = sensord->loop,
+        .module = sensord->library.module,
+        .socket = sensord->config.socket,
+        .memory = sensord->config.memory_socket,
+        .options = sensord->sensor->options,
+        .n_options = sensord->sensor->n_options,
+        .lost = lost,
+        .context = sensord,
+    };
+    struct remote_sensor_failure failure;
+    char status[256];
+    int r = remote_sensor_new(&sensord->remote, &options, &failure);
+
+    if (failure.of_module) {
+        sensor_module_tell(sensord->sensor, &sensord->module, r);
+        loop_stop(sensord->loop, r);
+    } else if (r) {
+        tell_failure(sensord, r, &failure);
+        retry_later(sensord);
+    } else {
+        sensord->told = 0;
+        sensord->backoff_ms = BACKOFF_FIRST_MS;
+        log_info("sensor %s: connected to the bus at %s", sensord->sensor->name, sensord->config.socket);
+        snprintf(status, sizeof(status), "sensor %s, connected to %s", sensord->sensor->name, sensord->config.socket);
+        service_ready(status);
+    }
+}
+
+static void retry_due(struct loop_timer *timer) {
+    try_to_connect(container_of(timer, struct sensord, retry));
+}
+
+/* --- signals -------------------------------------------------------------------------------------- */
+
+static void hold_signals(sigset_t *set) {
+    sigemptyset(set);
+    sigaddset(set, SIGTERM);
+    sigaddset(set, SIGINT);
+    sigaddset(set, SIGHUP);
+    sigprocmask(SIG_BLOCK, set, NULL);
+    signal(SIGPIPE, SIG_IGN);
+}
+
+static void signal_came(struct loop_source *source, uint32_t events) {
+    struct sensord *sensord = container_of(source, struct sensord, signals);
+    struct signalfd_siginfo info;
+
+    (void)events;
+    if (read(source->fd, &info, sizeof(info)) != sizeof(info))
+        return;
+    if (info.ssi_signo == SIGHUP)
+        log_info("a sensor takes its options when it starts; to have them read anew, start it anew");
+    else
+        loop_stop(sensord->loop, 0);
+}
+
+static int watch_signals(struct sensord *sensord, const sigset_t *set) {
+    int fd = signalfd(-1, set, SFD_CLOEXEC | SFD_NONBLOCK), r;
+
+    if (fd < 0)
+        return -errno;
+    r = loop_source_init(&sensord->signals, sensord->loop, fd, EPOLLIN, signal_came);
+    if (r < 0)
+        fd_close(fd);
+    return r;
+}
+
+/* --- options -------------------------------------------------------------------------------------- */
+
+enum {
+    OPTION_CONFIG = 256,
+    OPTION_HELP,
+    OPTION_MEMORY,
+    OPTION_SENSOR_DIRECTORY,
+    OPTION_SET,
+    OPTION_SOCKET,
+    OPTION_STATE_DIRECTORY,
+    OPTION_VERSION,
+    OPTION_WANTED,
+};
+
+static const struct option long_options[] = {
+    {"config", required_argument, NULL, OPTION_CONFIG},
+    {"help", no_argument, NULL, OPTION_HELP},
+    {"memory", required_argument, NULL, OPTION_MEMORY},
+    {"sensor-directory", required_argument, NULL, OPTION_SENSOR_DIRECTORY},
+    {"set", required_argument, NULL, OPTION_SET},
+    {"socket", required_argument, NULL, OPTION_SOCKET},
+    {"state-directory", required_argument, NULL, OPTION_STATE_DIRECTORY},
+    {"version", no_argument, NULL, OPTION_VERSION},
+    {"wanted", no_argument, NULL, OPTION_WANTED},
+    {},
+};
+
+static void print_help(void) {
+    puts("Usage: vmibus-sensord [OPTION]... NAME\n"
+         "Run one sensor of vmibus in a process of its own.\n"
+         "\n"
+         "      --config FILE             configuration file (default " VMIBUS_SYSCONFDIR "/vmibus/vmibusd.conf)\n"
+         "      --memory PATH             where the memory authority listens; another one that the bus names is refused\n"
+         "      --sensor-directory DIR    where sensors are (default " VMIBUS_SENSOR_DIR_DEFAULT ")\n"
+         "      --set KEY=VALUE           set one of the sensor's options; may be repeated\n"
+         "      --socket PATH             where the bus listens (default /run/vmibus/control.sock)\n"
+         "      --state-directory DIR     what outlives a restart (default " VMIBUS_LOCALSTATEDIR "/lib/vmibus)\n"
+         "      --wanted                  say by the exit status whether the configuration has this sensor, and exit\n"
+         "      --help                    print this and exit\n"
+         "      --version                 print the version and exit\n"
+         "\n"
+         "The options of the sensor stand in [sensor NAME] of the configuration file.\n"
+         "See vmibus-sensord(8), vmibusd.conf(5).");
+}
+
+static int set_option(struct config_sensor *sensor, char *argument) {
+    char *equals = strchr(argument, '=');
+
+    if (!equals || equals == argument) {
+        fprintf(stderr, "vmibus-sensord: --set %s: KEY=VALUE is wanted\n", argument);
+        return -EINVAL;
+    }
+    *equals = '\0';
+    return config_sensor_set(sensor, argument, equals + 1);
+}
+
+/* What the command line says over the configuration, once the sensor is known. */
+static int apply(struct sensord *sensord, int argc, char **argv) {
+    int option, r = 0;
+
+    optind = 1;
+    while (r == 0 && (option = getopt_long(argc, argv, "", long_options, NULL)) != -1) {
+        if (option == OPTION_SENSOR_DIRECTORY)
+            r = config_set_string(&sensord->config.sensor_directory, optarg);
+        else if (option == OPTION_MEMORY)
+            r = config_set_string(&sensord->config.memory_socket, optarg);
+        else if (option == OPTION_SOCKET)
+            r = config_set_string(&sensord->config.socket, optarg);
+        else if (option == OPTION_STATE_DIRECTORY)
+            r = config_set_string(&sensord->config.state_directory, optarg);
+        else if (option == OPTION_SET)
+            r = set_option(sensord->sensor, optarg);
+    }
+    return r;
+}
+
+static int read_config(struct sensord *sensord, const char *path, bool given) {
+    struct config_error error = {0};
+    int r = config_init(&sensord->config);
+
+    if (r == 0)
+        r = config_read(&sensord->config, path, &error);
+    if (r == -ENOENT && !given)
+        r = 0;
+    if (r == -EINVAL && error.line)
+        log_error("%s:%d: %s", error.path, error.line, error.text);
+    else if (r == -EINVAL)
+        log_error("%s: %s", error.path, error.text);
+    else if (r < 0)
+        log_error("%s cannot be read: %s", error.path, strerror(-r));
+    return r;
+}
+
+/* One that cannot be read is for the start to fail of. */
+static bool is_wanted(struct sensord *sensord, const char *path, bool given, const char *name) {
+    const struct config_sensor *sensor;
+
+    if (read_config(sensord, path, given) < 0)
+        return true;
+    list_for_each(sensor, &sensord->config.sensors, link)
+        if (strcmp(sensor->name, name) == 0)
+            return true;
+    return false;
+}
+
+/* 1: nothing is to be run, and the exit status is @a status. */
+static int take_arguments(struct sensord *sensord, int argc, char **argv, int *status) {
+    const char *path = VMIBUS_SYSCONFDIR "/vmibus/vmibusd.conf";
+    bool given = false, wanted = false;
+    int option, r;
+
+    *status = 2;
+    while ((option = getopt_long(argc, argv, "", long_options, NULL)) != -1) {
+        if (option == OPTION_CONFIG) {
+            path = optarg;
+            given = true;
+        } else if (option == OPTION_WANTED) {
+            wanted = true;
+        } else if (option == OPTION_HELP || option == OPTION_VERSION) {
+            if (option == OPTION_HELP)
+                print_help();
+            else
+                puts("vmibus-sensord " PACKAGE_VERSION);
+            *status = EXIT_SUCCESS;
+            return 1;
+        } else if (option == '?') {
+            fputs("Try 'vmibus-sensord --help'.\n", stderr);
+            return 1;
+        }
+    }
+    if (optind != argc - 1) {
+        fputs("vmibus-sensord: the name of one sensor is wanted\nTry 'vmibus-sensord --help'.\n", stderr);
+        return 1;
+    }
+    if (wanted) {
+        *status = is_wanted(sensord, path, given, argv[optind]) ? EXIT_SUCCESS : EXIT_FAILURE;
+        return 1;
+    }
+    r = read_config(sensord, path, given);
+    sensord->sensor = r == 0 ? config_sensor(&sensord->config, argv[optind]) : NULL;
+    if (r == 0)
+        r = sensord->sensor ? 0 : -ENOMEM;
+    if (r == 0)
+        r = apply(sensord, argc, argv);
+    *status = EXIT_FAILURE;
+    return r < 0;
+}
+
+/* --- coming and going ----------------------------------------------------------------------------- */
+
+/* Each VM costs descriptors; the soft limit is for programs that use select(2). */
+static void raise_descriptor_limit(void) {
+    struct rlimit limit;
+
+    if (getrlimit(RLIMIT_NOFILE, &limit) == 0) {
+        limit.rlim_cur = limit.rlim_max;
+        (void)setrlimit(RLIMIT_NOFILE, &limit);
+    }
+}
+
+static int load(struct sensord *sensord) {
+    int r = sensor_module_find(&sensord->module, &sensord->config, sensord->sensor);
+
+    if (r < 0)
+        return r;
+    r = sensor_library_load(&sensord->library, sensord->module.path, &sensord->module.expected);
+    if (r < 0)
+        sensor_module_tell(sensord->sensor, &sensord->module, r);
+    return r;
+}
+
+static int run(struct sensord *sensord, const sigset_t *signals) {
+    int r = loop_new(&sensord->loop);
+
+    if (r < 0)
+        return r;
+    loop_timer_init(&sensord->retry, sensord->loop, retry_due);
+    sensord->backoff_ms = BACKOFF_FIRST_MS;
+    r = watch_signals(sensord, signals);
+    if (r == 0)
+        r = watchdog_start(&sensord->watchdog, sensord->loop);
+    if (r == 0)
+        r = loop_timer_set(&sensord->retry, clock_now());
+    if (r == 0)
+        r = loop_run(sensord->loop);
+    if (r < 0)
+        log_error("sensor %s: it ends: %s", sensord->sensor->name, strerror(-r));
+    service_stopping();
+    return r;
+}
+
+static void tear_down(struct sensord *sensord) {
+    sensord->remote = remote_sensor_free(sensord->remote);
+    if (sensord->loop) {
+        loop_timer_cancel(&sensord->retry);
+        watchdog_stop(&sensord->watchdog);
+        if (sensord->signals.loop) {
+            loop_source_deinit(&sensord->signals);
+            fd_close(sensord->signals.fd);
+        }
+        loop_free(sensord->loop);
+    }
+    sensor_library_unload(&sensord->library);
+    config_deinit(&sensord->config);
+}
+
+int main(int argc, char **argv) {
+    struct sensord sensord = {};
+    const struct confinement confinement = {.config = &sensord.config, .sensors = true};
+    sigset_t signals;
+    int status, r;
+
+    hold_signals(&signals);
+    if (take_arguments(&sensord, argc, argv, &status)) {
+        if (sensord.config.policy)
+            config_deinit(&sensord.config);
+        return status;
+    }
+    raise_descriptor_limit();
+    r = confinement_limit_files(&confinement);
+    if (r == 0)
+        r = load(&sensord);
+    if (r == 0)
+        r = confinement_limit_syscalls(&confinement);
+    if (r == 0)
+        r = run(&sensord, &signals);
+    tear_down(&sensord);
+    return r < 0 ? EXIT_FAILURE : EXIT_SUCCESS;
+}
