@@ -10,3 +10,4 @@
 
 include controls/vmibusctl/local.mk
 include controls/example/local.mk
+include controls/metrics/local.mk

@@ -22,13 +22,14 @@ protocol_headers = include/vmibus/protocol.h include/vmibus/names.h
 protocol_products = \
 	$(protocol_headers) \
 	protocol/names.c \
+	protocol/vmibus-errors.7 \
 	protocol/vmibus-protocol.7
 
-EXTRA_DIST += $(protocol_sources) protocol/vmibus-protocol.7.in protocol/vectors.txt
+EXTRA_DIST += $(protocol_sources) protocol/vmibus-errors.7.in protocol/vmibus-protocol.7.in protocol/vectors.txt
 BUILT_SOURCES += $(protocol_headers) protocol/names.c
 CLEANFILES += $(protocol_products)
 nodist_pkginclude_HEADERS += $(protocol_headers)
-nodist_man_MANS += protocol/vmibus-protocol.7
+nodist_man_MANS += protocol/vmibus-errors.7 protocol/vmibus-protocol.7
 
 include/vmibus/protocol.h: $(protocol_sources)
 	$(protocol_generate) header -o $@
@@ -41,6 +42,9 @@ protocol/names.c: $(protocol_sources)
 
 protocol/vmibus-protocol.7: $(protocol_sources) protocol/vmibus-protocol.7.in
 	$(protocol_generate) man -o $@
+
+protocol/vmibus-errors.7: $(protocol_sources) protocol/vmibus-errors.7.in
+	$(protocol_generate) errors-man -o $@
 
 noinst_LTLIBRARIES += libvmibus_protocol.la
 libvmibus_protocol_la_SOURCES =

@@ -74,7 +74,8 @@ static int attach(struct view *view) {
         return r;
     attachment = view->attachment;
     if (attachment->n_fds == 0) {
-        fprintf(stderr, "ram-reader: %s: no descriptors are given: %s\n", view->name, vmibus_reason_doc(attachment->reason));
+        fprintf(stderr, "ram-reader: %s: no descriptors are given: %s %s\n", view->name, vmibus_reason_doc(attachment->reason),
+                vmibus_reason_remedy(attachment->reason) ? vmibus_reason_remedy(attachment->reason) : "");
         return -EACCES;
     }
     r = vmibus_guest_ram_new(&view->ram, attachment->ranges, attachment->n_ranges, attachment->fds, attachment->n_fds);

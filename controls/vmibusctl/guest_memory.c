@@ -42,9 +42,11 @@ static int choose_root(const struct vm *vm, bool physical, const char *cr3, stru
 /* Says why there are no descriptors, for whoever may not read through the authority either. */
 static void explain_attachment(const struct guest_memory *memory) {
     const char *doc = vmibus_reason_doc(memory->attachment->reason);
+    const char *remedy = vmibus_reason_remedy(memory->attachment->reason);
 
     if (memory->attachment->n_fds == 0)
-        fprintf(stderr, "vmibusctl: its RAM is not given out as descriptors: %s\n", doc ? doc : "the bus does not say why.");
+        fprintf(stderr, "vmibusctl: its RAM is not given out as descriptors: %s%s%s\n", doc ? doc : "the bus does not say why.",
+                remedy ? " " : "", remedy ? remedy : "");
 }
 
 static int open_mediated(struct vmibusctl *ctl, struct guest_memory *memory) {

@@ -25,6 +25,8 @@ libvmibusctl_parts_la_CFLAGS = $(program_cflags) $(JSON_C_CFLAGS) $(XKBCOMMON_CF
 
 bin_PROGRAMS += vmibusctl
 vmibusctl_SOURCES = \
+	controls/vmibusctl/audit_chain.c controls/vmibusctl/audit_chain.h \
+	controls/vmibusctl/audit_record.c controls/vmibusctl/audit_record.h \
 	controls/vmibusctl/authority.c controls/vmibusctl/authority.h \
 	controls/vmibusctl/child.c controls/vmibusctl/child.h \
 	controls/vmibusctl/elf_core.c controls/vmibusctl/elf_core.h \
@@ -44,9 +46,12 @@ vmibusctl_SOURCES = \
 	controls/vmibusctl/standstill.c controls/vmibusctl/standstill.h \
 	controls/vmibusctl/table.c controls/vmibusctl/table.h \
 	controls/vmibusctl/tasks.c controls/vmibusctl/tasks.h \
+	controls/vmibusctl/providers.c controls/vmibusctl/providers.h \
+	controls/vmibusctl/verb_add.c \
 	controls/vmibusctl/verb_audit.c \
 	controls/vmibusctl/verb_dump.c \
 	controls/vmibusctl/verb_dmesg.c \
+	controls/vmibusctl/verb_explain.c \
 	controls/vmibusctl/verb_files.c \
 	controls/vmibusctl/verb_info.c \
 	controls/vmibusctl/verb_key.c \
@@ -66,6 +71,7 @@ vmibusctl_SOURCES = \
 	controls/vmibusctl/verb_sockets.c \
 	controls/vmibusctl/verb_stats.c \
 	controls/vmibusctl/verb_symbols.c \
+	controls/vmibusctl/verb_top.c \
 	controls/vmibusctl/verb_translate.c \
 	controls/vmibusctl/verb_type.c \
 	controls/vmibusctl/verb_watch.c \
@@ -73,8 +79,8 @@ vmibusctl_SOURCES = \
 	controls/vmibusctl/vmibusctl.c controls/vmibusctl/vmibusctl.h
 vmibusctl_CFLAGS = $(program_cflags) $(JSON_C_CFLAGS)
 vmibusctl_LDFLAGS = $(program_ldflags)
-# The intents log is read by src/util's own reader.
-vmibusctl_LDADD = libvmibusctl_parts.la libvmibus.la libvmibus-guest.la libvmibus_util.la $(JSON_C_LIBS) $(XKBCOMMON_LIBS)
+# The audit files are read by what writes them.
+vmibusctl_LDADD = libvmibusctl_parts.la libvmibus.la libvmibus-guest.la libvmibus_audit.la libvmibus_protocol.la libvmibus_util.la $(JSON_C_LIBS) $(XKBCOMMON_LIBS)
 
 dist_man_MANS += man/vmibusctl.1
 
@@ -93,7 +99,7 @@ tests_vmibusctl_test_parts_LDADD = \
 	libharness.la libvmibusctl_parts.la libvmibus_client_internal.la libvmibus_util.la libvmibus_protocol.la \
 	$(JSON_C_LIBS) $(XKBCOMMON_LIBS)
 
-test_scripts += tests/vmibusctl/test_completion.py tests/vmibusctl/test_manual.py tests/vmibusctl/test_show.py tests/vmibusctl/test_vmibusctl.py
+test_scripts += tests/vmibusctl/test_completion.py tests/vmibusctl/test_explain.py tests/vmibusctl/test_manual.py tests/vmibusctl/test_show.py tests/vmibusctl/test_vmibusctl.py
 
-guest_test_scripts += tests/qemu/test_pointer.py tests/qemu/test_screen.py tests/qemu/test_search.py tests/qemu/test_typing.py
+guest_test_scripts += tests/qemu/test_discovery.py tests/qemu/test_pointer.py tests/qemu/test_screen.py tests/qemu/test_search.py tests/qemu/test_typing.py
 guest_test_scripts += tests/qemu/test_dump.py tests/qemu/test_maps.py tests/qemu/test_linux_verbs.py tests/qemu/test_symbols.py

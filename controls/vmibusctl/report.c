@@ -48,8 +48,15 @@ int report_failure(const char *format, ...) {
     return STATUS_FAILED;
 }
 
+/* What to do: the reason knows better than the error. NULL: nothing can be said. */
+static const char *remedy_of(unsigned error, unsigned reason) {
+    const char *remedy = vmibus_reason_remedy(reason);
+
+    return remedy ? remedy : vmibus_error_remedy(error);
+}
+
 static int report_refused_connection(int r, const struct vmibus_error_body *refusal) {
-    const char *reason = refusal->reason ? vmibus_reason_doc(refusal->reason) : NULL, *remedy = vmibus_error_remedy((unsigned)r);
+    const char *reason = refusal->reason ? vmibus_reason_doc(refusal->reason) : NULL, *remedy = remedy_of((unsigned)r, refusal->reason);
 
     fprintf(stderr, "%s: %s", vmibus_error_name((unsigned)r), vmibus_error_doc((unsigned)r));
     if (reason)
@@ -143,6 +150,7 @@ static void explain_reason(const struct vmibus_ack *ack) {
 
 int report_refusal(const struct vmibusctl *ctl, int r, const struct vmibus_message *reply, const char *what, ...) {
     const char *remedy;
+    unsigned reason = 0;
     va_list arguments;
 
     fputs("vmibusctl: ", stderr);
@@ -157,9 +165,11 @@ int report_refusal(const struct vmibusctl *ctl, int r, const struct vmibus_messa
     }
     fprintf(stderr, ": %s: %s", vmibus_error_name((unsigned)r) ? vmibus_error_name((unsigned)r) : "unknown error",
             vmibus_error_doc((unsigned)r) ? vmibus_error_doc((unsigned)r) : "");
-    if (reply && reply->frame.header.kind == VMIBUS_KIND_ACK)
+    if (reply && reply->frame.header.kind == VMIBUS_KIND_ACK) {
+        reason = reply->frame.ack.reason;
         explain_reason(&reply->frame.ack);
-    remedy = vmibus_error_remedy((unsigned)r);
+    }
+    remedy = remedy_of((unsigned)r, reason);
     fprintf(stderr, "%s%s\n", remedy ? " " : "", remedy ? remedy : "");
     if (ctl->json && reply && reply->frame.header.kind == VMIBUS_KIND_ACK)
         frame_json_print(frame_json_body(&reply->frame));

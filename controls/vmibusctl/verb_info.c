@@ -10,6 +10,7 @@
 #include "holders.h"
 #include "linux_facts.h"
 #include "linux_guest.h"
+#include "providers.h"
 #include "report.h"
 #include "roster.h"
 #include "table.h"
@@ -72,7 +73,7 @@ static struct vmibus_attachment *attach(struct vmibusctl *ctl, const struct vm *
 }
 
 static void print_reading(const struct vmibus_attachment *attachment) {
-    const char *doc;
+    const char *doc, *remedy;
 
     if (!attachment)
         return;
@@ -82,7 +83,9 @@ static void print_reading(const struct vmibus_attachment *attachment) {
         return;
     }
     doc = vmibus_reason_doc(attachment->reason);
-    printf("  through the memory authority: %s\n", doc ? doc : "the bus does not say why");
+    remedy = vmibus_reason_remedy(attachment->reason);
+    printf("  through the memory authority: %s%s%s\n", doc ? doc : "the bus does not say why", remedy ? " " : "",
+           remedy ? remedy : "");
 }
 
 static struct json_object *reading_json(const struct vmibus_attachment *attachment) {
@@ -95,9 +98,11 @@ static struct json_object *reading_json(const struct vmibus_attachment *attachme
 }
 
 static void print_text(const struct vm *vm, uint64_t capabilities, uint64_t rank,
-                       const struct vmibus_attachment *attachment, const struct holders *holders) {
+                       const struct vmibus_attachment *attachment, const struct holders *holders,
+                       const struct providers *providers) {
     printf("%s (slot %" PRIu32 ", generation 0x%" PRIx64 ")\n", printable(vm->name), vm->endpoint.slot, vm->endpoint.generation);
     print_section("roster", &vm->roster);
+    providers_print(providers, vm);
     print_section("lifecycle", &vm->lifecycle);
     print_section("memctx", &vm->memctx);
     print_belief(&vm->memctx.memctx);
@@ -115,12 +120,14 @@ static void print_text(const struct vm *vm, uint64_t capabilities, uint64_t rank
 }
 
 static void print_json(const struct vm *vm, uint64_t capabilities, uint64_t rank,
-                       const struct vmibus_attachment *attachment, const struct holders *holders) {
+                       const struct vmibus_attachment *attachment, const struct holders *holders,
+                       const struct providers *providers) {
     struct json_object *object = roster_json(vm, true), *grant = json_object_new_object();
 
     json_object_object_add(grant, "capabilities", frame_json_flags("capability", capabilities));
     json_object_object_add(grant, "rank", json_object_new_uint64(rank));
     json_object_object_add(object, "grant", grant);
+    json_object_object_add(object, "providers", providers_json(providers, vm));
     if (attachment)
         json_object_object_add(object, "reading", reading_json(attachment));
     json_object_object_add(object, "holders", holders_json(holders));
@@ -131,21 +138,25 @@ static int show(struct vmibusctl *ctl, const struct vm *vm) {
     struct vmibus_attachment *attachment = NULL;
     struct vmibus_message reply;
     struct holders holders = {};
+    struct providers providers = {};
     int r = vmibus_query(ctl->bus, &vm->endpoint, VMIBUS_QUERY_GRANT, &reply);
 
     /* Before this very call is one of them. */
     if (r == 0)
         holders_fetch(ctl, vm, &holders);
     if (r == 0)
+        providers_fetch(ctl, &providers);
+    if (r == 0)
         attachment = attach(ctl, vm, reply.frame.ack.count);
     if (r)
         r = report_refusal(ctl, r, &reply, "cannot ask for the grant on %s", printable(vm->name));
     else if (ctl->json)
-        print_json(vm, reply.frame.ack.count, reply.frame.ack.value, attachment, &holders);
+        print_json(vm, reply.frame.ack.count, reply.frame.ack.value, attachment, &holders, &providers);
     else
-        print_text(vm, reply.frame.ack.count, reply.frame.ack.value, attachment, &holders);
+        print_text(vm, reply.frame.ack.count, reply.frame.ack.value, attachment, &holders, &providers);
     vmibus_release(attachment);
     holders_deinit(&holders);
+    providers_deinit(&providers);
     vmibus_message_deinit(&reply);
     return r;
 }

@@ -48,12 +48,27 @@ static void take_back(struct vmibusctl *ctl, struct authority *authority, int fd
     shutdown(fd, SHUT_RDWR);
 }
 
+/*
+ * With the last memory channel of a session its leases end.  Where the memory authority has a process of its own the borrowers
+ * open and close one each; this one is there all along.
+ */
+static void hold_memory_channel(struct vmibusctl *ctl) {
+    struct vmibus_frame frame;
+
+    if (vmibus_get_welcome(ctl->bus)->memory != VMIBUS_MEMORY_LOCATION_SOCKET)
+        return;
+    vmibus_command_init(&frame, VMIBUS_KIND_MEM_QUERY, NULL);
+    frame.mem_query.query = VMIBUS_MEMORY_QUERY_HOLDERS;
+    (void)vmibus_call(ctl->bus, &frame, NULL, 0, NULL); /* without it a borrower may lose the lease, and is told so */
+}
+
 static int lend(struct vmibusctl *ctl, struct authority *authority, char **command) {
     int fd = vmibus_dup_fd(ctl->bus), status;
     struct lending lending = {.authority = authority, .fd = fd};
 
     if (fd < 0)
         return report_failure("the connection cannot be lent: %s", strerror(-fd));
+    hold_memory_channel(ctl);
     roster_unsubscribe(ctl);
     status = child_run(command, give, &lending);
     take_back(ctl, authority, fd);

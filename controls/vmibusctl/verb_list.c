@@ -7,17 +7,25 @@
 #include <vmibus/names.h>
 
 #include "frame_json.h"
+#include "providers.h"
 #include "report.h"
 #include "table.h"
 #include "units.h"
 
 #include "roster.h"
 
-static void print_json(const struct roster *roster) {
+static void print_json(struct vmibusctl *ctl, const struct roster *roster) {
     struct json_object *array = json_object_new_array();
+    struct providers providers = {};
 
-    for (const struct vm *vm = roster->vms; vm; vm = vm->next)
-        json_object_array_add(array, roster_json(vm, false));
+    providers_fetch(ctl, &providers);
+    for (const struct vm *vm = roster->vms; vm; vm = vm->next) {
+        struct json_object *object = roster_json(vm, false);
+
+        json_object_object_add(object, "providers", providers_json(&providers, vm));
+        json_object_array_add(array, object);
+    }
+    providers_deinit(&providers);
     frame_json_print(array);
 }
 
@@ -65,7 +73,7 @@ static int run(struct vmibusctl *ctl, const struct arguments *arguments) {
 
     (void)arguments;
     if (r == STATUS_OK && ctl->json)
-        print_json(&roster);
+        print_json(ctl, &roster);
     else if (r == STATUS_OK)
         print_table(&roster);
     roster_deinit(&roster);

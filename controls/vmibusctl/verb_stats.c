@@ -73,16 +73,34 @@ static void print_sensors(const struct vmibus_message *reply) {
     table_print(table);
 }
 
-static void print(const struct vmibusctl *ctl, const struct vmibus_message *counters, const struct vmibus_message *sensors) {
+/* Where the memory authority has a process of its own, it counts for itself. */
+static int ask_memory(const struct vmibusctl *ctl, struct vmibus_message *memory) {
+    struct vmibus_frame frame;
+
+    if (vmibus_get_welcome(ctl->bus)->memory != VMIBUS_MEMORY_LOCATION_SOCKET)
+        return 0;
+    vmibus_command_init(&frame, VMIBUS_KIND_MEM_QUERY, NULL);
+    frame.mem_query.query = VMIBUS_MEMORY_QUERY_COUNTERS;
+    return vmibus_call(ctl->bus, &frame, NULL, 0, memory);
+}
+
+static void print(const struct vmibusctl *ctl, const struct vmibus_message *counters, const struct vmibus_message *memory,
+                  const struct vmibus_message *sensors) {
     struct json_object *object;
 
     if (!ctl->json) {
         print_counters(counters);
+        if (memory->tail) {
+            puts("\nThe memory authority, in a process of its own:");
+            print_counters(memory);
+        }
         print_sensors(sensors);
         return;
     }
     object = json_object_new_object();
     json_object_object_add(object, "counters", counters_json(counters));
+    if (memory->tail)
+        json_object_object_add(object, "memory", counters_json(memory));
     json_object_object_add(
         object, "sensors",
         frame_json_records(vmibus_record_describe("sensor_info"), sensors->tail, sensors->frame.header.tail_length));
@@ -105,7 +123,7 @@ static int show_limits(struct vmibusctl *ctl) {
 }
 
 static int run(struct vmibusctl *ctl, const struct arguments *arguments) {
-    struct vmibus_message counters = {}, sensors = {};
+    struct vmibus_message counters = {}, memory = {}, sensors = {};
     int r = vmibusctl_connect(ctl);
 
     if (r)
@@ -119,10 +137,13 @@ static int run(struct vmibusctl *ctl, const struct arguments *arguments) {
         r = vmibus_query(ctl->bus, NULL, VMIBUS_QUERY_SENSORS, &sensors);
         if (r)
             r = report_refusal(ctl, r, &sensors, "cannot ask for the sensors");
-        else
-            print(ctl, &counters, &sensors);
+        else if (ask_memory(ctl, &memory))
+            fputs("vmibusctl: the memory authority does not tell its counters\n", stderr);
+        if (!r)
+            print(ctl, &counters, &memory, &sensors);
     }
     vmibus_message_deinit(&counters);
+    vmibus_message_deinit(&memory);
     vmibus_message_deinit(&sensors);
     return r;
 }

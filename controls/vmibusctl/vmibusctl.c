@@ -11,10 +11,11 @@
 
 /* In the order of vmibusctl(1). */
 static const struct verb *const verbs[] = {
-    &verb_list, &verb_info, &verb_monitor, &verb_screenshot, &verb_regs, &verb_stats, &verb_audit,
+    &verb_list, &verb_info, &verb_monitor, &verb_screenshot, &verb_regs, &verb_stats, &verb_top, &verb_explain, &verb_audit,
     &verb_read, &verb_search, &verb_translate, &verb_dump, &verb_write, &verb_watch,
     &verb_ps, &verb_maps, &verb_files, &verb_sockets, &verb_symbols, &verb_modules, &verb_dmesg,
     &verb_key, &verb_type, &verb_mouse, &verb_power, &verb_hold, &verb_lease,
+    &verb_add, &verb_remove,
 };
 
 static const struct option_description common_options[] = {

@@ -21,6 +21,7 @@ enum status {
     STATUS_NO_VM = 4,           /**< there is no such VM, as far as the caller may see */
     STATUS_HOLE = 5,            /**< monitor: a delivery number was left out */
     STATUS_NOT_FOUND = 6,       /**< what was asked for is not in the guest: a match, a process, a symbol */
+    STATUS_NOT_INTACT = 7,      /**< audit verify: the chain is not what its writer wrote, or commands are missing */
     STATUS_REFUSED = 10,
 };
 
@@ -42,9 +43,10 @@ struct verb {
     int (*run)(struct vmibusctl *ctl, const struct arguments *arguments);
 };
 
-extern const struct verb verb_audit, verb_dmesg, verb_dump, verb_files, verb_hold, verb_info, verb_key, verb_lease, verb_list,
+extern const struct verb verb_add, verb_remove;
+extern const struct verb verb_audit, verb_dmesg, verb_dump, verb_explain, verb_files, verb_hold, verb_info, verb_key, verb_lease, verb_list,
     verb_maps, verb_modules, verb_monitor, verb_mouse, verb_power, verb_ps, verb_read, verb_regs, verb_screenshot, verb_search,
-    verb_sockets, verb_stats, verb_symbols, verb_translate, verb_type, verb_watch, verb_write;
+    verb_sockets, verb_stats, verb_symbols, verb_top, verb_translate, verb_type, verb_watch, verb_write;
 
 /** Connects, or says why not. Returns a status. */
 int vmibusctl_connect(struct vmibusctl *ctl);

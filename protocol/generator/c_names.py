@@ -159,7 +159,7 @@ VMIBUS_PUBLIC void vmibus_field_set(const struct vmibus_field_description *field
 """
 
 # Enumerations and bit sets whose explanations have accessors of their own.
-DOCUMENTED = {"error": ("doc", "remedy"), "reason": ("doc",), "capability": ("doc",), "counter": ("doc",)}
+DOCUMENTED = {"error": ("doc", "remedy"), "reason": ("doc", "remedy"), "capability": ("doc",), "counter": ("doc",)}
 
 ACCESSOR_DOCS = {"doc": "explained in a sentence", "remedy": "what to do about it, NULL if nothing"}
 

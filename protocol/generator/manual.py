@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""vmibus-protocol(7): the prose of vmibus-protocol.7.in, and tables of everything that the definition holds.
+"""vmibus-protocol(7) and vmibus-errors(7): the prose of the templates, and what the definition holds.
 
-The page is mdoc(7) with tbl(1); both mandoc and groff take it.  A line @NAME@ of the prose is replaced by what
+The pages are mdoc(7) with tbl(1); both mandoc and groff take them.  A line @NAME@ of the prose is replaced by what
 the function of that name in SECTIONS returns.
 """
 
@@ -11,7 +11,7 @@ import textwrap
 
 from generator.c_header import inline_constant
 
-TEMPLATE = os.path.join(os.path.dirname(os.path.abspath(__file__)), os.pardir, "vmibus-protocol.7.in")
+TEMPLATES = os.path.join(os.path.dirname(os.path.abspath(__file__)), os.pardir)
 
 # Of the source, before hyphens are escaped.
 LINE_WIDTH = 72
@@ -169,6 +169,33 @@ def _errors(definition):
     return lines + [".El"]
 
 
+# Exit statuses of vmibusctl(1): this, and the number of the error.
+EXIT_STATUS = 10
+
+
+def _catalog_entry(name, facts, value):
+    lines = [f".It Er {name} Pq {facts}", *_text(value.doc)]
+    if value.remedy:
+        lines += [".br", ".Em Remedy :", *_text(value.remedy)]
+    return lines
+
+
+def _error_catalog(definition):
+    lines = [".Bl -tag -width Ds"]
+    for value in definition.tables["error"].values:
+        if value.number:
+            lines += _catalog_entry(value.name, f"{value.number}, exit status {EXIT_STATUS + value.number}", value)
+    return lines + [".El"]
+
+
+def _reason_catalog(definition):
+    lines = [".Bl -tag -width Ds"]
+    for value in sorted(definition.tables["reason"].values, key=lambda value: value.name):
+        if value.number:
+            lines += _catalog_entry(value.name, value.number, value)
+    return lines + [".El"]
+
+
 def _limits(definition):
     rows = [(definition.frame_size, "octets of a frame"), (definition.header_size, "octets of its header"),
             (definition.body_size, "octets of its body"),
@@ -188,15 +215,25 @@ def _limits(definition):
 
 
 SECTIONS = {"HEADER": _header, "FRAMES": _frames, "RECORDS": _records, "ENUMERATIONS": _enumerations,
-            "FLAGS": _flags, "ERRORS": _errors, "LIMITS": _limits}
+            "FLAGS": _flags, "ERRORS": _errors, "LIMITS": _limits,
+            "ERRORCATALOG": _error_catalog, "REASONCATALOG": _reason_catalog}
 
 
-def generate(definition):
-    """Returns the text of the manual page."""
-    with open(TEMPLATE, encoding="ascii") as file:
-        template = file.read()
+def _fill(definition, template):
+    with open(os.path.join(TEMPLATES, template), encoding="ascii") as file:
+        prose = file.read()
     lines = []
-    for line in template.splitlines():
+    for line in prose.splitlines():
         match = re.match(r"@([A-Z]+)@\Z", line)
         lines += SECTIONS[match.group(1)](definition) if match else [line]
     return "\n".join(lines) + "\n"
+
+
+def generate(definition):
+    """Returns the text of vmibus-protocol(7)."""
+    return _fill(definition, "vmibus-protocol.7.in")
+
+
+def generate_errors(definition):
+    """Returns the text of vmibus-errors(7)."""
+    return _fill(definition, "vmibus-errors.7.in")

@@ -36,7 +36,8 @@ BODIES = {
              "magic features session incarnation tail_bound queue_depth commands endpoints version memory "
              "fds_per_frame",
              "octets"),
-    0x0101: ("ROSTER", "<B3xIQ16sI", "change pid start_time uuid groups", "octets"),
+    0x0101: ("ROSTER", "<B3xIQ16sI8H", "change pid start_time uuid groups reason lifecycle_source power_source input_source "
+             "memory_source screen_source registers_source watch_source", "octets"),
     0x0102: ("LIFECYCLE", "<BBH", "state cause flags", None),
     0x0103: ("MEMCTX", "<QQQQQIHHHBBBB",
              "epoch cr3 ram_size note vcpu_cr3 evidence reason range_count object_count levels state confidence access",
@@ -63,6 +64,7 @@ BODIES = {
     0x0207: ("WATCH", "<QQQIIIIB", "cr3 address epoch len interval_ms watch flags operation", None),
     0x0208: ("SCREENSHOT", "<IB", "head format", None),
     0x0209: ("REGISTERS", "<I", "vcpu", None),
+    0x020a: ("CMD_MONITOR", "<32sB", "sensor operation", "octets"),
     0x0301: ("CMD_MEMWRITE", "<QQIIQQ24s", "cr3 gva len flags token epoch data", "octets"),
     0x0302: ("MEM_ATTACH", "<Q", "epoch", None),
     0x0303: ("MEM_RELEASE", "<Q", "epoch", None),
@@ -80,6 +82,7 @@ BODIES = {
     0x0422: ("DEMAND", "<Q", "kinds", None),
     0x0423: ("INPUT_RELEASE", "<", "", None),
     0x0424: ("MEM_RETIRED", "<Q", "epoch", None),
+    0x0427: ("ACTIVE", "<I", "groups", None),
     0x0501: ("ENDPOINT_OPENED", "<16s", "uuid", "octets"),
     0x0502: ("ENDPOINT_CLOSED", "<H", "reason", None),
     0x0503: ("FENCE_ISSUE", "<16sQQI", "session token expires uid", None),
@@ -89,6 +92,7 @@ BODIES = {
     0x0507: ("QUIESCE_BEGIN", "<", "", None),
     0x0508: ("QUIESCE_STATE", "<HH", "error reason", None),
     0x0509: ("QUIESCE_END", "<", "", None),
+    0x0510: ("MEMORY_PROVIDER", "<16s", "session", None),
 }
 
 

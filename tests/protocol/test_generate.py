@@ -255,7 +255,7 @@ def test_retired_numbers_stay_taken():
                 {"name": "OLD", "value": 2, "doc": "Old.", "status": "retired"}]))
     data = copy.deepcopy(SOUND)
     by_name("frame", "GAP", data)["status"] = "retired"
-    by_name("enum", "role", data)["values"].append({"name": "OLD", "value": 3, "doc": "Old.", "status": "retired"})
+    by_name("enum", "role", data)["values"].append({"name": "OLD", "value": 200, "doc": "Old.", "status": "retired"})
     wire = definition.parse(data)
     header, names, page = c_header.generate(wire), c_names.generate_source(wire), manual.generate(wire)
     assert "vmibus_gap" not in header and "VMIBUS_KIND_GAP" not in header and "VMIBUS_ROLE_OLD" not in header

@@ -13,7 +13,7 @@
 #include <vmibus/protocol.h>
 
 #define VECTOR_FIELD_OCTETS 64
-#define VECTOR_TAIL_OCTETS 1024
+#define VECTOR_TAIL_OCTETS 4096
 #define VECTOR_FIELDS 128
 
 /** One field: where it is, and either a number or octets. */

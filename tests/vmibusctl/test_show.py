@@ -137,4 +137,30 @@ def test_watch():
             daemon.run("watch", "stub-0", *wrong, status=2)
 
 
+@harness.test
+def test_top_tells_what_happens_between_two_pictures():
+    with Daemon() as daemon:
+        top = daemon.start("top", "--count", 2, "--interval", 2, "--json")
+        first = json.loads(top.stdout.readline())
+        for _ in range(3):
+            daemon.run("write", "stub-0", hex(WATCHED), "--physical", "--hex", "00")
+        second = json.loads(top.stdout.readline())
+        assert top.wait(harness.scale(30)) == 0 and not top.stdout.read()
+        assert first["rates"]["COMMANDS_RECEIVED"] == 0
+        assert second["rates"]["MEMWRITES"] > 0 and second["counters"]["MEMWRITES"] - first["counters"]["MEMWRITES"] == 3
+        assert [vm["name"] for vm in second["vms"]] == ["stub-0", "stub-1"]
+        written = [latency for latency in second["latencies"] if latency["command"] == "CMD_MEMWRITE"]
+        assert written[0]["count"] == 3 and sum(bucket["count"] for bucket in written[0]["buckets"]) == 3
+
+
+@harness.test
+def test_top_is_a_page_for_people():
+    with Daemon() as daemon:
+        page = daemon.run("top", "--count", 1).stdout
+        assert "\033" not in page, "no terminal is here"
+        assert page.startswith("bus: 2 VMs, ") and "stub-1  RUNNING" in page and "CMD_LEASE" not in page
+        daemon.run("top", "--interval", 0, status=2)
+        daemon.run("top", "--count", "x", status=2)
+
+
 harness.main()

@@ -574,9 +574,9 @@ def test_no_bus():
 
 def intents(records, capacity=8, written=None):
     """An intents log as src/util/audit.h lays it out."""
-    header = struct.pack("<QQQIIq", 0x0031445541494D56, capacity, len(records) if written is None else written, 7, 99, 0)
-    return header.ljust(128, b"\0") + b"".join(record.ljust(128, b"\0") for record in records) + \
-        bytes(128 * (capacity - len(records)))
+    header = struct.pack("<QQQIIq", 0x0032445541494D56, capacity, len(records) if written is None else written, 7, 99, 0)
+    return header.ljust(256, b"\0") + b"".join(record.ljust(256, b"\0") for record in records) + \
+        bytes(256 * (capacity - len(records)))
 
 
 def intent(sequence, error, address):

@@ -1,0 +1,224 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""vmibus-metrics: what it writes of a bus, in both formats, and how it serves it."""
+
+import os
+import re
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+import tomllib
+
+sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), ".."))
+
+import harness
+
+TOP = harness.top_builddir()
+PROGRAM = os.path.join(TOP, "vmibus-metrics")
+NO_BUS = 3
+
+
+class Bus:
+    """A daemon with two synthetic VMs."""
+
+    def __init__(self, policy=None):
+        self.directory = tempfile.mkdtemp(prefix="vmibus-metrics-")
+        self.socket = os.path.join(self.directory, "control.sock")
+        self.configuration = os.path.join(self.directory, "bus.conf")
+        with open(self.configuration, "w", encoding="utf-8") as file:
+            file.write(policy or f"[rule owner]\nuser = {os.getuid()}\ncapabilities = all\n")
+        self.daemon = self.server = None
+
+    def __enter__(self):
+        self.start()
+        return self
+
+    def __exit__(self, *_):
+        for process in (self.server, self.daemon):
+            if process:
+                process.terminate()
+                process.wait(harness.scale(30))
+        shutil.rmtree(self.directory)
+
+    def start(self):
+        self.daemon = subprocess.Popen(
+            [os.path.join(TOP, "vmibusd"), "--config", self.configuration, "--stub", "--socket", self.socket,
+             "--state-directory", os.path.join(self.directory, "state"),
+             "--sensor-directory", os.path.join(TOP, "sensors", "modules")], stderr=subprocess.DEVNULL)
+        self.await_true(lambda: "vmibus_up 1" in self.metrics(status=None))
+        if "capabilities = all" in open(self.configuration, encoding="utf-8").read():
+            self.await_true(lambda: self.metrics(status=None).count("vmibus_vm_memory_ready{") == 2
+                            and 'vmibus_vm_memory_ready{vm="stub-1",slot="2"} 1' in self.metrics(status=None))
+
+    def await_true(self, condition):
+        deadline = time.monotonic() + harness.scale(30)
+        while not condition():
+            assert time.monotonic() < deadline and self.daemon.poll() is None, "the daemon does not serve"
+            time.sleep(0.05)
+
+    def metrics(self, *arguments, status=0):
+        answer = subprocess.run([PROGRAM, "--socket", self.socket, *arguments], capture_output=True, text=True, check=False,
+                                timeout=harness.scale(60))
+        assert status is None or answer.returncode == status, answer
+        return answer.stdout
+
+    def serve(self):
+        path = os.path.join(self.directory, "metrics.sock")
+        self.server = subprocess.Popen([PROGRAM, "--socket", self.socket, "--listen", path], stderr=subprocess.DEVNULL)
+        self.await_true(lambda: os.path.exists(path))
+        return path
+
+    def request(self, path, text):
+        """What the server answers to a request; None: nothing is sent, and the sending side closed."""
+        with socket.socket(socket.AF_UNIX) as peer:
+            self.await_true(lambda: peer.connect_ex(path) == 0)
+            peer.settimeout(harness.scale(30))
+            if text is None:
+                peer.shutdown(socket.SHUT_WR)
+            else:
+                peer.sendall(text)
+            answer = b""
+            try:
+                while chunk := peer.recv(65536):
+                    answer += chunk
+            except ConnectionResetError:
+                pass  # it did not read all that it was sent
+            return answer.decode()
+
+
+def samples(text):
+    return dict(re.findall(r"^([a-z_]+(?:\{[^}]*\})?) (\S+)$", text, flags=re.M))
+
+
+def definition():
+    with open(os.path.join(harness.top_srcdir(), "protocol", "vmibus.toml"), "rb") as file:
+        return tomllib.load(file)
+
+
+@harness.test
+def test_every_counter_of_the_wire_has_a_metric():
+    with open(os.path.join(harness.top_srcdir(), "controls", "metrics", "families.c"), encoding="utf-8") as file:
+        known = re.findall(r"VMIBUS_COUNTER_([A-Z_]+)", file.read())
+    counters = next(enum for enum in definition()["enum"] if enum["name"] == "counter")["values"]
+    assert sorted(known) == sorted(counter["name"] for counter in counters)
+
+
+@harness.test
+def test_a_page_says_what_the_bus_does():
+    with Bus() as bus:
+        before = samples(bus.metrics())
+        assert before["vmibus_up"] == "1"
+        assert before['vmibus_vm_running{vm="stub-0",slot="1"}'] == "1"
+        assert before['vmibus_sensor_up{sensor="stub",id="1"}'] == "1"
+        assert int(before['vmibus_limit_bound{limit="connections"}']) == 256
+        subprocess.run([os.path.join(TOP, "vmibusctl"), "--socket", bus.socket, "write", "stub-0", "0xc00000", "--physical",
+                        "--hex", "00"], check=True, capture_output=True)
+        after = samples(bus.metrics())
+        written = 'vmibus_memory_writes_total{process="bus"}'
+        assert int(after[written]) == int(before[written]) + 1
+        assert after['vmibus_command_duration_seconds_count{command="cmd_memwrite"}'] == "1"
+        assert after['vmibus_command_duration_seconds_bucket{command="cmd_memwrite",le="+Inf"}'] == "1"
+        assert float(after['vmibus_command_duration_seconds_sum{command="cmd_memwrite"}']) > 0
+        assert int(after['vmibus_command_duration_seconds_count{command="cmd_lease"}']) == 2
+
+
+@harness.test
+def test_buckets_only_rise():
+    with Bus() as bus:
+        buckets = re.findall(r'_bucket\{command="query",le="([^"]+)"\} (\d+)', bus.metrics())
+        assert len(buckets) == 24 and buckets[-1][0] == "+Inf"
+        counts = [int(count) for _, count in buckets]
+        assert counts == sorted(counts) and counts[-1] > 0
+        bounds = [float(bound) for bound, _ in buckets]
+        assert bounds == sorted(bounds)
+
+
+@harness.test
+def test_promtool_accepts_the_file():
+    if not shutil.which("promtool"):
+        harness.skip("there is no promtool (Debian: prometheus)")
+    with Bus() as bus:
+        path = os.path.join(bus.directory, "vmibus.prom")
+        bus.metrics("--output", path)
+        with open(path, encoding="utf-8") as file:
+            checked = subprocess.run(["promtool", "check", "metrics"], stdin=file, capture_output=True, text=True, check=False)
+        assert checked.returncode == 0 and not checked.stdout + checked.stderr, checked
+        assert os.stat(path).st_mode & 0o777 == 0o644
+        assert sorted(os.listdir(bus.directory)) == sorted(["control.sock", "bus.conf", "state", "vmibus.prom"])
+
+
+@harness.test
+def test_promtool_reads_the_openmetrics():
+    if not shutil.which("promtool"):
+        harness.skip("there is no promtool (Debian: prometheus)")
+    with Bus() as bus:
+        text = bus.metrics()
+        assert text.endswith("# EOF\n")
+        path = os.path.join(bus.directory, "page")
+        # What it imports must have time stamps.
+        with open(path, "w", encoding="utf-8") as file:
+            file.write(re.sub(r"^([^#].*)$", rf"\1 {int(time.time()) - 60}", text, flags=re.M))
+        read = subprocess.run(["promtool", "tsdb", "create-blocks-from", "openmetrics", path, os.path.join(bus.directory, "db")],
+                              capture_output=True, text=True, check=False)
+        assert read.returncode == 0, read
+
+
+@harness.test
+def test_it_serves_whoever_asks():
+    with Bus() as bus:
+        path = bus.serve()
+        head, page = bus.request(path, b"GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n").split("\r\n\r\n")
+        assert head.startswith("HTTP/1.1 200 OK\r\n") and f"Content-Length: {len(page)}" in head, head
+        assert "application/openmetrics-text" in head and page.endswith("# EOF\n") and "vmibus_up 1" in page
+        assert bus.request(path, None).startswith("# TYPE vmibus_up gauge")
+        assert bus.request(path, b"HEAD / HTTP/1.0\r\n\r\n").endswith("\r\n\r\n")
+        assert bus.request(path, b"POST / HTTP/1.0\r\n\r\n").startswith("HTTP/1.1 405 ")
+
+
+@harness.test
+def test_p09_a_client_that_misbehaves_keeps_nobody_for_long():
+    with Bus() as bus:
+        path = bus.serve()
+        silent = socket.socket(socket.AF_UNIX)
+        silent.connect(path)
+        assert bus.request(path, b"x" * 8192 + b"\r\n\r\n") == ""
+        gone = socket.socket(socket.AF_UNIX)
+        gone.connect(path)
+        gone.sendall(b"GET / HTTP/1.0\r\n\r\n")
+        gone.close()
+        assert "vmibus_up 1" in bus.request(path, b"GET / HTTP/1.0\r\n\r\n")
+        silent.close()
+
+
+@harness.test
+def test_p10_a_bus_that_is_away_is_told():
+    with Bus() as bus:
+        path = bus.serve()
+        bus.daemon.send_signal(signal.SIGKILL)
+        bus.daemon.wait()
+        assert "vmibus_up 0\n# EOF\n" in bus.request(path, b"GET / HTTP/1.0\r\n\r\n")
+        assert "vmibus_up 0" in bus.metrics(status=NO_BUS)
+        bus.start()
+        assert "vmibus_up 1" in bus.request(path, b"GET / HTTP/1.0\r\n\r\n")
+
+
+@harness.test
+def test_p01_it_needs_a_rule_like_anybody():
+    with Bus(f"[rule nobody]\nuser = {os.getuid()}\ncapabilities = observe stats\n") as bus:
+        assert "vmibus_up 1" in bus.metrics()
+    bus = Bus(f"[rule poor]\nuser = {os.getuid()}\ncapabilities = observe\n")
+    try:
+        bus.daemon = subprocess.Popen(
+            [os.path.join(TOP, "vmibusd"), "--config", bus.configuration, "--socket", bus.socket,
+             "--state-directory", os.path.join(bus.directory, "state")], stderr=subprocess.DEVNULL)
+        bus.await_true(lambda: os.path.exists(bus.socket))
+        assert "vmibus_up 0" in bus.metrics(status=NO_BUS)
+    finally:
+        bus.__exit__()
+
+
+harness.main()
