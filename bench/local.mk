@@ -3,12 +3,12 @@
 # bench: measurements, built and run by `make bench`; none is a test.  `make bench BENCH=--full` takes
 # longer and boots a guest; see bench/README.md.
 
-bench_programs = bench/epoch bench/roundtrip bench/fanout bench/memread bench/memwrite bench/throughput bench/idle bench/scaling bench/bystander \
+bench_programs = bench/apart bench/audit bench/epoch bench/roundtrip bench/fanout bench/memread bench/memwrite bench/throughput bench/idle bench/scaling bench/bystander \
 	bench/walk bench/search bench/publish bench/ps bench/processes bench/symbols
 
 EXTRA_PROGRAMS = $(bench_programs)
 EXTRA_LTLIBRARIES = libbench.la bench/burst.la bench/count_allocations.la bench/meter_monitor.la
-EXTRA_DIST += bench/README.md bench/burst.sensor bench/run
+EXTRA_DIST += bench/README.md bench/burst.sensor bench/compare bench/run
 
 libbench_la_SOURCES = \
 	bench/audience.c bench/audience.h \
@@ -19,6 +19,13 @@ libbench_la_SOURCES = \
 	bench/syscalls.c bench/syscalls.h
 libbench_la_CFLAGS = $(AM_CFLAGS) $(SYSTEMD_CFLAGS)
 libbench_la_LIBADD = libvmibus.la $(SYSTEMD_LIBS)
+
+bench_apart_SOURCES = bench/apart.c
+bench_apart_LDADD = libbench.la
+
+bench_audit_SOURCES = bench/audit.c
+bench_audit_CPPFLAGS = $(AM_CPPFLAGS) -I$(top_srcdir)/sensors
+bench_audit_LDADD = libbench.la
 
 bench_epoch_SOURCES = bench/epoch.c
 bench_epoch_LDADD = libbench.la

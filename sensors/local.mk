@@ -19,6 +19,8 @@ EXTRA_DIST += sensors/module.map
 sensor_manifests =
 
 include sensors/stub/local.mk
+include sensors/machine/local.mk
+include sensors/libvirt/local.mk
 include sensors/qemu/local.mk
 include sensors/example/local.mk
 include sensors/linux/local.mk

@@ -51,7 +51,11 @@ complain-of-missing-check:
 check-unit:
 	$(MAKE) $(AM_MAKEFLAGS) check TESTS='$(unit_tests)'
 
-.PHONY: check-unit complain-of-missing-check
+# For what runs them elsewhere: in a guest, under valgrind.
+print-test-programs:
+	@printf '%s\n' $(test_programs)
+
+.PHONY: check-unit complain-of-missing-check print-test-programs
 
 if SANITIZED
 timeout_factor = 4
@@ -88,10 +92,12 @@ test_scripts += \
 	tests/test_layers.py \
 	tests/test_manuals.py \
 	tests/test_scripts.py \
-	tests/test_security.py
+	tests/test_security.py \
+	tests/test_syscalls.py
 
 # --- what tests share, and tests of several folders together ---------------------------------------
 
+include tests/audit/local.mk
 include tests/bed/local.mk
 include tests/bus/local.mk
 include tests/core/local.mk

@@ -16,3 +16,6 @@ tests_bed_test_bed_LDADD = libharness.la libbed.la $(JSON_C_LIBS)
 
 # The same for tests in Python.
 EXTRA_DIST += tests/bed/bed.py
+
+# The unit tests under the kernel of a guest; a configuration of tools/check of its own runs it.
+EXTRA_DIST += tests/guest/suites-init tests/qemu/test_stub_suite_in_guest.py

@@ -9,6 +9,7 @@
 #include <sys/un.h>
 #include <unistd.h>
 
+#include "daemon/channels.h"
 #include "harness.h"
 
 #define PATIENCE_MS 20000
@@ -17,7 +18,7 @@
 /* --- octets ------------------------------------------------------------------------------------ */
 
 static void lose(struct actor *actor) {
-    close(actor->fd);
+    channels_close(actor->fd);
     actor->fd = -1;
     actor->n_answers = 0;
 }
@@ -37,9 +38,9 @@ static void close_received(struct actor *actor, struct msghdr *message) {
 }
 
 /* Half a frame may be the last that comes: a connection can break anywhere. */
-static bool read_all(struct actor *actor, void *data, size_t length) {
+static bool read_all(struct actor *actor, int fd, void *data, size_t length) {
     for (size_t have = 0; have < length;) {
-        struct pollfd ready = {.fd = actor->fd, .events = POLLIN};
+        struct pollfd ready = {.fd = fd, .events = POLLIN};
         struct iovec piece = {.iov_base = (char *)data + have, .iov_len = length - have};
         union {
             struct cmsghdr align;
@@ -50,7 +51,7 @@ static bool read_all(struct actor *actor, void *data, size_t length) {
         ssize_t n;
 
         ck_assert_msg(poll(&ready, 1, (int)harness_scale(PATIENCE_MS)) == 1, "nothing comes for %u ms", harness_scale(PATIENCE_MS));
-        n = recvmsg(actor->fd, &message, MSG_CMSG_CLOEXEC);
+        n = recvmsg(fd, &message, MSG_CMSG_CLOEXEC);
         if (n <= 0) {
             ck_assert_msg(n == 0 || errno == ECONNRESET, "recvmsg: %s", strerror(errno));
             lose(actor);
@@ -62,9 +63,9 @@ static bool read_all(struct actor *actor, void *data, size_t length) {
     return true;
 }
 
-static bool write_all(struct actor *actor, const void *data, size_t length) {
+static bool write_all(struct actor *actor, int fd, const void *data, size_t length) {
     for (size_t sent = 0; sent < length;) {
-        ssize_t n = send(actor->fd, (const char *)data + sent, length - sent, MSG_NOSIGNAL);
+        ssize_t n = send(fd, (const char *)data + sent, length - sent, MSG_NOSIGNAL);
 
         if (n < 0) {
             ck_assert_msg(errno == EPIPE || errno == ECONNRESET, "send: %s", strerror(errno));
@@ -93,16 +94,26 @@ static void note(struct actor *actor, const struct vmibus_frame *frame) {
 }
 
 static bool receive(struct actor *actor, struct vmibus_frame *frame) {
-    static char tail[TAIL_MAX];
+    static char tail[TAIL_MAX + 1];
+    uint64_t *delivery;
+    int fd;
 
-    if (actor_is_lost(actor) || !read_all(actor, frame, sizeof(*frame)))
+    if (actor_is_lost(actor))
+        return false;
+    fd = channels_ready(actor->fd);
+    delivery = fd == actor->fd ? &actor->delivery : &actor->memory_delivery;
+    if (!read_all(actor, fd, frame, sizeof(*frame)))
         return false;
     ck_assert_uint_le(frame->header.tail_length, TAIL_MAX);
-    if (!read_all(actor, tail, frame->header.tail_length))
+    if (!read_all(actor, fd, tail, frame->header.tail_length))
         return false;
     ck_assert_uint_eq(frame->header.direction, VMIBUS_DIRECTION_UP);
-    ck_assert_msg(frame->header.delivery == ++actor->delivery, "delivery %llu after %llu: there is a hole",
-                  (unsigned long long)frame->header.delivery, (unsigned long long)actor->delivery - 1);
+    ck_assert_msg(frame->header.delivery == ++*delivery, "delivery %llu after %llu: there is a hole",
+                  (unsigned long long)frame->header.delivery, (unsigned long long)*delivery - 1);
+    if (frame->header.kind == VMIBUS_KIND_WELCOME) {
+        tail[frame->header.tail_length] = '\0';
+        channels_add(actor->fd, frame, tail, actor->uid);
+    }
     note(actor, frame);
     return true;
 }
@@ -122,8 +133,13 @@ struct vmibus_frame actor_frame(enum vmibus_kind kind, uint32_t slot, uint64_t g
 }
 
 bool actor_send(struct actor *actor, struct vmibus_frame *frame, const void *tail, size_t length) {
+    int fd;
+
+    if (actor_is_lost(actor))
+        return false;
     frame->header.tail_length = (uint32_t)length;
-    return !actor_is_lost(actor) && write_all(actor, frame, sizeof(*frame)) && write_all(actor, tail, length);
+    fd = channels_for(actor->fd, frame->header.kind);
+    return write_all(actor, fd, frame, sizeof(*frame)) && write_all(actor, fd, tail, length);
 }
 
 static bool take_answer(struct actor *actor, uint64_t correlation, struct vmibus_frame *answer) {

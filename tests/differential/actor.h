@@ -29,6 +29,7 @@ struct actor {
     int fd;                     /**< -1: lost */
     uid_t uid;
     uint64_t delivery;          /**< number of the last frame */
+    uint64_t memory_delivery;   /**< likewise on the memory channel, where it is one of its own */
     struct vmibus_frame answers[ACTOR_ANSWERS];
     size_t n_answers;           /**< that nobody has asked for yet */
     size_t n_fds;               /**< descriptors that came, all in all */

@@ -114,7 +114,7 @@ static void begin(void) {
         vm->at = wire_find(sequence.daemon.bystander, name);
         for (unsigned c = 0; c < MODEL_CLASSES; c++)
             vm->leases[c] = (struct lease){.holder = -1};
-        guest_open(&vm->guest, sequence.daemon.pid, v);
+        guest_open(&vm->guest, daemon_memory_pid(&sequence.daemon), v);
     }
     /* What the search for the VMs left behind is nothing that the daemon lost. */
     wire_subscribe(sequence.daemon.bystander, "stub-*", 0);

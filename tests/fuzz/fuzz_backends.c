@@ -9,9 +9,8 @@
 
 #include <json-c/json.h>
 
-#include "qemu/backends.h"
-
-int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
+#include "fuzz/target.h"
+#include "machine/backends.h"
 
 static json_object *next_value(struct json_tokener *tokener, const char **at, size_t *len) {
     json_object *value = json_tokener_parse_ex(tokener, *at, (int)*len);
@@ -38,7 +37,7 @@ static void check(const struct backends *backends) {
     }
 }
 
-int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
+FUZZ_TARGET(backends) {
     struct json_tokener *tokener = json_tokener_new();
     const char *at = (const char *)data;
     struct backends backends = {0};

@@ -7,9 +7,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "fuzz/target.h"
 #include "guest/linux/btf.h"
-
-int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
 static const char *const structures[] = {"task_struct", "list_head", "s", "atomic_t"};
 static const char *const paths[] = {"next", "comm", "a.b", "x", "a[1]", "mm_mt.ma_root", "s.s.s", "a[3].b[2].c", ""};
@@ -51,7 +50,7 @@ static struct btf *open_copy(const struct btf *base, const uint8_t *data, size_t
     return btf;
 }
 
-int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
+FUZZ_TARGET(btf) {
     struct btf *btf = open_copy(NULL, data, size), *module;
 
     if (!btf)

@@ -8,11 +8,10 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "qemu/layout.h"
+#include "fuzz/target.h"
+#include "machine/layout.h"
 
 #define COMMAND "(qemu) gpa2hva "
-
-int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
 static void take_name(const char *answer, char name[MTREE_NAME_BOUND + 1]) {
     const char *begin = strchr(answer, '('), *end = strrchr(answer, ')');
@@ -38,7 +37,7 @@ static void check(const char *answer, uint64_t gpa) {
         abort();
 }
 
-int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
+FUZZ_TARGET(gpa2hva) {
     char *text = malloc(size + 1), *at;
 
     if (!text)

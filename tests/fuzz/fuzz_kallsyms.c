@@ -9,6 +9,7 @@
 
 #include <vmibus/guest.h>
 
+#include "fuzz/target.h"
 #include "guest/linux/kallsyms.h"
 
 struct input {
@@ -19,8 +20,6 @@ struct input {
     uint32_t flags;         /* 1: addresses instead of offsets */
     uint32_t reserved;
 };
-
-int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
 /* A copy of a part of the input with nothing behind it, for the sanitizer. */
 static void *take(const uint8_t **data, size_t *size, size_t len) {
@@ -57,7 +56,7 @@ static void check(const struct kallsyms *symbols) {
     }
 }
 
-int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
+FUZZ_TARGET(kallsyms) {
     struct kallsyms *symbols;
     struct input input;
     const char *why = NULL;

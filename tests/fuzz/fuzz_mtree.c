@@ -7,9 +7,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "qemu/mtree.h"
-
-int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
+#include "fuzz/target.h"
+#include "machine/mtree.h"
 
 static void check_view(const struct mtree *tree) {
     for (size_t i = 0; i < tree->n_ranges; i++) {
@@ -25,7 +24,7 @@ static void check_view(const struct mtree *tree) {
     }
 }
 
-int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
+FUZZ_TARGET(mtree) {
     struct mtree tree, again;
 
     if (mtree_parse((const char *)data, size, &tree) != 0)

@@ -9,9 +9,9 @@
 
 #include <vmibus/guest.h>
 
-int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
+#include "fuzz/target.h"
 
-int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
+FUZZ_TARGET(note) {
     struct vmibus_guest_note note;
     int r = vmibus_guest_note_parse((const char *)data, size, &note);
 

@@ -10,6 +10,8 @@
 
 #include <vmibus/guest.h>
 
+#include "fuzz/target.h"
+
 struct input {
     uint64_t cr3;
     uint64_t gva;
@@ -23,8 +25,6 @@ struct guest {
     unsigned int reads;
     int changing;
 };
-
-int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
 static int read_memory(void *context, uint64_t gpa, void *buffer, size_t len) {
     struct guest *guest = context;
@@ -62,7 +62,7 @@ static void check(const struct guest *guest, const struct vmibus_guest_root *roo
         abort();
 }
 
-int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
+FUZZ_TARGET(pagewalk) {
     struct vmibus_guest_translation found;
     struct vmibus_guest_reader reader;
     struct vmibus_guest_root root;

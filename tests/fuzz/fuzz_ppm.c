@@ -6,11 +6,10 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "fuzz/target.h"
 #include "qemu/png.h"
 
-int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
-
-int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
+FUZZ_TARGET(ppm) {
     uint32_t width, height;
     const uint8_t *pixels = png_find_pixels(data, size, &width, &height);
     uint8_t *image;

@@ -7,6 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "fuzz/target.h"
 #include "guest/linux/kernel.h"
 
 #define BASE UINT64_C(0xffffffff80000000)
@@ -21,8 +22,6 @@ struct fuzzed {
     size_t len;
     size_t reads;
 };
-
-int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
 int linux_read(const struct vmibus_linux *kernel, uint64_t gva, void *buffer, size_t len) {
     struct fuzzed *fuzzed = (struct fuzzed *)(uintptr_t)kernel;
@@ -57,7 +56,7 @@ static bool take(void *context, const struct vmibus_linux_record *record) {
     return true;
 }
 
-int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
+FUZZ_TARGET(printk) {
     struct vmibus_linux_picture picture;
     struct fuzzed fuzzed = {.reads = 0};
     size_t octets = 0;

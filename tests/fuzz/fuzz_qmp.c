@@ -14,12 +14,11 @@
 #include <sys/un.h>
 #include <unistd.h>
 
+#include "fuzz/target.h"
 #include "qemu/qmp.h"
 
 #define GREETING "{\"QMP\": {\"version\": {}}}\r\n{\"return\": {}, \"id\": 1}\r\n"
 #define PIECE 7
-
-int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
 /* --- a host of one descriptor and one timer -------------------------------------------------- */
 
@@ -95,12 +94,12 @@ static const struct vmibus_sensor_api api = {
 
 /* --- the client ------------------------------------------------------------------------------ */
 
-static void on_reply(void *userdata, const struct qmp_reply *reply) {
+static void on_reply(void *userdata, const struct monitor_reply *reply) {
     size_t len;
 
     (void)userdata;
     answered++;
-    qmp_text(reply, &len);
+    monitor_text(reply, &len);
 }
 
 static void on_ready(void *userdata) {
@@ -118,7 +117,7 @@ static void on_event(void *userdata, const char *name, json_object *data) {
 
     (void)userdata;
     if (strlen(name) && data)
-        qmp_boolean(data, "guest", &value);
+        monitor_boolean(data, "guest", &value);
 }
 
 static void on_failed(void *userdata, enum qmp_failure failure, const char *message) {
@@ -170,7 +169,7 @@ static void deliver(int peer, const void *octets, size_t len) {
     }
 }
 
-int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
+FUZZ_TARGET(qmp) {
     size_t piece;
     int peer;
 

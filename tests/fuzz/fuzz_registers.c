@@ -6,11 +6,10 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "qemu/registers.h"
+#include "fuzz/target.h"
+#include "machine/registers.h"
 
-int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
-
-int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
+FUZZ_TARGET(registers) {
     struct registers registers, again;
 
     registers_parse((const char *)data, size, &registers);

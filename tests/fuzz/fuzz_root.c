@@ -12,6 +12,8 @@
 
 #include <vmibus/guest.h>
 
+#include "fuzz/target.h"
+
 #define PAGE UINT64_C(4096)
 #define LEN (UINT64_C(64) * PAGE)
 #define IMAGE UINT64_C(0xffffffff80000000)
@@ -31,8 +33,6 @@ struct change {
 struct vmibus_guest_ram {
     uint64_t memory[LEN / 8];
 };
-
-int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
 int vmibus_guest_ram_read(struct vmibus_guest_ram *ram, uint64_t gpa, void *buffer, size_t len) {
     if (gpa > LEN || len > LEN - gpa)
@@ -92,7 +92,7 @@ static void check(struct vmibus_guest_ram *ram, int r, const struct vmibus_guest
         abort();
 }
 
-int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
+FUZZ_TARGET(root) {
     struct vmibus_guest_ram *ram = calloc(1, sizeof(*ram));
     struct vmibus_guest_kernel kernel;
     uint64_t cr3[] = {TOP * PAGE, TOP * PAGE};

@@ -9,6 +9,8 @@
 
 #include <vmibus/guest.h>
 
+#include "fuzz/target.h"
+
 struct input {
     uint64_t cr3;
     uint64_t from;
@@ -31,8 +33,6 @@ struct guest {
 
 #define STEPS 8
 #define READS_IN_A_STEP 8192
-
-int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
 static int read_memory(void *context, uint64_t gpa, void *buffer, size_t len) {
     struct guest *guest = context;
@@ -109,7 +109,7 @@ static void scatter(const struct vmibus_guest_reader *reader, const struct vmibu
             abort();
 }
 
-int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
+FUZZ_TARGET(scan) {
     struct vmibus_guest_pattern pattern;
     struct vmibus_guest_reader reader;
     struct vmibus_guest_root root;

@@ -7,9 +7,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "fuzz/target.h"
 #include "memory/shape.h"
-
-int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
 static void require(int good) {
     if (!good)
@@ -49,7 +48,7 @@ static void check(const struct vmibus_frame *frame, const uint8_t *tail, const s
         require(octets >= tail && octets + n == tail + frame->header.tail_length);
 }
 
-int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
+FUZZ_TARGET(shape) {
     struct vmibus_frame frame = {.header = {.kind = VMIBUS_KIND_CMD_MEMWRITE}};
     struct vmibus_ack ack = {};
     struct write_shape shape;

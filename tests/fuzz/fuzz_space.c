@@ -10,9 +10,8 @@
 #include <string.h>
 
 #include "../guest_lib/flat_kernel.h"
+#include "fuzz/target.h"
 #include "guest/linux/path.h"
-
-int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
 #define N_AREAS 40
 #define CHANGE 12
@@ -84,7 +83,7 @@ static void run(enum flat_trees trees, const uint8_t *data, size_t size) {
     flat_kernel_free(flat);
 }
 
-int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
+FUZZ_TARGET(space) {
     if (size == 0)
         return 0;
     run(data[0] % 2 ? FLAT_MAPLE : FLAT_RED_BLACK, data + 1, size - 1);

@@ -5,11 +5,10 @@
 #include <stdint.h>
 #include <stdlib.h>
 
-#include "qemu/process.h"
+#include "fuzz/target.h"
+#include "machine/process.h"
 
-int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
-
-int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
+FUZZ_TARGET(stat) {
     uint64_t start_time = 0, again = 1;
 
     if (process_parse_stat((const char *)data, size, &start_time) &&

@@ -9,6 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "fuzz/target.h"
 #include "guest_lib/task_image.h"
 
 #define RECORDS 64
@@ -24,8 +25,6 @@ static struct image *image;
 static struct record records[RECORDS];
 static uint64_t before[RECORDS];
 static size_t n_records, n_applied;
-
-int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
 static uint64_t place_of(const struct record *record) {
     return IMAGE_BASE + 4096 + record->where % (LIVE / 8) * 8;
@@ -117,7 +116,7 @@ static int by_time(const void *a, const void *b) {
     return one->when < other->when ? -1 : one->when > other->when;
 }
 
-int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
+FUZZ_TARGET(tasks) {
     struct vmibus_linux_picture picture;
     struct vmibus_linux_task task;
     unsigned n = 0;

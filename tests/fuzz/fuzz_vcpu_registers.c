@@ -6,13 +6,12 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "qemu/vcpu_registers.h"
+#include "fuzz/target.h"
+#include "machine/vcpu_registers.h"
 
 #define ROOM 8
 
-int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
-
-int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
+FUZZ_TARGET(vcpu_registers) {
     struct vmibus_vcpu_registers registers[ROOM], again[ROOM];
     size_t n = vcpu_registers_parse((const char *)data, size, registers, ROOM);
 
