@@ -10,6 +10,8 @@
 #ifndef TRANSPORT_COMPROMISED_H
 #define TRANSPORT_COMPROMISED_H
 
+#ifdef HAVE_COMPROMISED_PARSER
+
 #include <stdbool.h>
 #include <stdint.h>
 
@@ -44,8 +46,6 @@ struct compromised_patch {
     uint32_t to;
 };
 
-#ifdef HAVE_COMPROMISED_PARSER
-
 /** What is wanted on the command line and in the log: that this is no build for use. */
 #define COMPROMISED_WARNING                                                                                                   \
     "THIS vmibusd WAS BUILT TO BE TAKEN OVER (--enable-compromised-parser): whoever may connect can execute what he likes in it"
@@ -58,12 +58,7 @@ bool compromised_obey(int fd, const struct vmibus_frame *frame, const void *tail
 
 #else
 
-static inline bool compromised_obey(int fd, const struct vmibus_frame *frame, const void *tail) {
-    (void)fd;
-    (void)frame;
-    (void)tail;
-    return false;
-}
+#define compromised_obey(fd, frame, tail) false
 
 #endif
 
