@@ -257,3 +257,15 @@ int bench_end(struct bench *bench, int result) {
         fprintf(stderr, "%s: %s cannot be written: %s\n", bench->name, bench->json, strerror(-r));
     return r < 0;
 }
+
+int bench_pinned_and_not(const char *name, int argc, char **argv, int (*measure)(struct bench *bench, bool pinned)) {
+    struct bench bench;
+    int r = bench_begin(&bench, name, argc, argv);
+
+    if (r)
+        return r;
+    r = measure(&bench, true);
+    if (r == 0)
+        r = measure(&bench, false);
+    return bench_end(&bench, r);
+}

@@ -63,6 +63,9 @@ int bench_begin(struct bench *bench, const char *name, int argc, char **argv);
 /** Prints the table, writes the file. Returns the exit status. @a result: 0 or a negative errno of the measurement. */
 int bench_end(struct bench *bench, int result);
 
+/** All of a benchmark that is measured twice, with every process pinned to one CPU and not. Returns the exit status. */
+int bench_pinned_and_not(const char *name, int argc, char **argv, int (*measure)(struct bench *bench, bool pinned));
+
 /** Adds a figure; the name is formatted. */
 void bench_tell(struct bench *bench, double value, const char *unit, enum bench_relation relation, double target,
                 const char *format, ...) __attribute__((format(printf, 6, 7)));

@@ -5,10 +5,8 @@
  * a share of a processor.
  */
 #include <errno.h>
-#include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/mman.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -114,10 +112,9 @@ static int make_ram(void) {
     const struct vmibus_ram_range range = {.len = IMAGE_LEN};
     int r;
 
-    rig.fd = memfd_create("ram", MFD_CLOEXEC | MFD_ALLOW_SEALING);
-    if (rig.fd < 0 || pwrite(rig.fd, rig.image->memory, IMAGE_LEN, 0) != (ssize_t)IMAGE_LEN ||
-        fcntl(rig.fd, F_ADD_SEALS, F_SEAL_SHRINK) < 0)
-        return -EIO;
+    rig.fd = image_memfd(rig.image);
+    if (rig.fd < 0)
+        return rig.fd;
     r = vmibus_guest_ram_new_unmapped(&rig.ram, &range, 1, &rig.fd, 1, -1);
     if (r == 0)
         rig.image->kernel.reader = vmibus_guest_ram_reader(rig.ram);

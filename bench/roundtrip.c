@@ -201,13 +201,5 @@ static int measure(struct bench *bench, bool pinned) {
 }
 
 int main(int argc, char **argv) {
-    struct bench bench;
-    int r = bench_begin(&bench, "roundtrip", argc, argv);
-
-    if (r)
-        return r;
-    r = measure(&bench, true);
-    if (r == 0)
-        r = measure(&bench, false);
-    return bench_end(&bench, r);
+    return bench_pinned_and_not("roundtrip", argc, argv, measure);
 }

@@ -26,8 +26,9 @@
 # its own folder.
 
 noinst_HEADERS += tests/harness.h
-EXTRA_DIST += tests/booted/make-root tests/booted/booted.py tests/booted/test_packages.py
-EXTRA_DIST += tests/harness.py tests/harness.sh $(test_scripts) $(guest_test_scripts) $(model_tests)
+EXTRA_DIST += tests/booted/make-root tests/booted/booted.py tests/booted/service.py tests/booted/test_packages.py \
+	tests/booted/test_service.py tests/booted/test_upgrade.py tests/booted/test_booted_guest.py
+EXTRA_DIST += tests/apart.py tests/valgrind.supp tests/harness.py tests/harness.sh $(test_scripts) $(guest_test_scripts) $(model_tests)
 
 unit_tests = $(test_programs) $(test_scripts)
 guest_tests = $(guest_test_programs) $(guest_test_scripts)
@@ -100,6 +101,7 @@ test_scripts += \
 include tests/audit/local.mk
 include tests/bed/local.mk
 include tests/bus/local.mk
+include tests/compromised/local.mk
 include tests/core/local.mk
 include tests/demo/local.mk
 include tests/kvm/local.mk
@@ -107,3 +109,6 @@ include tests/util/local.mk
 include tests/transport/local.mk
 include tests/daemon/local.mk
 include tests/differential/local.mk
+include tests/fuzz/local.mk
+include tests/soak/local.mk
+include tests/failing/local.mk

@@ -112,19 +112,22 @@ def compared(function, *files):
     """The texts that a function of the sources compares a key with, also by a table of numbers."""
     text = "\n".join(read("src", "daemon", file) for file in files)
     body = re.search(rf"^(?:static )?int {function}\(.*?^}}", text, flags=re.M | re.S).group()
-    return set(re.findall(r'strcmp\((?:name|key), "([\w-]+)"\)', body)) | set(re.findall(r'^ +\{"([\w-]+)", ', body, flags=re.M))
+    return set(re.findall(r'strcmp\((?:name|key), "([\w-]+)"\)', body)) \
+        | set(re.findall(r'^ +\{"([\w-]+)", ', body, flags=re.M))
 
 
 @harness.test
 def test_keys_of_the_configuration_are_told():
     page = read("man", "vmibusd.conf.5")
     expect_same("[daemon]", items(page, ".Ss [daemon]"),
-                compared("set_daemon", "config.c") | compared("reading_set_audit", "config_audit.c"))
+                compared("set_daemon", "config.c") | compared("set_daemon_plain", "config.c")
+                | compared("reading_set_audit", "config_audit.c"))
     expect_same("[limits]", items(page, ".Ss [limits] and [limits-total]"),
                 set(re.findall(r'\[RESOURCE_\w+\] = "([\w-]+)"', read("src", "daemon", "config.c"))))
     rule, _, capabilities = page.partition("The capabilities are:")
     expect_same("[rule NAME]", items(rule, ".Ss [rule NAME]"),
-                compared("reading_set_rule", "config_rule.c") | {"write-gva", "write-gpa", "write-protect", "write-size", "write-rate"})
+                compared("reading_set_rule", "config_rule.c")
+                | {"write-gva", "write-gpa", "write-protect", "write-size", "write-rate"})
     expect_same("[opener]", items(read("man", "vmibus-opend.8"), ".Sh WHAT IS PERMITTED"),
                 compared("opener_config_set", "opener_config.c"))
     told = next(item for item in tomllib.loads(read("protocol", "vmibus.toml"))["flags"] if item["name"] == "capability")["values"]

@@ -20,7 +20,7 @@
 struct vm {
     uint32_t slot;
     uint64_t generation;
-    char name[VMIBUS_NAME_BOUND + 1];
+    char name[VMIBUS_NAME_BOUND + 1];   /* empty: not told, or removed */
     uint8_t state;      /* enum vmibus_vm_state; 0: not told */
     bool is_ready;      /* its memory context is */
 };
@@ -178,59 +178,65 @@ static struct vm *vm_of(struct page *page, const struct vmibus_header *header) {
     return NULL;
 }
 
-static void add_vm(struct page *page, const struct vmibus_message *message) {
-    const struct vmibus_header *header = &message->frame.header;
-    size_t length = header->tail_length < VMIBUS_NAME_BOUND ? header->tail_length : VMIBUS_NAME_BOUND;
-    struct vm *grown;
+/* NULL: there is no room for another one. */
+static struct vm *add_vm(struct page *page, const struct vmibus_header *header) {
+    struct vm *grown = page->n_vms == VMS_MAX ? NULL : reallocarray(page->vms, page->n_vms + 1, sizeof(*grown));
 
-    if (vm_of(page, header) || page->n_vms == VMS_MAX)
-        return;
-    grown = reallocarray(page->vms, page->n_vms + 1, sizeof(*grown));
     if (!grown)
-        return;
+        return NULL;
     page->vms = grown;
     grown += page->n_vms++;
     *grown = (struct vm){.slot = header->slot, .generation = header->generation};
-    memcpy(grown->name, message->tail, length);
+    return grown;
 }
 
+static void learn_name(struct vm *vm, const struct vmibus_message *message) {
+    size_t length = message->frame.header.tail_length;
+
+    memset(vm->name, 0, sizeof(vm->name));
+    memcpy(vm->name, message->tail, length < VMIBUS_NAME_BOUND ? length : VMIBUS_NAME_BOUND);
+}
+
+/* State may come before the roster entry: that one is published anew when a provider joins. */
 static void learn(struct vmibus *bus, struct vmibus_message *message, void *context) {
+    const struct vmibus_frame *frame = &message->frame;
     struct page *page = context;
-    struct vm *vm = vm_of(page, &message->frame.header);
+    struct vm *vm;
 
     (void)bus;
-    switch (message->frame.header.kind) {
-    case VMIBUS_KIND_ROSTER:
-        if (message->frame.roster.change == VMIBUS_ROSTER_CHANGE_ADDED)
-            add_vm(page, message);
-        break;
-    case VMIBUS_KIND_LIFECYCLE:
-        if (vm)
-            vm->state = message->frame.lifecycle.state;
-        break;
-    case VMIBUS_KIND_MEMCTX:
-        if (vm)
-            vm->is_ready = message->frame.memctx.state == VMIBUS_MEMCTX_STATE_READY;
-        break;
-    default:
-        break;
-    }
+    if (frame->header.kind != VMIBUS_KIND_ROSTER && frame->header.kind != VMIBUS_KIND_LIFECYCLE &&
+        frame->header.kind != VMIBUS_KIND_MEMCTX)
+        return;
+    vm = vm_of(page, &frame->header);
+    if (!vm)
+        vm = add_vm(page, &frame->header);
+    if (!vm)
+        return;
+    if (frame->header.kind == VMIBUS_KIND_LIFECYCLE)
+        vm->state = frame->lifecycle.state;
+    else if (frame->header.kind == VMIBUS_KIND_MEMCTX)
+        vm->is_ready = frame->memctx.state == VMIBUS_MEMCTX_STATE_READY;
+    else if (frame->roster.change == VMIBUS_ROSTER_CHANGE_ADDED)
+        learn_name(vm, message);
+    else
+        *vm->name = '\0';
+}
+
+static void write_vm(const struct page *page, const struct vm *vm, const char *family, bool value) {
+    if (!*vm->name)
+        return;
+    fprintf(page->stream, "%s{vm=\"", family);
+    write_label(page, vm->name, sizeof(vm->name));
+    fprintf(page->stream, "\",slot=\"%" PRIu32 "\"} %d\n", vm->slot, value);
 }
 
 static void write_vms(const struct page *page) {
     begin(page, "vmibus_vm_running", "gauge", NULL, "1: the VM runs; 0: it is paused or has ended.");
-    for (size_t i = 0; i < page->n_vms; i++) {
-        fputs("vmibus_vm_running{vm=\"", page->stream);
-        write_label(page, page->vms[i].name, sizeof(page->vms[i].name));
-        fprintf(page->stream, "\",slot=\"%" PRIu32 "\"} %d\n", page->vms[i].slot,
-                page->vms[i].state == VMIBUS_VM_STATE_RUNNING);
-    }
+    for (size_t i = 0; i < page->n_vms; i++)
+        write_vm(page, &page->vms[i], "vmibus_vm_running", page->vms[i].state == VMIBUS_VM_STATE_RUNNING);
     begin(page, "vmibus_vm_memory_ready", "gauge", NULL, "1: the VM's memory context, with its kernel root, is known.");
-    for (size_t i = 0; i < page->n_vms; i++) {
-        fputs("vmibus_vm_memory_ready{vm=\"", page->stream);
-        write_label(page, page->vms[i].name, sizeof(page->vms[i].name));
-        fprintf(page->stream, "\",slot=\"%" PRIu32 "\"} %d\n", page->vms[i].slot, page->vms[i].is_ready);
-    }
+    for (size_t i = 0; i < page->n_vms; i++)
+        write_vm(page, &page->vms[i], "vmibus_vm_memory_ready", page->vms[i].is_ready);
 }
 
 /* What is retained comes before the answer. */

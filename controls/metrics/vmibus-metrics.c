@@ -21,6 +21,9 @@
 
 #define OPENMETRICS_TYPE "application/openmetrics-text; version=1.0.0; charset=utf-8"
 
+/* Names of machines are not for everybody. */
+#define SOCKET_MODE 0660
+
 enum {
     STATUS_FAILED = 1,
     STATUS_USAGE = 2,
@@ -175,7 +178,7 @@ static int serve(struct settings *settings, int fd) {
     int r;
 
     if (fd == -ENOENT)
-        fd = server_listen(settings->listen, 0666);
+        fd = server_listen(settings->listen, SOCKET_MODE);
     if (fd < 0) {
         complain(settings->listen ? settings->listen : "the socket that the service manager passed", fd);
         return STATUS_FAILED;

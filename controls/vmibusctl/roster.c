@@ -13,35 +13,56 @@
 
 /* --- learning ------------------------------------------------------------------------------------- */
 
-struct vm *roster_find(const struct roster *roster, uint32_t slot, uint64_t generation) {
-    for (struct vm *vm = roster->vms; vm; vm = vm->next)
+static struct vm *find_in(struct vm *vms, uint32_t slot, uint64_t generation) {
+    for (struct vm *vm = vms; vm; vm = vm->next)
         if (vm->endpoint.slot == slot && vm->endpoint.generation == generation)
             return vm;
     return NULL;
 }
 
-static struct vm *add_vm(struct roster *roster, uint32_t slot, uint64_t generation) {
-    struct vm **place = &roster->vms;
+struct vm *roster_find(const struct roster *roster, uint32_t slot, uint64_t generation) {
+    return find_in(roster->vms, slot, generation);
+}
+
+static struct vm *vm_new(const struct vmibus_header *header) {
     struct vm *vm = calloc(1, sizeof(*vm));
 
     if (!vm)
         abort();
-    vm->endpoint = (struct vmibus_endpoint){.slot = slot, .generation = generation};
-    while (*place && (*place)->endpoint.slot < slot)
-        place = &(*place)->next;
-    vm->next = *place;
-    *place = vm;
+    vm->endpoint = (struct vmibus_endpoint){.slot = header->slot, .generation = header->generation};
     return vm;
 }
 
-static void remove_vm(struct roster *roster, struct vm *vm) {
-    struct vm **place = &roster->vms;
-
-    while (*place != vm)
-        place = &(*place)->next;
-    *place = vm->next;
+static void vm_free(struct vm *vm) {
     free(vm->ranges);
     free(vm);
+}
+
+static void link_vm(struct vm **vms, struct vm *vm) {
+    while (*vms && (*vms)->endpoint.slot < vm->endpoint.slot)
+        vms = &(*vms)->next;
+    vm->next = *vms;
+    *vms = vm;
+}
+
+static void unlink_vm(struct vm **vms, struct vm *vm) {
+    while (*vms != vm)
+        vms = &(*vms)->next;
+    *vms = vm->next;
+}
+
+/* At most one of each slot is kept: whoever may not see the roster hears no name, and of no removal. */
+static struct vm *add_unnamed(struct roster *roster, const struct vmibus_header *header) {
+    struct vm *vm = vm_new(header), *old = roster->unnamed;
+
+    while (old && old->endpoint.slot != header->slot)
+        old = old->next;
+    if (old) {
+        unlink_vm(&roster->unnamed, old);
+        vm_free(old);
+    }
+    link_vm(&roster->unnamed, vm);
+    return vm;
 }
 
 static void learn_name(struct vm *vm, const struct vmibus_message *message) {
@@ -78,20 +99,29 @@ static void learn_end(struct vm *vm, const struct vmibus_frame *frame) {
         memset(&vm->memctx, 0, sizeof(vm->memctx));
 }
 
-void roster_learn(struct roster *roster, const struct vmibus_message *message) {
-    const struct vmibus_frame *frame = &message->frame;
-    struct vm *vm = roster_find(roster, frame->header.slot, frame->header.generation);
+static void learn_roster(struct roster *roster, const struct vmibus_message *message) {
+    const struct vmibus_header *header = &message->frame.header;
+    struct vm *vm = find_in(roster->vms, header->slot, header->generation);
+    struct vm *unnamed = find_in(roster->unnamed, header->slot, header->generation);
 
-    if (frame->header.kind == VMIBUS_KIND_ROSTER) {
-        if (frame->roster.change == VMIBUS_ROSTER_CHANGE_REMOVED) {
-            if (vm)
-                remove_vm(roster, vm);
-            return;
-        }
-        learn_name(vm ? vm : add_vm(roster, frame->header.slot, frame->header.generation), message);
+    if (vm)
+        unlink_vm(&roster->vms, vm);
+    else if (unnamed)
+        unlink_vm(&roster->unnamed, vm = unnamed);
+    if (message->frame.roster.change == VMIBUS_ROSTER_CHANGE_REMOVED) {
+        if (vm)
+            vm_free(vm);
+        return;
     }
     if (!vm)
-        return;
+        vm = vm_new(header);
+    learn_name(vm, message);
+    link_vm(&roster->vms, vm);
+}
+
+static void learn_state(struct vm *vm, const struct vmibus_message *message) {
+    const struct vmibus_frame *frame = &message->frame;
+
     switch (frame->header.kind) {
     case VMIBUS_KIND_LIFECYCLE:
         vm->lifecycle = *frame;
@@ -105,6 +135,25 @@ void roster_learn(struct roster *roster, const struct vmibus_message *message) {
     case VMIBUS_KIND_LEASE:
         if (frame->lease.lease_class < ROSTER_CLASSES)
             vm->leases[frame->lease.lease_class] = *frame;
+        break;
+    }
+}
+
+void roster_learn(struct roster *roster, const struct vmibus_message *message) {
+    const struct vmibus_header *header = &message->frame.header;
+    struct vm *vm = find_in(roster->vms, header->slot, header->generation);
+
+    if (!vm)
+        vm = find_in(roster->unnamed, header->slot, header->generation);
+    switch (header->kind) {
+    case VMIBUS_KIND_ROSTER:
+        learn_roster(roster, message);
+        break;
+    case VMIBUS_KIND_LIFECYCLE:
+    case VMIBUS_KIND_MEMCTX:
+    case VMIBUS_KIND_MEMCTX_INVALIDATED:
+    case VMIBUS_KIND_LEASE:
+        learn_state(vm ? vm : add_unnamed(roster, header), message);
         break;
     }
 }
@@ -141,8 +190,15 @@ void roster_unsubscribe(struct vmibusctl *ctl) {
 }
 
 void roster_deinit(struct roster *roster) {
-    while (roster->vms)
-        remove_vm(roster, roster->vms);
+    struct vm **const lists[] = {&roster->vms, &roster->unnamed};
+
+    for (size_t i = 0; i < sizeof(lists) / sizeof(*lists); i++)
+        while (*lists[i]) {
+            struct vm *vm = *lists[i];
+
+            unlink_vm(lists[i], vm);
+            vm_free(vm);
+        }
 }
 
 /* --- looking up ------------------------------------------------------------------------------------ */

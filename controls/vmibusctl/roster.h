@@ -24,6 +24,7 @@ struct vm {
 
 struct roster {
     struct vm *vms;     /**< by slot */
+    struct vm *unnamed; /**< what came before its roster entry, which is published anew when a provider joins */
 };
 
 /** Everything that the roster knows how to keep. */
@@ -43,7 +44,7 @@ void roster_unsubscribe(struct vmibusctl *ctl);
 /** Forgets everything. */
 void roster_deinit(struct roster *roster);
 
-/** The VM of an endpoint, NULL if unknown. */
+/** The VM of an endpoint; NULL: unknown, or not named yet. */
 struct vm *roster_find(const struct roster *roster, uint32_t slot, uint64_t generation);
 
 /** Finds a VM by name, UUID or slot, in this order. Returns a status, after having said what was wrong. */

@@ -20,6 +20,7 @@ static void print_ranges(const struct vm *vm) {
     struct table *table = table_new(6);
     char size[UNITS_SIZE_SIZE];
 
+    puts("ranges of RAM");
     table_cell(table, "  GPA");
     table_cell(table, "LENGTH");
     table_cell(table, "SIZE");
@@ -79,7 +80,7 @@ static void print_reading(const struct vmibus_attachment *attachment) {
         return;
     puts("your reads");
     if (attachment->n_fds) {
-        printf("  by %zu RAM descriptors\n", attachment->n_fds);
+        printf("  by RAM descriptors: %zu\n", attachment->n_fds);
         return;
     }
     doc = vmibus_reason_doc(attachment->reason);

@@ -73,14 +73,14 @@ static void print_sensors(const struct vmibus_message *reply) {
     table_print(table);
 }
 
-/* Where the memory authority has a process of its own, it counts for itself. */
-static int ask_memory(const struct vmibusctl *ctl, struct vmibus_message *memory) {
+/* Where the memory authority has a process of its own, it counts for itself, and has limits of its own. */
+static int ask_memory(const struct vmibusctl *ctl, enum vmibus_memory_query query, struct vmibus_message *memory) {
     struct vmibus_frame frame;
 
     if (vmibus_get_welcome(ctl->bus)->memory != VMIBUS_MEMORY_LOCATION_SOCKET)
         return 0;
     vmibus_command_init(&frame, VMIBUS_KIND_MEM_QUERY, NULL);
-    frame.mem_query.query = VMIBUS_MEMORY_QUERY_COUNTERS;
+    frame.mem_query.query = (uint8_t)query;
     return vmibus_call(ctl->bus, &frame, NULL, 0, memory);
 }
 
@@ -107,18 +107,49 @@ static void print(const struct vmibusctl *ctl, const struct vmibus_message *coun
     frame_json_print(object);
 }
 
+static void add_limits(struct json_object *array, const struct vmibus_message *limits, const char *process) {
+    struct json_object *records =
+        frame_json_records(vmibus_record_describe("limit_use"), limits->tail, limits->frame.header.tail_length);
+
+    for (size_t i = 0; i < json_object_array_length(records); i++) {
+        struct json_object *record = json_object_array_get_idx(records, i);
+
+        json_object_object_add(record, "process", json_object_new_string(process));
+        json_object_array_add(array, json_object_get(record));
+    }
+    json_object_put(records);
+}
+
+static void print_limits(const struct vmibusctl *ctl, const struct vmibus_message *limits, const struct vmibus_message *memory) {
+    struct json_object *array;
+
+    if (!ctl->json) {
+        limits_print(limits->tail, limits->frame.header.tail_length / sizeof(struct vmibus_limit_use));
+        if (memory->tail) {
+            puts("\nThe memory authority, in a process of its own:");
+            limits_print(memory->tail, memory->frame.header.tail_length / sizeof(struct vmibus_limit_use));
+        }
+        return;
+    }
+    array = json_object_new_array();
+    add_limits(array, limits, "bus");
+    if (memory->tail)
+        add_limits(array, memory, "memory");
+    frame_json_print(array);
+}
+
 static int show_limits(struct vmibusctl *ctl) {
-    struct vmibus_message limits = {};
+    struct vmibus_message limits = {}, memory = {};
     int r = vmibus_query(ctl->bus, NULL, VMIBUS_QUERY_LIMITS, &limits);
 
     if (r)
         r = report_refusal(ctl, r, &limits, "cannot ask for the limits");
-    else if (ctl->json)
-        frame_json_print(
-            frame_json_records(vmibus_record_describe("limit_use"), limits.tail, limits.frame.header.tail_length));
-    else
-        limits_print(limits.tail, limits.frame.header.tail_length / sizeof(struct vmibus_limit_use));
+    else if (ask_memory(ctl, VMIBUS_MEMORY_QUERY_LIMITS, &memory))
+        fputs("vmibusctl: the memory authority does not tell its limits\n", stderr);
+    if (!r)
+        print_limits(ctl, &limits, &memory);
     vmibus_message_deinit(&limits);
+    vmibus_message_deinit(&memory);
     return r;
 }
 
@@ -137,7 +168,7 @@ static int run(struct vmibusctl *ctl, const struct arguments *arguments) {
         r = vmibus_query(ctl->bus, NULL, VMIBUS_QUERY_SENSORS, &sensors);
         if (r)
             r = report_refusal(ctl, r, &sensors, "cannot ask for the sensors");
-        else if (ask_memory(ctl, &memory))
+        else if (ask_memory(ctl, VMIBUS_MEMORY_QUERY_COUNTERS, &memory))
             fputs("vmibusctl: the memory authority does not tell its counters\n", stderr);
         if (!r)
             print(ctl, &counters, &memory, &sensors);

@@ -65,7 +65,7 @@ static int watch_nearest(struct arrival *arrival) {
 
     for (; r == 0 && levels; levels = again) {
         r = watch_once(arrival, &again);
-        if (again == levels)
+        if (r || again == levels)
             break;
     }
 

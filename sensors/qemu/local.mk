@@ -14,9 +14,7 @@ qemu_sources = \
 	sensors/qemu/screen.c sensors/qemu/screen.h \
 	sensors/qemu/vm.c sensors/qemu/vm.h
 
-EXTRA_DIST += sensors/qemu/qemu.sensor sensors/qemu/vmibus-sensor-qemu.7 tests/fixtures/qemu tests/fuzz/corpus \
-	tests/fuzz/fuzz_backends.c tests/fuzz/fuzz_gpa2hva.c tests/fuzz/fuzz_mtree.c tests/fuzz/fuzz_qmp.c \
-	tests/fuzz/fuzz_ppm.c tests/fuzz/fuzz_registers.c tests/fuzz/fuzz_stat.c tests/fuzz/fuzz_vcpu_registers.c
+EXTRA_DIST += sensors/qemu/qemu.sensor sensors/qemu/vmibus-sensor-qemu.7 tests/fixtures/qemu
 noinst_HEADERS += tests/sensors/fake_qemu.h
 
 if WITH_QEMU

@@ -12,7 +12,7 @@
 
 #include <vmibus/syscalls.h>
 
-VMIBUS_SYSCALLS("fallocate fchmod ftruncate memfd_create")
+VMIBUS_SYSCALLS("fallocate ftruncate memfd_create")
 
 struct stub_ram *stub_ram_new(unsigned vm, uint64_t size) {
     struct stub_ram *ram = calloc(1, sizeof(*ram));
@@ -59,8 +59,7 @@ static int object_open(struct stub_ram *ram, uint64_t size) {
         return -errno;
     ram->fds[ram->n_fds] = fd;
     ram->sizes[ram->n_fds++] = size;
-    /* A memory authority of another user opens it anew to read. */
-    if (fchmod(fd, 0644) < 0 || ftruncate(fd, (off_t)size) < 0 ||
+    if (ftruncate(fd, (off_t)size) < 0 ||
         fcntl(fd, F_ADD_SEALS, F_SEAL_GROW | F_SEAL_SHRINK | F_SEAL_SEAL) < 0)
         return -errno;
     return 0;

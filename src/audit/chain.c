@@ -27,6 +27,9 @@ VMIBUS_SYSCALLS("fdatasync ftruncate getdents64 openat")
 /* Room that is kept in each batch for END, and for LOST or STOP before it. */
 #define RESERVE (3 * VMIBUS_CHAIN_RECORD_BOUND)
 
+/* Octets of each batch that only intents may take. */
+#define FOR_INTENTS (CHAIN_BUFFER / 4)
+
 static int64_t realtime_now(void) {
     struct timespec now;
 
@@ -106,8 +109,24 @@ static void put_header(struct chain *chain) {
     buffer->begins = chain->segment;
 }
 
-static bool has_room(const struct chain *chain) {
-    return chain->filling->len + VMIBUS_CHAIN_RECORD_BOUND + RESERVE <= CHAIN_BUFFER;
+/* Octets that are left for records of a kind. */
+static size_t room_for(const struct chain *chain, enum vmibus_chain_kind kind) {
+    size_t kept = RESERVE + (kind == VMIBUS_CHAIN_COMMAND || kind == VMIBUS_CHAIN_RECOVERED ? FOR_INTENTS : 0);
+
+    return chain->filling->len + kept < CHAIN_BUFFER ? CHAIN_BUFFER - kept - chain->filling->len : 0;
+}
+
+/* What a user has taken of the batch. NULL: the record is no user's that is there. */
+static uint32_t *taken_by(struct chain *chain, enum vmibus_chain_kind kind, const void *payload) {
+    const struct vmibus_audit_record *record = payload;
+
+    if (kind != VMIBUS_CHAIN_COMMAND && kind != VMIBUS_CHAIN_INTENT)
+        return NULL;
+    return &chain->filling->taken[record->uid % CHAIN_USERS];
+}
+
+bool chain_is_full(const struct chain *chain) {
+    return room_for(chain, VMIBUS_CHAIN_COMMAND) < VMIBUS_CHAIN_RECORD_BOUND;
 }
 
 static void put_lost(struct chain *chain) {
@@ -127,7 +146,7 @@ static bool may_commit(const struct chain *chain) {
 static void commit_when_due(struct chain *chain) {
     if (!may_commit(chain))
         return;
-    if (!list_is_empty(&chain->waiters) || chain->filling->len > CHAIN_BUFFER / 2)
+    if (!list_is_empty(&chain->waiters) || chain->filling->len > CHAIN_BUFFER / 4)
         loop_defer(&chain->soon);
     else if (!loop_timer_is_armed(&chain->commit_timer) &&
              loop_timer_set(&chain->commit_timer, clock_now() + chain->options.commit_ms * NS_PER_MS) < 0)
@@ -135,10 +154,15 @@ static void commit_when_due(struct chain *chain) {
 }
 
 uint64_t chain_append(struct chain *chain, enum vmibus_chain_kind kind, const void *payload) {
-    if (!has_room(chain))
+    uint32_t *taken = taken_by(chain, kind, payload);
+    size_t room = room_for(chain, kind);
+
+    if (room < VMIBUS_CHAIN_RECORD_BOUND || (taken && *taken > room))
         return 0;
     put_lost(chain);
     put(chain, kind, payload);
+    if (taken)
+        *taken += VMIBUS_CHAIN_RECORD_BOUND;
     commit_when_due(chain);
     return chain->filling->last;
 }
@@ -441,7 +465,15 @@ static int find_files(struct chain *chain) {
     return 0;
 }
 
-/* A file in memory, read-only. NULL: it cannot be, or is empty; then what is found of it is in *foundp. */
+/*
+ * Whether the process lacks something, or the disk fails: then nothing is known of the file.  Going on without what is in it would
+ * make a chain that looks forged.
+ */
+static bool is_unknown(int error) {
+    return error == EMFILE || error == ENFILE || error == ENOMEM || error == EIO;
+}
+
+/* A file in memory, read-only. NULL: it cannot be (errno), or is empty (0); then what is found of it is in *foundp. */
 static void *map_file(int fd, size_t *sizep, enum chain_found *foundp) {
     struct stat st;
     void *memory;
@@ -450,6 +482,7 @@ static void *map_file(int fd, size_t *sizep, enum chain_found *foundp) {
     if (fd < 0 || fstat(fd, &st) < 0)
         return NULL;
     *foundp = CHAIN_TORN;
+    errno = 0;
     if (st.st_size == 0)
         return NULL;
     *foundp = CHAIN_DAMAGED;
@@ -465,26 +498,29 @@ static int open_file(const struct chain *chain, uint64_t segment, int flags) {
     return openat(chain->directory, name, flags | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK, 0600);
 }
 
-/* Reads a file to its end; @a n receives how many commands it has, @a last the kind of its last record. */
-static enum chain_found scan(const struct chain *chain, int fd, struct chain_reader *reader, uint64_t *n, uint16_t *last) {
+/*
+ * Reads a file to its end; @a n receives how many commands it has, @a last the kind of its last record. fd: as open_file() gave
+ * it, right before. 0, or a negative errno: nothing is known of the file.
+ */
+static int scan(const struct chain *chain, int fd, struct chain_reader *reader, enum chain_found *found, uint64_t *n,
+                uint16_t *last) {
     struct chain_item item;
-    enum chain_found found;
     size_t size = 0;
-    void *memory = map_file(fd, &size, &found);
+    void *memory = map_file(fd, &size, found);
 
     *reader = (struct chain_reader){};
     *n = 0;
     *last = 0;
     if (!memory)
-        return found;
-    found = chain_reader_init(reader, memory, size);
-    while (found == CHAIN_RECORD && (found = chain_reader_next(reader, &item)) == CHAIN_RECORD) {
+        return is_unknown(errno) ? -errno : 0;
+    *found = chain_reader_init(reader, memory, size);
+    while (*found == CHAIN_RECORD && (*found = chain_reader_next(reader, &item)) == CHAIN_RECORD) {
         *n += chain_has_command(item.record.kind);
         *last = item.record.kind;
         chain->options.seen(chain->options.context, &item);
     }
     munmap(memory, size);
-    return found;
+    return 0;
 }
 
 /* Goes on at the end of the newest file. What is after it is cut off. */
@@ -517,19 +553,24 @@ static int take_files(struct chain *chain) {
     enum chain_found found;
     uint64_t n, total;
     uint16_t last;
-    int r = -1;
+    int r = scan(chain, fd, &reader, &found, &total, &last);
 
-    found = scan(chain, fd, &reader, &total, &last);
     take_end(chain, &reader);
-    for (uint64_t segment = chain->segment; total < chain->options.scan && segment-- > chain->oldest; total += n) {
+    for (uint64_t segment = chain->segment; r == 0 && total < chain->options.scan && segment-- > chain->oldest; total += n) {
         struct chain_reader before;
+        enum chain_found of_older;
         int older = open_file(chain, segment, O_RDONLY);
         uint16_t kind;
 
-        (void)scan(chain, older, &before, &n, &kind);
+        r = scan(chain, older, &before, &of_older, &n, &kind);
         take_end(chain, &before);
         fd_close(older);
     }
+    if (r < 0) {
+        fd_close(fd);
+        return r;
+    }
+    r = -1;
     chain->options.start.damaged = found == CHAIN_DAMAGED;
     if (reader.sequence && found != CHAIN_DAMAGED && last != VMIBUS_CHAIN_END)
         r = go_on(chain, &reader, fd);

@@ -4,9 +4,12 @@
  * chain; <vmibus/audit.h> has the layout.
  *
  * Records are appended to memory and written in batches, one at a time (disk.h): what comes while one batch is on its way to the
- * disk makes the next one.  A batch begins at the end of the loop's iteration if somebody waits for it, else a little later.  A
- * batch that cannot be written is kept and tried again, at the same place with the same octets; what finds no room
+ * disk makes the next one.  A batch begins at the end of the loop's iteration if somebody waits for it, else a little later.
+ * A batch that cannot be written is kept and tried again, at the same place with the same octets; what finds no room
  * meanwhile is counted, and the next record that finds some says how many there were.
+ *
+ * A user's records may take as much of a batch as they leave of it, and some of it is kept for intents, for which commands wait:
+ * who floods finds no room for records of its own, and takes none from others.
  *
  * A file is ended when it has grown to its bound: END is its last record, its hash stands in the next file's header.
  * A file is cut only at the start, where a crash left an unfinished write; one that does not verify is left alone, and a new
@@ -32,6 +35,9 @@
 
 /** Octets that wait for the disk at most, and as many that are on their way. */
 #define CHAIN_BUFFER (1u << 20)
+
+/** Users are told apart by the rest of their number by this. */
+#define CHAIN_USERS 256
 
 /** What is done when records cannot be written. */
 enum chain_full {
@@ -80,6 +86,7 @@ struct chain_buffer {
     uint64_t n_records;
     uint64_t lost_told;         /**< commands without a record, as records up to this batch say */
     uint64_t begins;            /**< number of the file that it begins; 0: it goes on with the one before */
+    uint32_t taken[CHAIN_USERS]; /**< octets of each user's commands */
 };
 
 struct chain {
@@ -114,8 +121,11 @@ int chain_init(struct chain *chain, const struct chain_options *options);
 /** Ends it with STOP, after waiting a bounded time for the disk. Whoever waits is told ECANCELED. Harmless if zeroed. */
 void chain_deinit(struct chain *chain);
 
-/** Appends a record. Its sequence; 0: there is no room. */
+/** Appends a record. Its sequence; 0: there is no room, or none left for whose command it is. */
 uint64_t chain_append(struct chain *chain, enum vmibus_chain_kind kind, const void *payload);
+
+/** There is room for nobody's command. */
+bool chain_is_full(const struct chain *chain);
 
 /** A command has no record: the next record that there is room for says so. */
 void chain_lose(struct chain *chain);

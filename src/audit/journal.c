@@ -1,7 +1,9 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 #include "audit/journal.h"
 
+#include <errno.h>
 #include <stdarg.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/socket.h>
@@ -30,7 +32,7 @@ void journal_begin(struct journal_message *message, const char *id, int priority
     message->len = 0;
     journal_add(message, "MESSAGE_ID", "%s", id);
     journal_add(message, "PRIORITY", "%d", priority);
-    journal_add(message, "SYSLOG_IDENTIFIER", "vmibusd");
+    journal_add(message, "SYSLOG_IDENTIFIER", "%s", program_invocation_short_name);
 }
 
 /* A newline ends a field: none comes from a value. */
@@ -54,28 +56,37 @@ void journal_add(struct journal_message *message, const char *name, const char *
     message->len += (size_t)(head + n) + 1;
 }
 
-/* A bucket of `burst` messages that fills at `rate`: kept as the time at which it would be full. */
-static int take_turn(struct journal *journal) {
-    uint64_t now = clock_now(), cost = NS_PER_S / journal->rate;
+/* A bucket of `burst` messages that fills at `rate`; of a share of n, both are that much less. */
+static bool take_turn(const struct journal *journal, struct journal_bucket *bucket, uint64_t n) {
+    uint64_t now = clock_now(), cost = n * (NS_PER_S / journal->rate);
 
-    if (journal->filled < now)
-        journal->filled = now;
-    if (journal->filled + cost > now + journal->burst * cost)
-        return -1;
-    journal->filled += cost;
-    return 0;
+    if (bucket->filled < now)
+        bucket->filled = now;
+    if (bucket->filled + cost > now + journal->burst / n * cost)
+        return false;
+    bucket->filled += cost;
+    return true;
 }
 
-void journal_send(struct journal *journal, const struct journal_message *message) {
+static void send_if(struct journal *journal, const struct journal_message *message, bool has_turn) {
     struct sockaddr_un address = {.sun_family = AF_UNIX};
     ssize_t n = -1;
 
-    if (!journal->path)
-        return;
-    if (journal->fd >= 0 && take_turn(journal) == 0) {
+    if (journal->fd >= 0 && has_turn) {
         strcpy(address.sun_path, journal->path);
         n = sendto(journal->fd, message->text, message->len, MSG_DONTWAIT | MSG_NOSIGNAL, (struct sockaddr *)&address,
                    sizeof(address));
     }
     journal->untold += n != (ssize_t)message->len;
+}
+
+void journal_send(struct journal *journal, const struct journal_message *message) {
+    if (journal->path)
+        send_if(journal, message, take_turn(journal, &journal->own, 1));
+}
+
+void journal_send_for(struct journal *journal, const struct journal_message *message, uint32_t uid) {
+    if (journal->path)
+        send_if(journal, message, take_turn(journal, &journal->users[uid % JOURNAL_USERS], 2) &&
+                                      take_turn(journal, &journal->commands, 1));
 }

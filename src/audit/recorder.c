@@ -102,7 +102,7 @@ static void tell_command(struct recorder *recorder, const struct vmibus_audit_re
                 record->name, outcome_of(record), record->reason ? " " : "",
                 record->reason ? known(vmibus_reason_name(record->reason)) : "", recovered ? " (found after a crash)" : "");
     add_command(&message, record);
-    journal_send(&recorder->journal, &message);
+    journal_send_for(&recorder->journal, &message, record->uid);
 }
 
 static void say(struct recorder *recorder, bool bad, const char *text) {
@@ -231,10 +231,12 @@ static void catch_up(void *context) {
     for (uint64_t sequence = written > capacity ? written - capacity + 1 : 1; sequence <= written; sequence++) {
         struct vmibus_audit_record *record = &audit->records[(sequence - 1) % capacity];
 
-        if (is_due(recorder, record, sequence) && !take(recorder, record)) {
-            recorder->behind = true;
+        if (!is_due(recorder, record, sequence) || take(recorder, record))
+            continue;
+        recorder->behind = true;
+        /* What one user has too much of is in nobody else's way. */
+        if (chain_is_full(&recorder->chain))
             return;
-        }
     }
 }
 

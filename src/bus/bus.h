@@ -13,6 +13,7 @@
 
 #include "bus/command.h"
 #include "bus/event.h"
+#include "bus/sensor_place.h"
 #include "bus/watch.h"
 #include "policy/policy.h"
 #include "util/audit.h"
@@ -106,7 +107,8 @@ struct bus {
     uint32_t last_token;
     uint32_t last_slot;             /**< slots are reused as late as possible */
     uint16_t last_sensor;           /**< id */
-    uint32_t last_preference;       /**< of sensors, in the order of adding */
+    struct sensor_places sensor_places;
+    bool hands_over;                /**< another process goes on with it: sensors that leave come again */
     struct endpoint **endpoints;    /**< by slot; [0] is the bus itself */
     struct list controls;
     struct list sensors;

@@ -2,12 +2,15 @@
 #include "bus/claim.h"
 
 #include <errno.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "bus/bus.h"
 #include "bus/endpoint.h"
+#include "bus/provider.h"
 #include "bus/sensor.h"
+#include "util/clock.h"
 
 int claim_new(struct endpoint *endpoint, const char *sensor, uint32_t groups) {
     struct claim *claim = calloc(1, sizeof(*claim));
@@ -15,7 +18,7 @@ int claim_new(struct endpoint *endpoint, const char *sensor, uint32_t groups) {
     if (!claim)
         return -ENOMEM;
     claim->groups = groups;
-    strncpy(claim->sensor, sensor, sizeof(claim->sensor) - 1);
+    snprintf(claim->sensor, sizeof(claim->sensor), "%s", sensor);
     list_append(&endpoint->claims, &claim->link);
     return 0;
 }
@@ -41,6 +44,22 @@ uint32_t claims_groups(const struct endpoint *endpoint) {
 
 bool claims_promise(const struct endpoint *endpoint, uint32_t group) {
     return !endpoint_provider(endpoint, group) && claims_groups(endpoint) & group;
+}
+
+void claims_leave(struct sensor *sensor) {
+    struct bus *bus = sensor->bus;
+
+    while (!list_is_empty(&sensor->providers)) {
+        struct provider *provider = list_first(&sensor->providers, struct provider, sensor_link);
+
+        if (claim_new(provider->endpoint, sensor->name, provider->groups) == 0)
+            provider_leave(provider);
+        else
+            provider_remove(provider, VMIBUS_REASON_RESTARTED);
+    }
+    /* Without a timer it is waited for until it comes. */
+    if (!bus->hands_over)
+        (void)loop_timer_set(&bus->claims, clock_now() + CLAIM_MS * NS_PER_MS);
 }
 
 static struct claim *claim_of(const struct endpoint *endpoint, const struct sensor *sensor) {
@@ -104,6 +123,7 @@ void claims_end(struct endpoint *endpoint) {
         endpoint_free(endpoint, VMIBUS_REASON_RESTARTED);
         return;
     }
+    providers_stop_waiting(endpoint);
     claims_see_providers(endpoint);
     endpoint_publish_roster(endpoint, VMIBUS_ROSTER_CHANGE_ADDED);
 }

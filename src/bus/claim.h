@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * Claims: what sensors provided before the daemon was started anew.  They are started anew with it, and offer their VMs
+ * Claims: what sensors provided before the daemon was started anew, or before they were by themselves.  They offer their VMs
  * again in their own time; meanwhile the endpoint stays what it was, with slot and generation, and what asks for a group
  * that is claimed waits for its provider.  Claims that nobody has made good after CLAIM_MS are dropped, and an endpoint that
  * is provided by nobody then goes.
@@ -29,6 +29,9 @@ struct claim {
 
 /** A sensor provided these groups. 0 or -ENOMEM. */
 int claim_new(struct endpoint *endpoint, const char *sensor, uint32_t groups);
+
+/** A sensor is started anew: its providers leave, each with a claim. */
+void claims_leave(struct sensor *sensor);
 
 /** What is claimed of an endpoint. */
 uint32_t claims_groups(const struct endpoint *endpoint);

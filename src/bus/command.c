@@ -547,7 +547,7 @@ void command_end_all(struct endpoint *endpoint) {
     do {
         again = false;
         list_for_each(command, &endpoint->commands, endpoint_link)
-            if (command->sensor) {
+            if (command->sensor || audit_waiter_waits(&command->waiter)) {
                 command_end_with(command, VMIBUS_ERROR_GONE, VMIBUS_REASON_RESTARTED, 0);
                 again = true;
                 break;

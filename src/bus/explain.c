@@ -80,7 +80,7 @@ static void copy_end(uint8_t *field, size_t size, const char *text) {
 static void describe(struct vmibus_rule_info *info, const struct policy_rule *rule) {
     const struct write_place *place = &rule->write.place;
 
-    info->capabilities = rule->capabilities;
+    info->capabilities = policy_rule_capabilities(rule);
     info->rank = rule->rank;
     info->lease_ttl_ms = rule->lease_ttl_ms;
     info->id = rule->id;

@@ -74,7 +74,8 @@ static void tell_authority(struct endpoint *endpoint) {
     const struct sensor *sensor = endpoint_provider(endpoint, VMIBUS_GROUP_MEMORY);
     const uint8_t *session = sensor ? sensor->session : none;
 
-    if (memcmp(endpoint->memory_session, session, sizeof(none)) == 0)
+    /* One that is waited for will propose the same memory, whose epoch goes on. */
+    if (memcmp(endpoint->memory_session, session, sizeof(none)) == 0 || (!sensor && claims_promise(endpoint, VMIBUS_GROUP_MEMORY)))
         return;
     memcpy(endpoint->memory_session, session, sizeof(none));
     endpoint->memory_session_told = true;
@@ -305,6 +306,22 @@ void provider_remove(struct provider *provider, enum vmibus_reason reason) {
     see_choice(endpoint, lost);
     if (!lost)
         endpoint_publish_roster(endpoint, VMIBUS_ROSTER_CHANGE_ADDED);
+}
+
+void provider_leave(struct provider *provider) {
+    struct endpoint *endpoint = provider->endpoint;
+    uint32_t changed;
+
+    watch_forget_sensor(endpoint, provider->sensor);
+    lose(provider, UINT32_MAX, VMIBUS_ERROR_GONE, VMIBUS_REASON_RESTARTED);
+    provider_free(provider);
+    changed = choose(endpoint);
+    if (changed)
+        see_choice(endpoint, changed);
+}
+
+void providers_stop_waiting(struct endpoint *endpoint) {
+    tell_authority(endpoint);
 }
 
 void provider_move(struct provider *provider, struct endpoint *endpoint) {

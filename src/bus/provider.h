@@ -57,6 +57,15 @@ void provider_remove(struct provider *provider, enum vmibus_reason reason);
 /** The sensor knows its endpoint now: it is told for what it is active, and what was chosen is acted upon. */
 void provider_answered(struct provider *provider);
 
+/**
+ * Takes away one whose sensor is started anew and has left a claim (claim.h): what it was doing is answered, and what waits
+ * for it goes on waiting.
+ */
+void provider_leave(struct provider *provider);
+
+/** Nobody is waited for any more: the memory authority hears it if nobody provides the memory. */
+void providers_stop_waiting(struct endpoint *endpoint);
+
 /** Forgets one, as its endpoint goes. */
 void provider_free(struct provider *provider);
 

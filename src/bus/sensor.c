@@ -6,10 +6,12 @@
 #include <vmibus/names.h>
 
 #include "bus/bus.h"
+#include "bus/claim.h"
 #include "bus/command.h"
 #include "bus/endpoint.h"
 #include "bus/offer.h"
 #include "bus/provider.h"
+#include "bus/sensor_place.h"
 #include "bus/watch.h"
 
 /* Ids are reused as late as possible; 0 is the bus itself, and says here that all are in use. */
@@ -35,7 +37,7 @@ int sensor_init(struct sensor *sensor, struct bus *bus, const struct sensor_ops 
         return VMIBUS_ERROR_PRESSURE;
     *sensor = (struct sensor){.bus = bus, .ops = ops, .id = id, .state = VMIBUS_SENSOR_STATE_LOADED};
     bus->last_sensor = id;
-    sensor->preference = ++bus->last_preference;
+    sensor_place_begin(sensor);
     list_init(&sensor->providers);
     list_append(&bus->sensors, &sensor->link);
     return 0;
@@ -56,6 +58,8 @@ static void publish_state(struct sensor *sensor, const void *message, uint32_t l
 
 void sensor_deinit(struct sensor *sensor) {
     command_drop_groups(sensor->bus->endpoints[0], sensor, UINT32_MAX, VMIBUS_ERROR_GONE, VMIBUS_REASON_WITHDRAWN);
+    if (sensor->state == VMIBUS_SENSOR_STATE_RESTARTING || sensor->bus->hands_over)
+        claims_leave(sensor);
     while (!list_is_empty(&sensor->providers))
         provider_remove(list_first(&sensor->providers, struct provider, sensor_link), VMIBUS_REASON_WITHDRAWN);
     sensor->state = VMIBUS_SENSOR_STATE_GONE;
@@ -66,6 +70,7 @@ void sensor_deinit(struct sensor *sensor) {
 static void hear_announce(struct sensor *sensor, const struct vmibus_frame *frame, const void *tail) {
     const struct vmibus_sensor_announce *announce = &frame->sensor_announce;
     struct provider *provider, *following;
+    bool is_first = sensor->name[0] == '\0';
     bool changes = sensor->fallback != announce->fallback || (sensor->state == VMIBUS_SENSOR_STATE_FAILED) !=
                                                                  (announce->state == VMIBUS_SENSOR_STATE_FAILED);
 
@@ -74,6 +79,8 @@ static void hear_announce(struct sensor *sensor, const struct vmibus_frame *fram
     sensor->fallback = announce->fallback;
     memcpy(sensor->name, announce->name, sizeof(sensor->name));
     sensor->name[sizeof(sensor->name) - 1] = '\0';
+    if (is_first)
+        sensor_place_take(sensor); /* before it offers anything */
     publish_state(sensor, tail, frame->header.tail_length);
     if (changes)
         list_for_each_safe(provider, following, &sensor->providers, sensor_link)

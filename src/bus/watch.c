@@ -288,6 +288,14 @@ static bool is_nowhere(const struct watch *watch, uint64_t epoch) {
     return !watch->sensor;
 }
 
+void watch_forget_sensor(struct endpoint *endpoint, const struct sensor *sensor) {
+    struct watch *watch;
+
+    list_for_each(watch, &endpoint->watches, endpoint_link)
+        if (watch->sensor == sensor && watch->state == WATCH_GOES_ON)
+            watch->sensor = NULL;
+}
+
 void watch_begin_anew(struct endpoint *endpoint) {
     struct sensor *sensor = endpoint_provider(endpoint, VMIBUS_GROUP_WATCH);
 

@@ -105,6 +105,9 @@ void watch_hear(struct endpoint *endpoint, const struct sensor *sensor, struct v
  */
 void watch_see_taken(const struct control *control, const struct vmibus_frame *event);
 
+/** A sensor is started anew: its watches are begun anew when it is back, see watch_begin_anew(). */
+void watch_forget_sensor(struct endpoint *endpoint, const struct sensor *sensor);
+
 /** An epoch of the endpoint is over. */
 void watch_end_epoch(struct endpoint *endpoint, uint64_t epoch);
 

@@ -76,6 +76,14 @@ void core_handover_save(struct vmibus_core *core, struct handover_writer *writer
         put_sensor(writer, local);
 }
 
+void core_handover_save_link(struct vmibus_core *core, struct handover_writer *writer) {
+    if (core->authority)
+        return;
+    handover_begin(writer, CORE_HANDOVER_LINK);
+    memory_link_handover_save(&core->memory_link, writer);
+    handover_end(writer);
+}
+
 void core_stop_handed_over(struct vmibus_core *core) {
     struct local_sensor *local;
 
@@ -179,6 +187,9 @@ bool core_handover_restore(struct vmibus_core *core, struct handover *whole) {
     if (!handover_find(records, CORE_HANDOVER_BUS, &record) ||
         !bus_handover_restore(&core->home.handover->bus, handover_in(&record)))
         return handover_wrong(whole, -EBADMSG);
+    if (!core->authority && handover_find(records, CORE_HANDOVER_LINK, &record) &&
+        !memory_link_handover_restore(&core->memory_link, handover_in(&record)))
+        return handover_wrong(whole, -EBADMSG);
     while (handover_next(&records, &record))
         if (record.tag == CORE_HANDOVER_SENSOR)
             take_sensor(core, &record);
@@ -192,5 +203,5 @@ bool core_handover_check(struct vmibus_core *core, struct handover *whole) {
 void core_handover_go_on(struct vmibus_core *core, const struct authority_page *pages, size_t n_pages) {
     bus_handover_go_on(core->bus);
     if (core->authority)
-        authority_handover_go_on(core->authority, pages, n_pages);
+        authority_handover_go_on(core->authority, pages, n_pages, true);
 }

@@ -28,6 +28,7 @@ enum core_handover_record {
     CORE_HANDOVER_MEMORY = 2,
     CORE_HANDOVER_LISTENER = 3, /**< its owner's */
     CORE_HANDOVER_SENSOR = 4,
+    CORE_HANDOVER_LINK = 5, /**< to an authority that has a process of its own */
 };
 
 /** What a sensor of the process before gave. */
@@ -54,6 +55,9 @@ void core_handover_end(struct vmibus_core *core);
 
 /** Writes bus, authority and sensors. */
 void core_handover_save(struct vmibus_core *core, struct handover_writer *writer);
+
+/** Writes the link to an authority that has a process of its own, if there is one: the last thing that is written. */
+void core_handover_save_link(struct vmibus_core *core, struct handover_writer *writer);
 
 /** Stops the sensors after they were handed over: they withdraw nothing. */
 void core_stop_handed_over(struct vmibus_core *core);

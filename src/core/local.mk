@@ -18,8 +18,8 @@ libvmibus_core_internal_la_SOURCES = \
 # What a program links that uses the core's own functions, in link order.  Not to be linked together
 # with libvmibus-core.la.
 core_libraries = \
-	libvmibus_core_internal.la libvmibus_host.la libvmibus_client_internal.la libvmibus_memory.la libvmibus_bus.la \
-	libvmibus_policy.la libvmibus_transport.la libvmibus_guest_internal.la libvmibus_util.la libvmibus_protocol.la
+	libvmibus_core_internal.la libvmibus_host.la libvmibus_client_internal.la libvmibus_transport.la libvmibus_memory.la \
+	libvmibus_bus.la libvmibus_policy.la libvmibus_guest_internal.la libvmibus_util.la libvmibus_protocol.la
 
 # The installed library: what these have, less what src/core/libvmibus-core.map does not list.
 lib_LTLIBRARIES += libvmibus-core.la

@@ -11,6 +11,7 @@
 
 #include "bus/bus.h"
 #include "bus/resync.h"
+#include "transport/handover.h"
 #include "util/clock.h"
 #include "util/fds.h"
 
@@ -166,6 +167,35 @@ void memory_link_deinit(struct memory_link *link) {
     loop_timer_cancel(&link->retry);
     link_deinit(&link->link);
     *link = (struct memory_link){};
+}
+
+/* --- over a restart ---------------------------------------------------------------------------- */
+
+/* Never reused. */
+enum {
+    MEMORY_LINK_INCARNATION = 1,
+    MEMORY_LINK_LINK = 2,
+};
+
+void memory_link_handover_save(struct memory_link *link, struct handover_writer *writer) {
+    handover_put_number(writer, MEMORY_LINK_INCARNATION, link->incarnation);
+    if (!link->welcomed || !link_is_up(&link->link))
+        return;
+    handover_begin(writer, MEMORY_LINK_LINK);
+    link_handover_save(&link->link, writer);
+    handover_end(writer);
+}
+
+bool memory_link_handover_restore(struct memory_link *link, struct handover_records records) {
+    struct handover_record record;
+
+    if (handover_find(records, MEMORY_LINK_INCARNATION, &record))
+        link->incarnation = (uint32_t)handover_number_below(&record, UINT32_MAX);
+    if (!handover_find(records, MEMORY_LINK_LINK, &record))
+        return !records.handover->error;
+    loop_timer_cancel(&link->retry);
+    link->welcomed = link_handover_restore(&link->link, handover_in(&record));
+    return link->welcomed;
 }
 
 void memory_link_tell(struct memory_link *link, const struct vmibus_frame *frame, const void *tail) {

@@ -15,6 +15,7 @@
 #include <vmibus/protocol.h>
 
 #include "transport/link.h"
+#include "util/handover.h"
 #include "util/loop.h"
 
 struct bus;
@@ -55,6 +56,15 @@ int memory_link_init(struct memory_link *link, const struct memory_link_options 
 
 /** Ends it. Harmless on zeros. */
 void memory_link_deinit(struct memory_link *link);
+
+/** Writes it, into a record that the caller has begun: nothing can be said on it from then on. */
+void memory_link_handover_save(struct memory_link *link, struct handover_writer *writer);
+
+/**
+ * Reads it into one that has not connected yet.  Where there was no link it is connected as at any start, to an authority that
+ * may be the same.  False: something was wrong.
+ */
+bool memory_link_handover_restore(struct memory_link *link, struct handover_records records);
 
 /** Tells the authority, if there is one: a bus_link_fn's work. */
 void memory_link_tell(struct memory_link *link, const struct vmibus_frame *frame, const void *tail);

@@ -60,8 +60,39 @@ static int set_small_writes(struct reading *reading, bool *on_worker, const char
 
 /* --- [daemon] ---------------------------------------------------------------------------------- */
 
-static int set_daemon(struct reading *reading, const char *name, const char *value) {
+static int set_audit_records(struct reading *reading, uint64_t *setting, const char *value) {
+    uint64_t records;
+
+    if (!reading_parse_number(value, 1u << 26, &records) || records < 16)
+        return reading_complain(reading, "audit-records = %s: a number from 16 to %u is wanted", value, 1u << 26);
+    *setting = records;
+    return 1;
+}
+
+static int set_memory_cap(struct reading *reading, uint64_t *setting, const char *value) {
+    if (!reading_parse_number(value, UINT64_C(1) << 44, setting) || *setting == 0)
+        return reading_complain(reading, "memory-cap = %s: a number of octets is wanted", value);
+    return 1;
+}
+
+static int set_sandbox(struct reading *reading, enum sandbox_wish *setting, const char *value) {
+    return sandbox_parse(value, setting) ? 1 : reading_complain(reading, "sandbox = %s: 'yes', 'no' or 'require' is wanted", value);
+}
+
+/* Numbers and paths. -1: it is another key. */
+static int set_daemon_plain(struct reading *reading, const char *name, const char *value) {
     struct config *config = reading->config;
+    const struct {
+        const char *name;
+        char **setting;
+    } paths[] = {
+        {"socket", &config->socket},
+        {"memory-socket", &config->memory_socket},
+        {"memory-state-directory", &config->memory_state_directory},
+        {"opener-socket", &config->opener_socket},
+        {"sensor-directory", &config->sensor_directory},
+        {"state-directory", &config->state_directory},
+    };
     const struct {
         const char *name;
         uint32_t *setting;
@@ -82,47 +113,38 @@ static int set_daemon(struct reading *reading, const char *name, const char *val
         {"sensor-endpoints", &config->sensor_endpoints, 1, 65536},
         {"sensor-answer-timeout-ms", &config->sensor_answer_ms, 100, 3600000},
     };
-    uint64_t records;
 
-    if (strcmp(name, "socket") == 0)
-        return reading_set_string(reading, &config->socket, value);
+    for (size_t i = 0; i < sizeof(paths) / sizeof(paths[0]); i++)
+        if (strcmp(name, paths[i].name) == 0)
+            return reading_set_string(reading, paths[i].setting, value);
+    for (size_t i = 0; i < sizeof(numbers) / sizeof(numbers[0]); i++)
+        if (strcmp(name, numbers[i].name) == 0)
+            return reading_set_number(reading, name, numbers[i].setting, value, numbers[i].minimum, numbers[i].maximum);
+    return -1;
+}
+
+static int set_daemon(struct reading *reading, const char *name, const char *value) {
+    struct config *config = reading->config;
+    int r = set_daemon_plain(reading, name, value);
+
+    if (r >= 0)
+        return r;
     if (strcmp(name, "socket-mode") == 0)
         return set_mode(reading, &config->socket_mode, value);
     if (strcmp(name, "small-writes") == 0)
         return set_small_writes(reading, &config->small_writes_on_worker, value);
     if (strcmp(name, "sensor-users") == 0)
         return reading_set_users(reading, name, &config->policy->sensor_users, value);
-    if (strcmp(name, "state-directory") == 0)
-        return reading_set_string(reading, &config->state_directory, value);
-    if (strcmp(name, "sandbox") == 0)
-        return sandbox_parse(value, &config->sandbox) ? 1 :
-               reading_complain(reading, "sandbox = %s: 'yes', 'no' or 'require' is wanted", value);
     if (strcmp(name, "bus-user") == 0)
         return reading_set_users(reading, name, &config->policy->bus_users, value);
-    if (strcmp(name, "memory-socket") == 0)
-        return reading_set_string(reading, &config->memory_socket, value);
-    if (strcmp(name, "memory-state-directory") == 0)
-        return reading_set_string(reading, &config->memory_state_directory, value);
-    if (strcmp(name, "opener-socket") == 0)
-        return reading_set_string(reading, &config->opener_socket, value);
-    if (strcmp(name, "sensor-directory") == 0)
-        return reading_set_string(reading, &config->sensor_directory, value);
-    if (strcmp(name, "audit-records") == 0) {
-        if (!reading_parse_number(value, 1u << 26, &records) || records < 16)
-            return reading_complain(reading, "audit-records = %s: a number from 16 to %u is wanted", value, 1u << 26);
-        config->audit_records = records;
-        return 1;
-    }
+    if (strcmp(name, "sandbox") == 0)
+        return set_sandbox(reading, &config->sandbox, value);
+    if (strcmp(name, "memory-cap") == 0)
+        return set_memory_cap(reading, &config->memory_cap, value);
+    if (strcmp(name, "audit-records") == 0)
+        return set_audit_records(reading, &config->audit_records, value);
     if (strncmp(name, "audit", strlen("audit")) == 0)
         return reading_set_audit(reading, name, value);
-    if (strcmp(name, "memory-cap") == 0) {
-        if (!reading_parse_number(value, UINT64_C(1) << 44, &config->memory_cap) || config->memory_cap == 0)
-            return reading_complain(reading, "memory-cap = %s: a number of octets is wanted", value);
-        return 1;
-    }
-    for (size_t i = 0; i < sizeof(numbers) / sizeof(numbers[0]); i++)
-        if (strcmp(name, numbers[i].name) == 0)
-            return reading_set_number(reading, name, numbers[i].setting, value, numbers[i].minimum, numbers[i].maximum);
     return reading_complain(reading, "unknown key '%s' in [daemon]; vmibusd.conf(5) lists the keys", name);
 }
 

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
  * A configuration file being read: what it fills, the first mistake, and what the readers of all sections share.  Internal to
- * config.c, config_audit.c and config_rule.c.
+ * config.c and config_*.c.
  *
  * A setter returns 1, or 0 after it has complained: as the parser wants it (libinih).
  */

@@ -150,6 +150,11 @@ int reading_set_rule(struct reading *reading, const char *rule_name, const char 
     return reading_complain(reading, "unknown key '%s' in [rule %s]; vmibusd.conf(5) lists the keys", name, rule_name);
 }
 
+/* As policy_rule_capabilities() has it; that `all` does not include it there is no mistake. */
+static bool asks_for_admin(const struct policy_rule *rule) {
+    return rule->capabilities & VMIBUS_CAP_ADMIN && rule->capabilities != CAPABILITIES_ALL && strcmp(rule->endpoints, "*") != 0;
+}
+
 /* A rule that names nobody is a mistake that would be found only by its absence. */
 int reading_check_rules(struct reading *reading) {
     const struct policy_rule *rule;
@@ -159,6 +164,9 @@ int reading_check_rules(struct reading *reading) {
             reading_complain(reading, "[rule %s] names nobody: it needs user =, group = or everybody = yes", rule->name);
         else if (rule->capabilities == 0)
             reading_complain(reading, "[rule %s] grants nothing: it needs capabilities =", rule->name);
+        else if (asks_for_admin(rule))
+            reading_complain(reading, "[rule %s] cannot give admin, which concerns no VM yet, on some only: leave out endpoints =",
+                             rule->name);
     }
     return reading->failed ? -EINVAL : 0;
 }

@@ -10,13 +10,10 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-#include "core/core.h"
-#include "core/handover.h"
 #include "daemon/incarnation.h"
-#include "transport/handover.h"
-#include "transport/listener.h"
 #include "util/clock.h"
 #include "util/fds.h"
+#include "util/loop.h"
 
 #include <vmibus/syscalls.h>
 
@@ -24,7 +21,6 @@ VMIBUS_SYSCALLS("fsync getsockopt openat renameat renameat2 unlinkat")
 
 #define TOKEN_FILE "handover"
 #define TEMPORARY_FILE "handover.new"
-#define PRODUCT "vmibusd " PACKAGE_VERSION
 
 /* --- the token --------------------------------------------------------------------------------- */
 
@@ -56,35 +52,21 @@ static int remove_token(int directory) {
 
 /* --- giving ------------------------------------------------------------------------------------ */
 
-static int settle(struct vmibus_core *core, uint32_t timeout_ms) {
+static int settle(const struct handover_parts *parts, uint32_t timeout_ms) {
     uint64_t until = clock_now() + timeout_ms * NS_PER_MS;
 
-    core_settle_begin(core);
-    while (!core_is_settled(core)) {
+    parts->ops->settle_begin(parts->context);
+    while (!parts->ops->is_settled(parts->context)) {
         uint64_t now = clock_now();
-        int r = now < until ? loop_dispatch(core->loop, (int)((until - now) / NS_PER_MS) + 1) : -ETIMEDOUT;
+        int r = now < until ? loop_dispatch(parts->loop, (int)((until - now) / NS_PER_MS) + 1) : -ETIMEDOUT;
 
         if (r == -ETIMEDOUT)
             break;
         if (r < 0)
             return r;
     }
-    core_settle(core);
+    parts->ops->settle(parts->context);
     return 0;
-}
-
-static int write_state(const struct handover_parts *parts, struct handover_writer *writer, const uint8_t *token) {
-    struct bus_home_handover handover;
-    int fd;
-
-    core_handover_begin(parts->core, &handover);
-    core_handover_save(parts->core, writer);
-    handover_begin(writer, CORE_HANDOVER_LISTENER);
-    listener_handover_save(parts->listener, writer, parts->with_socket);
-    handover_end(writer);
-    fd = handover_seal(writer, token, PRODUCT);
-    core_handover_end(parts->core);
-    return fd;
 }
 
 int handover_give(const struct handover_parts *parts, uint32_t timeout_ms) {
@@ -99,10 +81,11 @@ int handover_give(const struct handover_parts *parts, uint32_t timeout_ms) {
     r = remove_token(parts->state_directory);
     if (r < 0)
         return r;
-    listener_pause(parts->listener);
-    r = settle(parts->core, timeout_ms);
-    if (r == 0)
-        r = state = write_state(parts, &writer, token);
+    r = settle(parts, timeout_ms);
+    if (r == 0) {
+        parts->ops->save(parts->context, &writer);
+        r = state = handover_seal(&writer, token, parts->product);
+    }
     if (r >= 0)
         r = service_keep_handover(state, writer.fds, writer.n_fds, timeout_ms);
     if (r >= 0)
@@ -115,7 +98,7 @@ int handover_give(const struct handover_parts *parts, uint32_t timeout_ms) {
 
 /* --- taking ------------------------------------------------------------------------------------ */
 
-int handover_look(struct handover *handover, struct service_fds *given, int state_directory, uint32_t *incarnation) {
+int handover_look(struct handover *handover, const struct handover_parts *parts, struct service_fds *given, uint32_t *incarnation) {
     int r;
 
     *handover = (struct handover){};
@@ -126,32 +109,17 @@ int handover_look(struct handover *handover, struct service_fds *given, int stat
     given->n_handed = 0;
     if (r < 0)
         return r;
-    if (!is_token(state_directory, handover->header->token))
+    if (!is_token(parts->state_directory, handover->header->token))
         return -ESTALE;
-    *incarnation = core_handover_incarnation(handover);
+    *incarnation = parts->ops->incarnation(handover);
     if (handover->error)
         return handover->error;
-    return *incarnation ? incarnation_keep(state_directory, *incarnation) : -EBADMSG;
-}
-
-static int restore(const struct handover_parts *parts, struct handover *handover) {
-    struct handover_record record;
-
-    if (core_handover_restore(parts->core, handover) &&
-        handover_find(handover_all(handover), CORE_HANDOVER_LISTENER, &record))
-        (void)listener_handover_restore(parts->listener, handover_in(&record));
-    (void)core_handover_check(parts->core, handover);
-    return handover->error;
+    return *incarnation ? incarnation_keep(parts->state_directory, *incarnation) : -EBADMSG;
 }
 
 int handover_take(const struct handover_parts *parts, struct handover *handover) {
-    struct bus_home_handover share;
-    int r;
-
-    core_handover_begin(parts->core, &share);
-    r = restore(parts, handover);
-    core_handover_end(parts->core);
-    return r < 0 ? r : remove_token(parts->state_directory);
+    parts->ops->restore(parts->context, handover);
+    return handover->error ? handover->error : remove_token(parts->state_directory);
 }
 
 static bool listens(int fd) {

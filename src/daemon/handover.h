@@ -18,14 +18,30 @@
 #include "daemon/service.h"
 #include "util/handover.h"
 
-struct listener;
-struct vmibus_core;
+struct loop;
 
-/** What is handed over, and how. */
+/** What a daemon does at each step; all with its context. */
+struct handover_ops {
+    /** Nobody new is heard, and what no restart survives begins to end. */
+    void (*settle_begin)(void *context);
+    /** Whether nothing is under way. */
+    bool (*is_settled)(void *context);
+    /** Answers what is still under way. */
+    void (*settle)(void *context);
+    /** Writes all there is. */
+    void (*save)(void *context, struct handover_writer *writer);
+    /** The incarnation that the state is of; 0: it is not of such a daemon. */
+    uint32_t (*incarnation)(struct handover *handover);
+    /** Reads it into what has just been made and has told nobody anything; what is wrong is noted in the handover. */
+    void (*restore)(void *context, struct handover *handover);
+};
+
+/** Who hands over, and how. */
 struct handover_parts {
-    struct vmibus_core *core;
-    struct listener *listener;
-    bool with_socket;       /**< nobody else gives the listening socket to the next daemon */
+    const struct handover_ops *ops;
+    void *context;
+    struct loop *loop;      /**< borrowed */
+    const char *product;    /**< at most 31 characters */
     int state_directory;    /**< borrowed */
 };
 
@@ -38,15 +54,16 @@ int handover_give(const struct handover_parts *parts, uint32_t timeout_ms);
 
 /**
  * Looks at what was given.
+ * @param parts only ops and state_directory are used
  * @param given its state and the descriptors beside it are taken, if this succeeds
  * @param incarnation to go on with
  * @return 0; -ENOENT: nothing was handed over; -ESTALE: it is of an earlier time; or what handover_open() says
  */
-int handover_look(struct handover *handover, struct service_fds *given, int state_directory, uint32_t *incarnation);
+int handover_look(struct handover *handover, const struct handover_parts *parts, struct service_fds *given, uint32_t *incarnation);
 
 /**
- * Restores a core and a listener that have just been made, the latter paused, and removes the token.
- * @return 0, or a negative errno: both must be freed, and nobody was told anything
+ * Restores what has just been made, and removes the token.
+ * @return 0, or a negative errno: all of it must be freed, and nobody was told anything
  */
 int handover_take(const struct handover_parts *parts, struct handover *handover);
 

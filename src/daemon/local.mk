@@ -29,6 +29,7 @@ vmibusd_SOURCES = \
 	src/daemon/confinement.c src/daemon/confinement.h \
 	src/daemon/faults.c src/daemon/faults.h \
 	src/daemon/handover.c src/daemon/handover.h \
+	src/daemon/handover_bus.c src/daemon/handover_bus.h \
 	src/daemon/incarnation.c src/daemon/incarnation.h \
 	src/daemon/leftover.c src/daemon/leftover.h \
 	src/daemon/listening.c src/daemon/listening.h \
@@ -68,6 +69,8 @@ vmibus_memd_SOURCES = \
 	$(config_sources) \
 	$(sandbox_sources) \
 	src/daemon/confinement.c src/daemon/confinement.h \
+	src/daemon/handover.c src/daemon/handover.h \
+	src/daemon/handover_memory.c src/daemon/handover_memory.h \
 	src/daemon/incarnation.c src/daemon/incarnation.h \
 	src/daemon/listening.c src/daemon/listening.h \
 	src/daemon/log.c src/daemon/log.h \
@@ -91,8 +94,10 @@ vmibus_sensord_SOURCES = \
 	src/daemon/log.c src/daemon/log.h \
 	src/daemon/manifest.c src/daemon/manifest.h \
 	src/daemon/remote_sensor.c src/daemon/remote_sensor.h \
+	src/daemon/sensor_keeping.c src/daemon/sensor_keeping.h \
 	src/daemon/sensor_module.c src/daemon/sensor_module.h \
 	src/daemon/service.c src/daemon/service.h \
+	src/daemon/signals.c src/daemon/signals.h \
 	src/daemon/watchdog.c src/daemon/watchdog.h \
 	src/daemon/vmibus-sensord.c
 vmibus_sensord_CFLAGS = $(program_cflags) $(SECCOMP_CFLAGS) $(INIH_CFLAGS) $(SYSTEMD_CFLAGS)

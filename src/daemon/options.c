@@ -7,6 +7,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "transport/compromised.h"
+
 enum {
     OPTION_CHECK = 256,
     OPTION_CONFIG,

@@ -268,19 +268,25 @@ static int watch_channel(struct remote_channel *channel, struct loop *loop) {
     return r;
 }
 
-static void introduce(struct remote_sensor *remote) {
+static void announce(struct remote_sensor *remote, enum vmibus_sensor_state state) {
     const struct vmibus_sensor_module *module = remote->host.module;
     struct vmibus_frame frame = {
         .header = {.kind = VMIBUS_KIND_SENSOR_ANNOUNCE,
                    .direction = VMIBUS_DIRECTION_UP,
                    .version = VMIBUS_PROTOCOL_VERSION,
                    .timestamp = clock_now()},
-        .sensor_announce = {.state = VMIBUS_SENSOR_STATE_LOADED, .groups = module->groups, .fallback = module->fallback},
+        .sensor_announce = {.state = (uint8_t)state, .groups = module->groups, .fallback = module->fallback},
     };
 
     strncpy((char *)frame.sensor_announce.name, module->name, sizeof(frame.sensor_announce.name) - 1);
     channel_send(&remote->bus, &frame, NULL, NULL);
-    if (!sensor_module_observes(module))
+}
+
+static void introduce(struct remote_sensor *remote) {
+    struct vmibus_frame frame;
+
+    announce(remote, VMIBUS_SENSOR_STATE_LOADED);
+    if (!sensor_module_observes(remote->host.module))
         return;
     sensor_observer_subscribe(&frame);
     channel_send(&remote->bus, &frame, SENSOR_OBSERVER_PATTERN, NULL);
@@ -308,7 +314,9 @@ int remote_sensor_new(struct remote_sensor **remotep, const struct remote_sensor
         r = watch_channel(&remote->memory, options->loop);
     if (r == 0) {
         introduce(remote);
+        remote->host.saved = options->saved;
         r = sensor_host_start(&remote->host, options->options, options->n_options);
+        remote->host.saved = NULL;
         failure->of_module = r < 0;
     }
     if (r) {
@@ -324,6 +332,12 @@ static void channel_close(struct remote_channel *channel) {
     if (channel->link)
         socket_link_ops.close(channel->link);
     channel->link = NULL;
+}
+
+void remote_sensor_restarts(struct remote_sensor *remote) {
+    announce(remote, VMIBUS_SENSOR_STATE_RESTARTING);
+    if (!remote->error)
+        remote->error = -ESHUTDOWN;
 }
 
 struct remote_sensor *remote_sensor_free(struct remote_sensor *remote) {

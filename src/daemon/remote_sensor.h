@@ -56,6 +56,7 @@ struct remote_sensor_options {
     const struct vmibus_sensor_module *module;      /**< borrowed */
     const char *socket;                             /**< of the bus */
     const char *memory;                             /**< of the memory authority: the only one that is taken; NULL: as the bus says */
+    const struct vmibus_sensor_saved *saved;        /**< of the instance before, borrowed while this one starts; NULL: none */
     const struct vmibus_sensor_option *options;     /**< of the module */
     size_t n_options;
     remote_sensor_lost_fn lost;
@@ -79,5 +80,11 @@ int remote_sensor_new(struct remote_sensor **remotep, const struct remote_sensor
 
 /** Stops the module, which withdraws what it offered, and closes the connections. Takes and returns NULL. */
 struct remote_sensor *remote_sensor_free(struct remote_sensor *remote);
+
+/**
+ * The sensor is about to end and to be started anew: the bus is told, so that its VMs wait for it, and nothing is said any more.
+ * remote_sensor_free() is what follows.
+ */
+void remote_sensor_restarts(struct remote_sensor *remote);
 
 #endif

@@ -40,18 +40,23 @@ void sensor_module_tell(const struct config_sensor *sensor, const struct sensor_
 static int give_state_directory(const struct config *config, struct config_sensor *sensor) {
     char *directory = realpath(config->state_directory, NULL);
     char path[PATH_MAX];
-    int r = 0;
+    int r;
 
-    for (size_t i = 0; i < sensor->n_options; i++)
-        if (strcmp(sensor->options[i].key, "state-directory") == 0)
-            goto done;
-    r = -ENAMETOOLONG;
-    if (!directory || snprintf(path, sizeof(path), "%s/sensor-%s", directory, sensor->name) >= (int)sizeof(path))
-        goto done;
-    r = mkdir(path, 0700) < 0 && errno != EEXIST ? -errno : config_sensor_set(sensor, "state-directory", path);
-done:
+    if (!directory)
+        return -errno;
+    if (snprintf(path, sizeof(path), "%s/sensor-%s", directory, sensor->name) >= (int)sizeof(path))
+        r = -ENAMETOOLONG;
+    else
+        r = mkdir(path, 0700) < 0 && errno != EEXIST ? -errno : config_sensor_set(sensor, "state-directory", path);
     free(directory);
     return r;
+}
+
+static bool has_state_directory(const struct config_sensor *sensor) {
+    for (size_t i = 0; i < sensor->n_options; i++)
+        if (strcmp(sensor->options[i].key, "state-directory") == 0)
+            return true;
+    return false;
 }
 
 int sensor_module_find(struct sensor_module *module, const struct config *config, struct config_sensor *sensor) {
@@ -76,8 +81,9 @@ int sensor_module_find(struct sensor_module *module, const struct config *config
     }
     module->expected =
         (struct sensor_expectation){.name = manifest->name, .groups = manifest->provides, .fallback = manifest->fallback};
-    r = manifest->keeps_state ? give_state_directory(config, sensor) : 0;
+    r = manifest->keeps_state && !has_state_directory(sensor) ? give_state_directory(config, sensor) : 0;
     if (r < 0)
-        log_warning("sensor %s: it has nowhere to keep its state: %s", sensor->name, strerror(-r));
+        log_warning("sensor %s: it has nowhere to keep its state: %s: %s; give a directory with --state-directory", sensor->name,
+                    config->state_directory, strerror(-r));
     return 0;
 }

@@ -12,6 +12,8 @@
 
 #include "daemon/config.h"
 #include "daemon/confinement.h"
+#include "daemon/handover.h"
+#include "daemon/handover_memory.h"
 #include "daemon/incarnation.h"
 #include "daemon/listening.h"
 #include "daemon/log.h"
@@ -21,6 +23,7 @@
 #include "daemon/state.h"
 #include "daemon/watchdog.h"
 #include "memory/authority.h"
+#include "memory/handover.h"
 #include "memory/opener.h"
 #include "memory/opener_remote.h"
 #include "transport/listener.h"
@@ -32,6 +35,7 @@
 VMIBUS_SYSCALLS("unlink unlinkat")
 
 #define WRITER "memory" /* of intents log and audit chain */
+#define PRODUCT "vmibus-memd " PACKAGE_VERSION
 #define SERVING_LINKED "serving, linked to the bus"
 #define SERVING_ALONE "serving, waiting for the bus"
 #define MEMORY_SOCKET "/run/vmibus/memory.sock"
@@ -70,6 +74,9 @@ struct memd {
     int audit_fd;
     bool bound;                         /* the socket file is ours to remove */
     bool has_ledger;
+    bool hands_over;                    /* asked to end: another daemon may follow */
+    bool took_over;                     /* goes on with what another daemon handed over */
+    bool discards;                      /* what was taken over is being thrown away */
 };
 
 /* --- the command line -------------------------------------------------------------------------- */
@@ -237,6 +244,7 @@ static void signal_came(struct loop_source *source, uint32_t events) {
         reload(memd);
     else if (number)
         loop_stop(memd->loop, 0);
+    memd->hands_over = number == SIGTERM;
 }
 
 /* --- setting up -------------------------------------------------------------------------------- */
@@ -246,32 +254,37 @@ static int take_given(struct memd *memd) {
 
     if (r == -EINVAL)
         log_error("the service manager passed something else than one listening unix stream socket, and epoch pages of this "
-                  "daemon");
+                  "daemon, or what it handed over");
     else if (r < 0)
         log_error("what the service manager passed cannot be taken: %s", strerror(-r));
     return r;
 }
 
-static int open_state(struct memd *memd) {
-    const char *path = memd->config.state_directory;
-    int r;
+static void tell_audit_failure(const struct memd *memd, int r) {
+    log_warning("%s/audit/" WRITER ".log cannot be written: %s; commands are not recorded", memd->config.state_directory,
+                strerror(-r));
+}
 
-    memd->state_fd = state_open_or_tell(path);
+static int open_state(struct memd *memd) {
+    memd->state_fd = state_open_or_tell(memd->config.state_directory);
     if (memd->state_fd < 0)
         return memd->state_fd;
-    r = incarnation_raise(memd->state_fd, &memd->incarnation);
+    if (!memd->config.audit.off)
+        memd->audit_fd = state_open_audit(memd->state_fd, WRITER);
+    if (!memd->config.audit.off && memd->audit_fd < 0)
+        tell_audit_failure(memd, memd->audit_fd);
+    return 0;
+}
+
+static int raise_incarnation(struct memd *memd) {
+    const char *path = memd->config.state_directory;
+    int r = incarnation_raise(memd->state_fd, &memd->incarnation);
+
     if (r == -EBADMSG)
         log_error("%s/incarnation holds no number; put one there that is higher than any used before", path);
     else if (r < 0)
         log_error("%s/incarnation cannot be raised: %s", path, strerror(-r));
-    if (r < 0 || memd->config.audit.off)
-        return r;
-    memd->audit_fd = state_open_audit(memd->state_fd, WRITER);
-    r = memd->audit_fd < 0 ? memd->audit_fd
-                           : audit_init(&memd->audit, memd->audit_fd, memd->config.audit_records, memd->incarnation);
-    if (r < 0)
-        log_warning("%s/audit/" WRITER ".log cannot be written: %s; commands are not recorded", path, strerror(-r));
-    return 0;
+    return r;
 }
 
 static int make_opener(struct memd *memd) {
@@ -283,9 +296,12 @@ static int make_opener(struct memd *memd) {
     return r;
 }
 
+/* An authority that is thrown away again gives up no page: the next one has them. */
 static void keep_page(void *context, uint32_t slot, int fd) {
-    (void)context;
-    service_keep_page(slot, fd);
+    const struct memd *memd = context;
+
+    if (!memd->discards)
+        service_keep_page(slot, fd);
 }
 
 static struct memory_home_options home_options(struct memd *memd) {
@@ -326,7 +342,8 @@ static int make_home(struct memd *memd) {
     return r < 0 ? r : memory_home_init(&memd->home, &options);
 }
 
-static int make_authority(struct memd *memd) {
+/* @param pages those that were kept are of an earlier time, and are ended */
+static int make_authority(struct memd *memd, bool pages) {
     const struct config *config = &memd->config;
     const struct authority_options options = {
         .loop = memd->loop,
@@ -341,8 +358,9 @@ static int make_authority(struct memd *memd) {
         .apart = true,
         .n_sessions = 2 * config->n_connections,
         .keep = service_is_there() ? keep_page : NULL,
-        .pages = memd->given.pages,
-        .n_pages = memd->given.n_pages,
+        .keep_context = memd,
+        .pages = pages ? memd->given.pages : NULL,
+        .n_pages = pages ? memd->given.n_pages : 0,
         .link = memory_home_tell,
         .link_context = &memd->home,
     };
@@ -352,7 +370,8 @@ static int make_authority(struct memd *memd) {
     return r;
 }
 
-static int listen_for_peers(struct memd *memd) {
+/* @param fd taken whatever the outcome */
+static int make_listener(struct memd *memd, int fd) {
     const struct config *config = &memd->config;
     const struct listener_options options = {
         .home = &memd->home.home,
@@ -362,14 +381,16 @@ static int listen_for_peers(struct memd *memd) {
         .n_large_tails = config->n_large_tails,
         .arena = &memd->arena,
     };
-    int fd = listening_open(config->memory_socket, SOCKET_MODE, "--socket", &memd->given.socket, &memd->bound);
-    int r;
+    int r = listener_new_consume_fd(&memd->listener, memd->loop, fd, &options);
 
-    if (fd < 0)
-        return fd;
-    r = listener_new_consume_fd(&memd->listener, memd->loop, fd, &options);
     memd->home.listener = memd->listener;
     return r;
+}
+
+static int listen_for_peers(struct memd *memd) {
+    int fd = listening_open(memd->config.memory_socket, SOCKET_MODE, "--socket", &memd->given.socket, &memd->bound);
+
+    return fd < 0 ? fd : make_listener(memd, fd);
 }
 
 static int tell_failure(const char *what, int r) {
@@ -377,6 +398,140 @@ static int tell_failure(const char *what, int r) {
         log_error("%s cannot be made: %s", what, strerror(-r));
     return r;
 }
+
+/* All that holds anything of peers or of guests. @param pages as make_authority() */
+static int make_parts(struct memd *memd, bool pages) {
+    int r;
+
+    if (memd->audit_fd >= 0) {
+        r = audit_init(&memd->audit, memd->audit_fd, memd->config.audit_records, memd->incarnation);
+        if (r < 0)
+            tell_audit_failure(memd, r);
+    }
+    r = tell_failure("what peers hold", make_home(memd));
+    return r < 0 ? r : tell_failure("the memory authority", make_authority(memd, pages));
+}
+
+static void free_parts(struct memd *memd) {
+    memd->listener = listener_free(memd->listener);
+    memd->authority = authority_free(memd->authority);
+    memory_home_deinit(&memd->home);
+    if (memd->loop)
+        memd->loop = loop_free(memd->loop);
+    arena_deinit(&memd->arena);
+    if (memd->has_ledger)
+        ledger_deinit(&memd->ledger);
+    memd->has_ledger = false;
+    audit_deinit(&memd->audit);
+    memd->policy = policy_free(memd->policy);
+}
+
+/* --- what another daemon handed over ----------------------------------------------------------- */
+
+static struct handover_parts parts_of(struct memd *memd, struct memory_handover_parts *context) {
+    *context = (struct memory_handover_parts){.home = &memd->home, .listener = memd->listener, .with_socket = memd->bound};
+    return (struct handover_parts){
+        .ops = &memory_handover_ops,
+        .context = context,
+        .loop = memd->loop,
+        .product = PRODUCT,
+        .state_directory = memd->state_fd,
+    };
+}
+
+/* The socket that the manager gives in any case, or the one among what was handed over. */
+static int take_socket(struct memd *memd, struct handover *handover) {
+    int fd = fd_steal(&memd->given.socket);
+
+    if (fd >= 0)
+        return fd;
+    fd = memory_handover_take_socket(handover);
+    memd->bound = fd >= 0;
+    return fd;
+}
+
+static int take_over(struct memd *memd, struct handover *handover) {
+    struct memory_handover_parts context;
+    struct handover_parts parts;
+    int r = make_parts(memd, false), fd;
+
+    if (r < 0)
+        return r;
+    fd = take_socket(memd, handover);
+    r = fd < 0 ? -ENOTSOCK : make_listener(memd, fd);
+    if (r < 0)
+        return r;
+    listener_pause(memd->listener);
+    parts = parts_of(memd, &context);
+    r = handover_take(&parts, handover);
+    if (r < 0)
+        return r;
+    authority_handover_go_on(memd->authority, memd->given.pages, memd->given.n_pages, context.is_linked);
+    memory_home_set_policy(&memd->home, memd->policy);
+    if (context.is_linked)
+        memd->status = SERVING_LINKED;
+    return 0;
+}
+
+/* Half of it is no better than nothing; the listening socket is good in any case. */
+static int throw_away(struct memd *memd) {
+    memd->discards = true;
+    if (memd->listener)
+        memd->given.socket = fd_dup(memd->listener->fd);
+    free_parts(memd);
+    memd->discards = false;
+    config_deinit(&memd->config);
+    return configure(&memd->options, &memd->config);
+}
+
+/* What another daemon handed over goes on; with anything else this is a start like any other. */
+static int begin(struct memd *memd) {
+    struct memory_handover_parts context;
+    const struct handover_parts parts = parts_of(memd, &context);
+    bool was_given = memd->given.state >= 0 || memd->given.n_handed > 0, had_socket;
+    size_t n_handed = memd->given.n_handed;
+    struct handover handover = {};
+    int r = handover_look(&handover, &parts, &memd->given, &memd->incarnation);
+
+    if (r == 0) {
+        r = take_over(memd, &handover);
+        if (r < 0 && throw_away(memd) < 0)
+            return -EINVAL;
+    }
+    memd->took_over = r == 0;
+    if (r < 0 && was_given)
+        log_warning("what %s handed over is not taken: %s; connections end, and nothing of them goes on",
+                    handover.header ? handover.header->product : "the daemon before", strerror(-r));
+    had_socket = memd->took_over || memd->given.socket >= 0;
+    if (handover_refuse(&memd->given, &handover) && !had_socket)
+        memd->bound = true;
+    if (was_given)
+        service_forget_handover(n_handed);
+    if (memd->took_over)
+        return 0;
+    r = raise_incarnation(memd);
+    return r < 0 ? r : make_parts(memd, true);
+}
+
+/* True: another daemon goes on with everything, so that nothing may be undone. */
+static bool hand_over(struct memd *memd) {
+    struct memory_handover_parts context;
+    const struct handover_parts parts = parts_of(memd, &context);
+    int r;
+
+    if (!memd->hands_over || !service_is_there() || memd->config.handover_ms == 0)
+        return false;
+    r = handover_give(&parts, memd->config.handover_ms);
+    if (r < 0) {
+        log_warning("nothing is handed over to the next daemon: %s", strerror(-r));
+        return false;
+    }
+    recorder_deinit(&memd->recorder);
+    log_info("everything is handed over to the next daemon");
+    return true;
+}
+
+/* --- coming and going -------------------------------------------------------------------------- */
 
 static int set_up(struct memd *memd) {
     const struct confinement confinement = {
@@ -394,9 +549,7 @@ static int set_up(struct memd *memd) {
     if (r == 0)
         r = make_opener(memd);
     if (r == 0)
-        r = tell_failure("what peers hold", make_home(memd));
-    if (r == 0)
-        r = tell_failure("the memory authority", make_authority(memd));
+        r = begin(memd);
     service_forget_pages(&memd->given); /* the authority has its own of them */
     if (r == 0)
         recording_begin(&memd->recorder, memd->loop, &memd->audit, WRITER, &memd->config, memd->state_fd);
@@ -404,34 +557,29 @@ static int set_up(struct memd *memd) {
         r = signals_watch(&memd->signals, memd->loop, signal_came);
     if (r == 0)
         r = watchdog_start(&memd->watchdog, memd->loop);
-    if (r == 0)
+    if (r == 0 && !memd->took_over)
         r = listen_for_peers(memd);
     if (r == 0)
         r = confinement_limit_files(&confinement);
     if (r == 0)
         r = confinement_limit_syscalls(&confinement);
+    if (r == 0 && memd->took_over)
+        listener_resume(memd->listener);
     return r;
 }
 
 static void tear_down(struct memd *memd) {
-    listener_free(memd->listener);
+    memd->listener = listener_free(memd->listener);
     if (memd->bound)
         unlink(memd->config.memory_socket);
     recorder_deinit(&memd->recorder);
-    authority_free(memd->authority);
-    memory_home_deinit(&memd->home);
     watchdog_stop(&memd->watchdog);
     signals_forget(&memd->signals);
-    loop_free(memd->loop);
-    arena_deinit(&memd->arena);
-    if (memd->has_ledger)
-        ledger_deinit(&memd->ledger);
-    audit_deinit(&memd->audit);
+    free_parts(memd);
     memd->opener = opener_remote_free(memd->opener);
     service_fds_deinit(&memd->given);
     fd_close(memd->audit_fd);
     fd_close(memd->state_fd);
-    policy_free(memd->policy);
     config_deinit(&memd->config);
 }
 
@@ -445,6 +593,8 @@ static int run(struct memd *memd) {
         if (r < 0)
             log_error("the event loop failed: %s", strerror(-r));
         service_stopping();
+        if (r == 0 && hand_over(memd))
+            exit(EXIT_SUCCESS);
     }
     tear_down(memd);
     return r;

@@ -7,7 +7,6 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/resource.h>
-#include <sys/signalfd.h>
 #include <unistd.h>
 
 #include <vmibus/names.h>
@@ -17,13 +16,14 @@
 #include "daemon/confinement.h"
 #include "daemon/log.h"
 #include "daemon/remote_sensor.h"
+#include "daemon/sensor_keeping.h"
 #include "daemon/sensor_module.h"
 #include "daemon/service.h"
+#include "daemon/signals.h"
 #include "daemon/watchdog.h"
 #include "util/clock.h"
-#include "util/fds.h"
 
-VMIBUS_SYSCALLS("signalfd4")
+#define PRODUCT "vmibus-sensord " PACKAGE_VERSION
 
 /* How long after a connection was lost, or could not be had, the next one is tried. */
 #define BACKOFF_FIRST_MS UINT64_C(100)
@@ -39,6 +39,9 @@ struct sensord {
     struct watchdog watchdog;
     struct loop_timer retry;
     struct remote_sensor *remote;   /* NULL: not connected */
+    struct sensor_keeping keeping;  /* of the instance before */
+    struct service_fds given;
+    bool restarts;                  /* asked to end: another process may follow */
     uint64_t backoff_ms;
     int told;                       /* the last failure that was told of, so that each is told once */
 };
@@ -91,6 +94,8 @@ static void lost(void *context, int error, const struct vmibus_error_body *why) 
     struct sensord *sensord = context;
     const char *name = vmibus_error_name(why->error);
 
+    if (sensor_keeping_take(&sensord->keeping, &sensord->remote->host) < 0)
+        log_warning("sensor %s: what it keeps cannot be kept", sensord->sensor->name);
     sensord->remote = remote_sensor_free(sensord->remote);
     if (why->error)
         log_error("the connection was ended: %s, %s (%ju of %ju)", name ? name : "?", reason_text(why), (uintmax_t)why->value,
@@ -106,6 +111,7 @@ static void try_to_connect(struct sensord *sensord) {
         .module = sensord->library.module,
         .socket = sensord->config.socket,
         .memory = sensord->config.memory_socket,
+        .saved = sensor_keeping_state(&sensord->keeping),
         .options = sensord->sensor->options,
         .n_options = sensord->sensor->n_options,
         .lost = lost,
@@ -123,6 +129,7 @@ static void try_to_connect(struct sensord *sensord) {
         retry_later(sensord);
     } else {
         sensord->told = 0;
+        sensor_keeping_deinit(&sensord->keeping);
         sensord->backoff_ms = BACKOFF_FIRST_MS;
         log_info("sensor %s: connected to the bus at %s", sensord->sensor->name, sensord->config.socket);
         snprintf(status, sizeof(status), "sensor %s, connected to %s", sensord->sensor->name, sensord->config.socket);
@@ -136,37 +143,16 @@ static void retry_due(struct loop_timer *timer) {
 
 /* --- signals -------------------------------------------------------------------------------------- */
 
-static void hold_signals(sigset_t *set) {
-    sigemptyset(set);
-    sigaddset(set, SIGTERM);
-    sigaddset(set, SIGINT);
-    sigaddset(set, SIGHUP);
-    sigprocmask(SIG_BLOCK, set, NULL);
-    signal(SIGPIPE, SIG_IGN);
-}
-
 static void signal_came(struct loop_source *source, uint32_t events) {
     struct sensord *sensord = container_of(source, struct sensord, signals);
-    struct signalfd_siginfo info;
+    int number = signals_take(source);
 
     (void)events;
-    if (read(source->fd, &info, sizeof(info)) != sizeof(info))
-        return;
-    if (info.ssi_signo == SIGHUP)
+    if (number == SIGHUP)
         log_info("a sensor takes its options when it starts; to have them read anew, start it anew");
-    else
+    else if (number)
         loop_stop(sensord->loop, 0);
-}
-
-static int watch_signals(struct sensord *sensord, const sigset_t *set) {
-    int fd = signalfd(-1, set, SFD_CLOEXEC | SFD_NONBLOCK), r;
-
-    if (fd < 0)
-        return -errno;
-    r = loop_source_init(&sensord->signals, sensord->loop, fd, EPOLLIN, signal_came);
-    if (r < 0)
-        fd_close(fd);
-    return r;
+    sensord->restarts = number == SIGTERM;
 }
 
 /* --- options -------------------------------------------------------------------------------------- */
@@ -245,28 +231,11 @@ static int apply(struct sensord *sensord, int argc, char **argv) {
     return r;
 }
 
-static int read_config(struct sensord *sensord, const char *path, bool given) {
-    struct config_error error = {0};
-    int r = config_init(&sensord->config);
-
-    if (r == 0)
-        r = config_read(&sensord->config, path, &error);
-    if (r == -ENOENT && !given)
-        r = 0;
-    if (r == -EINVAL && error.line)
-        log_error("%s:%d: %s", error.path, error.line, error.text);
-    else if (r == -EINVAL)
-        log_error("%s: %s", error.path, error.text);
-    else if (r < 0)
-        log_error("%s cannot be read: %s", error.path, strerror(-r));
-    return r;
-}
-
 /* One that cannot be read is for the start to fail of. */
 static bool is_wanted(struct sensord *sensord, const char *path, bool given, const char *name) {
     const struct config_sensor *sensor;
 
-    if (read_config(sensord, path, given) < 0)
+    if (config_read_or_tell(&sensord->config, path, given) < 0)
         return true;
     list_for_each(sensor, &sensord->config.sensors, link)
         if (strcmp(sensor->name, name) == 0)
@@ -307,7 +276,7 @@ static int take_arguments(struct sensord *sensord, int argc, char **argv, int *s
         *status = is_wanted(sensord, path, given, argv[optind]) ? EXIT_SUCCESS : EXIT_FAILURE;
         return 1;
     }
-    r = read_config(sensord, path, given);
+    r = config_read_or_tell(&sensord->config, path, given);
     sensord->sensor = r == 0 ? config_sensor(&sensord->config, argv[optind]) : NULL;
     if (r == 0)
         r = sensord->sensor ? 0 : -ENOMEM;
@@ -340,14 +309,31 @@ static int load(struct sensord *sensord) {
     return r;
 }
 
-static int run(struct sensord *sensord, const sigset_t *signals) {
+/* Its VMs wait for the process that the service manager starts in its place. */
+static void restart(struct sensord *sensord) {
+    uint32_t timeout_ms = sensord->config.handover_ms;
+    int r = 0;
+
+    if (!sensord->restarts || !service_is_there() || timeout_ms == 0)
+        return;
+    if (sensord->remote) {
+        r = sensor_keeping_take(&sensord->keeping, &sensord->remote->host);
+        remote_sensor_restarts(sensord->remote);
+    }
+    if (r == 0)
+        r = sensor_keeping_give(&sensord->keeping, PRODUCT, timeout_ms);
+    if (r < 0)
+        log_warning("sensor %s: what it keeps is not handed over: %s", sensord->sensor->name, strerror(-r));
+}
+
+static int run(struct sensord *sensord) {
     int r = loop_new(&sensord->loop);
 
     if (r < 0)
         return r;
     loop_timer_init(&sensord->retry, sensord->loop, retry_due);
     sensord->backoff_ms = BACKOFF_FIRST_MS;
-    r = watch_signals(sensord, signals);
+    r = signals_watch(&sensord->signals, sensord->loop, signal_came);
     if (r == 0)
         r = watchdog_start(&sensord->watchdog, sensord->loop);
     if (r == 0)
@@ -357,18 +343,30 @@ static int run(struct sensord *sensord, const sigset_t *signals) {
     if (r < 0)
         log_error("sensor %s: it ends: %s", sensord->sensor->name, strerror(-r));
     service_stopping();
+    if (r == 0)
+        restart(sensord);
     return r;
+}
+
+static int take_given(struct sensord *sensord) {
+    int r = service_take_fds(&sensord->given);
+
+    if (r < 0)
+        return r;
+    r = sensor_keeping_restore(&sensord->keeping, &sensord->given);
+    if (r < 0 && r != -ENOENT)
+        log_warning("sensor %s: what was handed over is not taken: %s", sensord->sensor->name, strerror(-r));
+    return 0;
 }
 
 static void tear_down(struct sensord *sensord) {
     sensord->remote = remote_sensor_free(sensord->remote);
+    sensor_keeping_deinit(&sensord->keeping);
+    service_fds_deinit(&sensord->given);
     if (sensord->loop) {
         loop_timer_cancel(&sensord->retry);
         watchdog_stop(&sensord->watchdog);
-        if (sensord->signals.loop) {
-            loop_source_deinit(&sensord->signals);
-            fd_close(sensord->signals.fd);
-        }
+        signals_forget(&sensord->signals);
         loop_free(sensord->loop);
     }
     sensor_library_unload(&sensord->library);
@@ -376,25 +374,26 @@ static void tear_down(struct sensord *sensord) {
 }
 
 int main(int argc, char **argv) {
-    struct sensord sensord = {};
+    struct sensord sensord = {.given = {.socket = -1, .state = -1}};
     const struct confinement confinement = {.config = &sensord.config, .sensors = true};
-    sigset_t signals;
     int status, r;
 
-    hold_signals(&signals);
+    signals_hold();
     if (take_arguments(&sensord, argc, argv, &status)) {
         if (sensord.config.policy)
             config_deinit(&sensord.config);
         return status;
     }
     raise_descriptor_limit();
-    r = confinement_limit_files(&confinement);
+    r = take_given(&sensord);
+    if (r == 0)
+        r = confinement_limit_files(&confinement);
     if (r == 0)
         r = load(&sensord);
     if (r == 0)
         r = confinement_limit_syscalls(&confinement);
     if (r == 0)
-        r = run(&sensord, &signals);
+        r = run(&sensord);
     tear_down(&sensord);
     return r < 0 ? EXIT_FAILURE : EXIT_SUCCESS;
 }

@@ -17,6 +17,7 @@
 #include "daemon/confinement.h"
 #include "daemon/faults.h"
 #include "daemon/handover.h"
+#include "daemon/handover_bus.h"
 #include "daemon/incarnation.h"
 #include "daemon/leftover.h"
 #include "daemon/listening.h"
@@ -37,6 +38,7 @@
 VMIBUS_SYSCALLS("unlink unlinkat")
 
 #define WRITER "bus" /* of intents log and audit chain */
+#define PRODUCT "vmibusd " PACKAGE_VERSION
 #define SERVING "serving"
 #define SERVING_LINKED "serving, linked to the memory authority"
 #define SERVING_ALONE "serving, waiting for the memory authority"
@@ -123,7 +125,8 @@ static void signal_came(struct loop_source *source, uint32_t events) {
 
 /* Optional work: without a log of intents the bus goes on, and says so. */
 static void tell_audit_failure(const struct daemon *daemon, int r) {
-    log_warning("%s/audit/" WRITER ".log cannot be written: %s; commands are not recorded", daemon->config.state_directory, strerror(-r));
+    log_warning("%s/audit/" WRITER ".log cannot be written: %s; commands are not recorded", daemon->config.state_directory,
+                strerror(-r));
 }
 
 static int raise_incarnation(struct daemon *daemon, uint32_t *incarnation) {
@@ -262,11 +265,13 @@ static int listen_for_peers(struct daemon *daemon) {
 
 /* --- what another daemon handed over ----------------------------------------------------------- */
 
-static struct handover_parts parts_of(const struct daemon *daemon) {
+static struct handover_parts parts_of(const struct daemon *daemon, struct bus_handover_parts *context) {
+    *context = (struct bus_handover_parts){.core = daemon->core, .listener = daemon->listener, .with_socket = daemon->bound};
     return (struct handover_parts){
-        .core = daemon->core,
-        .listener = daemon->listener,
-        .with_socket = daemon->bound,
+        .ops = &bus_handover_ops,
+        .context = context,
+        .loop = daemon->core ? daemon->core->loop : NULL,
+        .product = PRODUCT,
         .state_directory = daemon->state_fd,
     };
 }
@@ -284,6 +289,7 @@ static int take_socket(struct daemon *daemon, struct handover *handover) {
 }
 
 static int take_over(struct daemon *daemon, struct handover *handover, uint32_t incarnation) {
+    struct bus_handover_parts context;
     struct handover_parts parts;
     int fd, r;
 
@@ -295,7 +301,7 @@ static int take_over(struct daemon *daemon, struct handover *handover, uint32_t 
     if (r < 0)
         return r;
     listener_pause(daemon->listener);
-    parts = parts_of(daemon);
+    parts = parts_of(daemon, &context);
     return handover_take(&parts, handover);
 }
 
@@ -313,11 +319,13 @@ static int throw_away(struct daemon *daemon) {
 
 /* What another daemon handed over goes on; with anything else this is a start like any other. */
 static int begin(struct daemon *daemon) {
+    struct bus_handover_parts context;
+    const struct handover_parts parts = parts_of(daemon, &context);
     struct handover handover = {};
     size_t n_handed = daemon->given.n_handed;
     bool was_given = daemon->given.state >= 0 || n_handed > 0;
     uint32_t incarnation = 0;
-    int r = handover_look(&handover, &daemon->given, daemon->state_fd, &incarnation);
+    int r = handover_look(&handover, &parts, &daemon->given, &incarnation);
 
     if (r == 0) {
         r = take_over(daemon, &handover, incarnation);
@@ -344,7 +352,8 @@ static int begin(struct daemon *daemon) {
 
 /* True: another daemon goes on with everything, so that nothing may be undone. */
 static bool hand_over(struct daemon *daemon) {
-    const struct handover_parts parts = parts_of(daemon);
+    struct bus_handover_parts context;
+    const struct handover_parts parts = parts_of(daemon, &context);
     int r;
 
     if (!daemon->hands_over || !service_is_there() || daemon->config.handover_ms == 0)

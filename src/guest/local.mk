@@ -171,7 +171,3 @@ tests_qemu_test_linux_symbols_SOURCES = tests/qemu/test_linux_symbols.c tests/qe
 tests_qemu_test_linux_symbols_CPPFLAGS = $(AM_CPPFLAGS) -I$(top_srcdir)/tests/bed
 tests_qemu_test_linux_symbols_LDADD = $(guest_lib_ldadd) libbed.la
 
-# Fuzz targets are no part of the build: tests/fuzz/run compiles them.
-EXTRA_DIST += tests/fuzz/fuzz_kallsyms.c tests/fuzz/fuzz_printk.c tests/fuzz/make-linux-corpus
-EXTRA_DIST += tests/fuzz/fuzz_btf.c tests/fuzz/fuzz_space.c tests/fuzz/fuzz_tasks.c
-EXTRA_DIST += tests/fuzz/run tests/fuzz/fuzz_note.c tests/fuzz/fuzz_pagewalk.c tests/fuzz/fuzz_scan.c tests/fuzz/fuzz_root.c

@@ -11,6 +11,10 @@
 #include <sys/stat.h>
 #include <sys/vfs.h>
 
+#include <vmibus/syscalls.h>
+
+VMIBUS_SYSCALLS("fstatfs")
+
 /* The clock that file times are taken from moves in steps; two changes in one step look like one. */
 #define CLOCK_STEP_NS UINT64_C(20000000)
 

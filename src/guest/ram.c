@@ -10,6 +10,7 @@
  * descriptor came from; nobody may rely on that position, and this file does not.
  */
 #include <vmibus/guest.h>
+#include <vmibus/syscalls.h>
 
 #include <errno.h>
 #include <fcntl.h>
@@ -23,6 +24,8 @@
 #include "paging.h"
 #include "ram.h"
 #include "util/pagemap.h"
+
+VMIBUS_SYSCALLS("fstatfs")
 
 #define PAGES_AT_A_TIME 512u
 

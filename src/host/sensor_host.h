@@ -6,7 +6,7 @@
  * commands) and sensor_observer.h (what a control would see).  What the module calls is in
  * sensor_api.h.
  *
- * Whoever owns a host makes the channel: core/local_sensor.h in the bus's process, host/remote_sensor.h over sockets.
+ * Whoever owns a host makes the channel: core/local_sensor.h in the bus's process, daemon/remote_sensor.h over sockets.
  */
 #ifndef HOST_SENSOR_HOST_H
 #define HOST_SENSOR_HOST_H

@@ -168,4 +168,7 @@ void authority_client_undo_attach(struct authority_client *client, uint64_t epoc
 /** Copies the counters. */
 void authority_get_counters(const struct authority *authority, struct authority_counters *counters);
 
+/** Apart: whether the bus has told all there is. */
+bool authority_is_synced(const struct authority *authority);
+
 #endif

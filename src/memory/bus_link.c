@@ -75,6 +75,10 @@ void authority_link_lost(struct authority *authority) {
     }
 }
 
+bool authority_is_synced(const struct authority *authority) {
+    return !authority->suspended;
+}
+
 /* What the bus retains may be older than what is: it is told again, or told that there is nothing. */
 static void publish_again(struct memory_endpoint *endpoint) {
     endpoint->authority->again = true;

@@ -330,6 +330,7 @@ static void job_done(struct job *job) {
     if (write_job->quiesced)
         quiesce_leave(endpoint, job->memctx->generation);
     list_unlink(&job->client_link);
+    job->memctx->writes--;
     if (job->answer.ack.error)
         write_refuse_results(write, &job->answer.ack); /* it may not have come to execution */
     if (client)
@@ -413,6 +414,7 @@ static uint16_t execute_there(struct authority_client *client, const struct vmib
     job->abandon = job_abandon;
     job_begin(job, client, endpoint, endpoint->current, frame->header.flags, sequence, answer);
     fence_enter(write_job->fence);
+    job->memctx->writes++;
     if (recorded == AUDIT_GO_ON)
         send_there(write_job);
     return 0;

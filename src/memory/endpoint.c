@@ -24,11 +24,19 @@ static void release_current(struct memory_endpoint *endpoint) {
     endpoint->current = memctx_unref(endpoint->current);
 }
 
+/* Of one that was handed over to an authority that never went on. */
+static void nobody_is_told(void *context, uint64_t generation, uint64_t token) {
+    (void)context;
+    (void)generation;
+    (void)token;
+}
+
 void memory_endpoint_deinit(struct memory_endpoint *endpoint) {
     assert(!endpoint->worker);
     assert(list_is_empty(&endpoint->quiesce.parked) && endpoint->quiesce.running == 0);
     epoch_page_deinit(&endpoint->page);
     release_current(endpoint);
+    fences_end_draining(&endpoint->fences, nobody_is_told, NULL);
     fences_deinit(&endpoint->fences);
 }
 
@@ -331,6 +339,8 @@ void memory_endpoint_look(struct memory_endpoint *endpoint) {
 void memory_endpoint_go_on(struct memory_endpoint *endpoint) {
     const struct memctx *memctx = endpoint->current;
 
+    fences_end_draining(&endpoint->fences, memory_endpoint_drained, endpoint);
+    quiesce_go_on(endpoint);
     if (!memctx)
         return;
     if (memctx->process_fd >= 0 && loop_source_init(&endpoint->exit_source, endpoint->authority->options.loop, memctx->process_fd,

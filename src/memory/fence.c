@@ -2,6 +2,7 @@
 #include "memory/fence.h"
 
 #include <assert.h>
+#include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -124,6 +125,30 @@ void fence_leave(struct fence *fence, fence_drained_fn drained, void *context) {
     list_unlink(&fence->link);
     free(fence);
     drained(context, generation, token);
+}
+
+int fences_take_over_draining(struct fences *fences, uint64_t token, uint64_t generation) {
+    struct fence *fence = calloc(1, sizeof(*fence));
+
+    if (!fence)
+        return -ENOMEM;
+    fence->token = token;
+    fence->generation = generation;
+    atomic_init(&fence->revoked, true);
+    list_append(&fences->draining, &fence->link);
+    if (token > fences->highest)
+        fences->highest = token;
+    return 0;
+}
+
+void fences_end_draining(struct fences *fences, fence_drained_fn drained, void *context) {
+    struct fence *fence, *following;
+
+    list_for_each_safe(fence, following, &fences->draining, link)
+        if (fence->in_flight == 0) {
+            fence_enter(fence);
+            fence_leave(fence, drained, context);
+        }
 }
 
 void fence_abandon(struct fences *fences, struct fence *fence) {

@@ -78,6 +78,12 @@ void fence_enter(struct fence *fence);
 /** It ended; @a drained is called, and the fence freed, if it was the last under a revoked one. */
 void fence_leave(struct fence *fence, fence_drained_fn drained, void *context);
 
+/** A fence that was handed over revoked: fences_end_draining() tells that it is drained. 0 or -ENOMEM. */
+int fences_take_over_draining(struct fences *fences, uint64_t token, uint64_t generation);
+
+/** What was under way in the process before has ended with it: @a drained for each such fence. */
+void fences_end_draining(struct fences *fences, fence_drained_fn drained, void *context);
+
 /** A write under a fence never ends: the fence is revoked, taken off the books, and left to it. */
 void fence_abandon(struct fences *fences, struct fence *fence);
 

@@ -176,6 +176,9 @@ uint16_t gate_write(struct authority_client *client, const struct vmibus_frame *
         gate_epoch(passage->endpoint, command->epoch, ack))
         return ack->error;
     ack->epoch = command->epoch;
+    /* Whoever lost the bus, and with it the endpoint, may be writing yet: the bus that issued this token knows nothing of it. */
+    if (retire_is_written(passage->endpoint))
+        return answer_refuse(ack, VMIBUS_ERROR_BUSY, VMIBUS_REASON_REVOKING, 0);
     busy = atomic_load_explicit(&passage->endpoint->busy, memory_order_relaxed);
     if (busy)
         return answer_refuse(ack, VMIBUS_ERROR_BUSY, busy, 0);

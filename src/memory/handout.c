@@ -4,6 +4,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
 #include <vmibus/protocol.h>
 
@@ -11,14 +12,19 @@
 #define F_SEAL_FUTURE_WRITE 0x0010
 #endif
 
-int handout_tighten(const struct opener *opener, int fd) {
+/* Who brought a file of a user of its own has no process to open it by: this one has to be able to read it by its mode. */
+static mode_t tight_mode(const struct stat *st, bool from_process) {
+    return from_process || st->st_uid == geteuid() ? HANDOUT_MODE : HANDOUT_MODE | S_IRGRP | S_IROTH;
+}
+
+int handout_tighten(const struct opener *opener, int fd, bool from_process) {
     struct stat st;
 
     if (fstat(fd, &st) < 0)
         return -errno;
-    if (st.st_nlink != 0 || (st.st_mode & (S_IWGRP | S_IWOTH)) == 0)
+    if (st.st_nlink != 0 || (st.st_mode & (S_IRWXG | S_IRWXO)) == 0)
         return 0;
-    (void)opener->tighten(opener, fd, HANDOUT_MODE);
+    (void)opener->tighten(opener, fd, tight_mode(&st, from_process) & st.st_mode);
     return 0;
 }
 

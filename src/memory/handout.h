@@ -29,11 +29,13 @@
 #define HANDOUT_MODE 0600
 
 /**
- * Takes the mode of a nameless file back to HANDOUT_MODE, if it lets anybody but the owner write.
+ * Takes the mode of a nameless file back to HANDOUT_MODE, if it gives anybody but the owner anything.
+ * Of another user, and brought along instead of found in a process, it stays readable: that is how it is opened for readers.
  * A named one, or one that cannot be changed, is left as it is: handout_refusal() tells.
+ * @param from_process it was found in the process that the layout is of
  * @return 0 or what fstat(2) says
  */
-int handout_tighten(const struct opener *opener, int fd);
+int handout_tighten(const struct opener *opener, int fd, bool from_process);
 
 /**
  * Why a receiver may not have the file, looked up anew.

@@ -47,6 +47,9 @@ void authority_handover_save(struct authority_handover *handover, struct handove
 void authority_client_handover_save(struct authority_handover *handover, struct handover_writer *writer,
                                     const struct authority_client *client);
 
+/** The incarnation that an authority's record tells. 0: none. */
+uint32_t authority_handover_incarnation(struct handover_records records);
+
 /** Reads what authority_handover_save() wrote into an authority whose endpoints are empty. False: something was wrong. */
 bool authority_handover_restore(struct authority_handover *handover, struct handover_records records);
 
@@ -54,7 +57,11 @@ bool authority_handover_restore(struct authority_handover *handover, struct hand
 bool authority_client_handover_restore(struct authority_handover *handover, struct authority_client *client,
                                        struct handover_records records);
 
-/** It goes on: contexts are looked at, and the policy of now is applied. @param pages epoch pages that were kept; duplicated */
-void authority_handover_go_on(struct authority *authority, const struct authority_page *pages, size_t n_pages);
+/**
+ * It goes on: contexts are looked at, and the policy of now is applied.
+ * @param pages     epoch pages that were kept; duplicated
+ * @param is_linked the bus is heard as before; false: its link ended, so that it will tell all anew
+ */
+void authority_handover_go_on(struct authority *authority, const struct authority_page *pages, size_t n_pages, bool is_linked);
 
 #endif

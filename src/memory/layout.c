@@ -524,7 +524,7 @@ static int settle_access(struct proof *proof) {
             handed = false;
             continue;
         }
-        r = handout_tighten(proof->opener, object->fd);
+        r = handout_tighten(proof->opener, object->fd, proof->proposal->process.pid != 0);
         if (r == 0)
             r = handout_refusal_to_foreign(object->fd, &reason);
         if (r < 0)

@@ -27,7 +27,8 @@ libvmibus_memory_la_SOURCES = \
 	src/memory/fence.c src/memory/fence.h \
 	src/memory/gate.c src/memory/gate.h \
 	src/memory/handout.c src/memory/handout.h \
-	src/memory/handover.c src/memory/handover.h \
+	src/memory/handover.c src/memory/handover.h src/memory/handover_record.h \
+	src/memory/handover_client.c src/memory/handover_endpoint.c src/memory/handover_memctx.c \
 	src/memory/job.c src/memory/job.h \
 	src/memory/layout.c src/memory/layout.h \
 	src/memory/maps.c src/memory/maps.h \
@@ -86,6 +87,10 @@ tests_memory_test_buffer_LDADD = $(memory_test_libraries)
 test_programs += tests/memory/test_epoch
 tests_memory_test_epoch_SOURCES = tests/memory/test_epoch.c $(memory_fixture)
 tests_memory_test_epoch_LDADD = $(memory_test_libraries)
+
+test_programs += tests/memory/test_handover
+tests_memory_test_handover_SOURCES = tests/memory/test_handover.c $(memory_fixture)
+tests_memory_test_handover_LDADD = $(memory_test_libraries)
 
 test_programs += tests/memory/test_failure
 tests_memory_test_failure_SOURCES = tests/memory/test_failure.c $(memory_fixture)
@@ -169,8 +174,6 @@ tests_memory_test_write_LDADD = $(memory_test_libraries)
 test_programs += tests/kernel/test_memory_kernel
 tests_kernel_test_memory_kernel_SOURCES = tests/kernel/test_memory_kernel.c
 tests_kernel_test_memory_kernel_LDADD = libharness.la libvmibus_util.la
-
-EXTRA_DIST += tests/fuzz/fuzz_maps.c tests/fuzz/fuzz_opener.c tests/fuzz/fuzz_shape.c
 
 # --- bench -----------------------------------------------------------------------------------------
 

@@ -108,6 +108,21 @@ bool memctx_is_same_backing(const struct memctx *a, const struct memctx *b) {
            memcmp(a->addresses, b->addresses, a->n_ranges * sizeof(*a->addresses)) == 0;
 }
 
+static bool is_same_file(const struct ram_object *a, const struct ram_object *b) {
+    return a->is_file && b->is_file && a->file.device_major == b->file.device_major &&
+           a->file.device_minor == b->file.device_minor && a->file.inode == b->file.inode;
+}
+
+bool memctx_shares_memory(const struct memctx *a, const struct memctx *b) {
+    if (a->process.pid && a->process.pid == b->process.pid && a->process.start_time == b->process.start_time)
+        return true;
+    for (size_t i = 0; i < a->n_objects; i++)
+        for (size_t j = 0; j < b->n_objects; j++)
+            if (is_same_file(&a->objects[i], &b->objects[j]))
+                return true;
+    return false;
+}
+
 int memctx_is_whole(const struct memctx *memctx) {
     for (size_t i = 0; i < memctx->n_objects; i++) {
         int r = ram_object_is_whole(&memctx->objects[i]);

@@ -84,6 +84,7 @@ struct memctx {
     _Atomic bool ready;             /**< root and canary are there */
     _Atomic uint16_t ended;         /**< reason of the epoch's end; VMIBUS_REASON_NONE while current */
 
+    size_t writes;                  /**< under way on a worker, or on their way there; the loop's */
     size_t attachments;
     struct account *account;        /**< who pays for the descriptors; referenced */
     struct charge descriptors;
@@ -122,6 +123,9 @@ bool memctx_is_same_layout(const struct memctx *a, const struct memctx *b);
 
 /** Whether the same objects of the same process lie behind two contexts. */
 bool memctx_is_same_backing(const struct memctx *a, const struct memctx *b);
+
+/** Whether any memory of one context is memory of the other: they are of one process, or have an object in common. */
+bool memctx_shares_memory(const struct memctx *a, const struct memctx *b);
 
 /** Whether every file is as long as the layout needs. 1, 0 or a negative errno. Any thread. */
 int memctx_is_whole(const struct memctx *memctx);

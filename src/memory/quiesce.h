@@ -58,4 +58,7 @@ void quiesce_close(struct memory_endpoint *endpoint);
 /** The link to the bus is gone: whatever it held still may go on, and what waits for that is refused. */
 void quiesce_lose(struct memory_endpoint *endpoint);
 
+/** One that was handed over: what asked for it has been answered, so the guest goes on. */
+void quiesce_go_on(struct memory_endpoint *endpoint);
+
 #endif

@@ -139,6 +139,23 @@ void retire_end(struct memctx *memctx) {
     tell_provider(memctx);
 }
 
+static bool is_written_in(const struct list *contexts, const struct memory_endpoint *endpoint) {
+    const struct memctx *memctx;
+
+    /* Of the occupant itself the fence says whose writes go on. */
+    list_for_each(memctx, contexts, retiring.link)
+        if (memctx->writes > 0 && (memctx->slot != endpoint->slot || memctx->generation != endpoint->generation) &&
+            memctx_shares_memory(memctx, endpoint->current))
+            return true;
+    return false;
+}
+
+bool retire_is_written(const struct memory_endpoint *endpoint) {
+    const struct retirement *retirement = &endpoint->authority->retirement;
+
+    return is_written_in(&retirement->waiting, endpoint) || is_written_in(&retirement->overdue, endpoint);
+}
+
 static void forget_in(struct list *contexts, const struct authority_client *client) {
     struct memctx *memctx;
 

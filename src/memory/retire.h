@@ -17,6 +17,7 @@
 #ifndef MEMORY_RETIRE_H
 #define MEMORY_RETIRE_H
 
+#include <stdbool.h>
 #include <stdint.h>
 
 #include "util/list.h"
@@ -59,6 +60,12 @@ void retirement_go_on(struct authority *authority);
 
 /** The last reference to a context is gone: tells its provider, if its epoch had ended. */
 void retire_end(struct memctx *memctx);
+
+/**
+ * Whether a write of an earlier occupant, or of the same VM under another slot, is under way in the memory of an endpoint's
+ * current context: until it has ended nobody else writes there.
+ */
+bool retire_is_written(const struct memory_endpoint *endpoint);
 
 /** A client that may have provided contexts is gone: it is not told any more. */
 void retire_forget(struct authority_client *client);

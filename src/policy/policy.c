@@ -166,11 +166,15 @@ static void grant_add_ttl(struct grant *grant, const struct policy_rule *rule, e
         *bound = rule->lease_ttl_ms;
 }
 
+uint32_t policy_rule_capabilities(const struct policy_rule *rule) {
+    return strcmp(rule->endpoints, "*") == 0 ? rule->capabilities : rule->capabilities & ~(uint32_t)VMIBUS_CAP_ADMIN;
+}
+
 static void grant_add(struct grant *grant, const struct policy_rule *rule) {
     grant_add_ttl(grant, rule, VMIBUS_LEASE_CLASS_INPUT);
     grant_add_ttl(grant, rule, VMIBUS_LEASE_CLASS_POWER);
     grant_add_ttl(grant, rule, VMIBUS_LEASE_CLASS_MEMWRITE);
-    grant->capabilities |= rule->capabilities;
+    grant->capabilities |= policy_rule_capabilities(rule);
     if (rule->rank > grant->rank)
         grant->rank = rule->rank;
 }

@@ -76,6 +76,12 @@ struct policy *policy_free(struct policy *policy);
 /** Adds a rule that names nobody yet and grants nothing. 0 or -ENOMEM. */
 int policy_add_rule(struct policy *policy, const char *name, struct policy_rule **rulep);
 
+/**
+ * What a rule gives.  ADMIN only if it is for all endpoints: whoever has it chooses the names of those that come, and could give
+ * himself, by the name, what the rule gives on some.
+ */
+uint32_t policy_rule_capabilities(const struct policy_rule *rule);
+
 /** What @a principal may do on the endpoint of this name and UUID (16 octets). */
 struct grant policy_evaluate(const struct policy *policy, const struct principal *principal, const char *name, const uint8_t *uuid);
 

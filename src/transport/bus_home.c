@@ -85,13 +85,14 @@ static enum session_outcome bus_home_open(struct session_home *home, const struc
     return SESSION_REFUSED;
 }
 
-/* A sensor's connection ends: it offers its VMs again through another one. */
-static bool bus_home_save(struct session_home *home, struct session *session, struct handover_writer *writer) {
+static bool bus_home_keeps(const struct session_home *home, const struct session *session) {
     (void)home;
-    if (!session_is_control(session))
-        return false;
+    return session_is_control(session);
+}
+
+static void bus_home_save(struct session_home *home, struct session *session, struct handover_writer *writer) {
+    (void)home;
     control_session_save((struct control_session *)session, writer);
-    return true;
 }
 
 static bool bus_home_take_over(struct session_home *home, const struct session_request *request, struct handover_records records) {
@@ -103,6 +104,7 @@ static const struct session_home_ops bus_home_ops = {
     .admit = bus_home_admit,
     .policy = bus_home_policy,
     .open = bus_home_open,
+    .keeps = bus_home_keeps,
     .save = bus_home_save,
     .take_over = bus_home_take_over,
 };

@@ -105,10 +105,6 @@ bool session_is_control(const struct session *session) {
     return session->ops == &control_session_ops;
 }
 
-struct control *session_control(struct session *session) {
-    return &session_of(session)->control;
-}
-
 /* --- over a restart ---------------------------------------------------------------------------- */
 
 enum {
@@ -116,6 +112,14 @@ enum {
     SESSION_CONTROL = 2,
     SESSION_MEMORY = 3,
 };
+
+static bool session_restore_item(struct session *base, struct control_item *item, struct handover_records records) {
+    struct control *control = &session_of(base)->control;
+    const struct event_handover where = {
+        .pool = &control->bus->events, .tail_bound = control->bus->options.tail_bound, .account = control->account};
+
+    return control_item_handover_restore(&where, item, records);
+}
 
 void control_session_save(struct control_session *session, struct handover_writer *writer) {
     struct bus_home_handover *handover = session->home->handover;
@@ -264,4 +268,5 @@ static const struct session_ops control_session_ops = {
     .take = session_take,
     .fail = session_fail,
     .deinit = session_deinit,
+    .restore_item = session_restore_item,
 };

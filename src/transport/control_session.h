@@ -39,9 +39,6 @@ int control_session_init(struct control_session *session, struct bus_home *home,
 /** Whether a session is a control's. */
 bool session_is_control(const struct session *session);
 
-/** The control of such a session. */
-struct control *session_control(struct session *session);
-
 /** Writes it into a record, to be handed over: home->handover is there. */
 void control_session_save(struct control_session *session, struct handover_writer *writer);
 

@@ -7,7 +7,8 @@
 
 #include <vmibus/syscalls.h>
 
-#include "transport/control_session.h"
+#include "bus/handover.h"
+#include "transport/handover_stream.h"
 #include "transport/listener.h"
 #include "transport/peer_state.h"
 #include "util/clock.h"
@@ -31,15 +32,7 @@ enum {
     PEER_SENDER = 5,
     PEER_DEADLINE = 6,
     PEER_HALFWAY = 7,
-};
-
-enum {
-    RECEIVER_PARTIAL = 1,
-    RECEIVER_WHOLE = 2,
-    RECEIVER_FRAME = 3,
-    RECEIVER_TAIL = 4,
-    RECEIVER_N_TAIL = 5,
-    RECEIVER_REFUSAL = 6,
+    PEER_HELLO_WAITS = 8, /* of one whose HELLO names what is not known yet */
 };
 
 enum {
@@ -59,22 +52,6 @@ static const struct handover_member principal_members[] = {
 
 /* --- written ----------------------------------------------------------------------------------- */
 
-static void put_receiver(struct handover_writer *writer, const struct receiver *receiver) {
-    handover_begin(writer, PEER_RECEIVER);
-    if (receiver->n_partial)
-        handover_put(writer, RECEIVER_PARTIAL, receiver->partial, receiver->n_partial);
-    handover_put_number(writer, RECEIVER_WHOLE, receiver->n_whole);
-    if (receiver->in_tail) {
-        handover_put(writer, RECEIVER_FRAME, &receiver->frame, sizeof(receiver->frame));
-        handover_put_number(writer, RECEIVER_N_TAIL, receiver->n_tail);
-        if (receiver->tail)
-            handover_put(writer, RECEIVER_TAIL, receiver->tail, receiver->n_tail);
-        else
-            handover_put_number(writer, RECEIVER_REFUSAL, (uint64_t)receiver->refusal);
-    }
-    handover_end(writer);
-}
-
 static void put_sender(struct handover_writer *writer, const struct sender *sender) {
     handover_begin(writer, PEER_SENDER);
     if (sender->end > sender->begin)
@@ -91,31 +68,36 @@ static void put_sender(struct handover_writer *writer, const struct sender *send
 }
 
 static void put_peer(struct handover_writer *writer, const struct peer *peer) {
-    const struct session_home *home = peer->listener->options.home;
-    struct handover_writer before = *writer;
-    bool keeps = true;
+    struct session_home *home = peer->listener->options.home;
 
     handover_begin(writer, LISTENER_PEER);
     handover_put_fd(writer, PEER_SOCKET, peer->fd);
     handover_begin(writer, PEER_PRINCIPAL);
     handover_put_members(writer, principal_members, HANDOVER_N(principal_members), &peer->principal);
     handover_end(writer);
-    put_receiver(writer, &peer->receiver);
+    receiver_handover_save(writer, PEER_RECEIVER, &peer->receiver);
     put_sender(writer, &peer->sender);
     if (loop_timer_is_armed(&peer->deadline))
         handover_put_number(writer, PEER_DEADLINE, peer->deadline.deadline);
     handover_put_number(writer, PEER_HALFWAY, peer->halfway);
+    if (peer->state == PEER_WAITING)
+        handover_put(writer, PEER_HELLO_WAITS, &peer->hello, sizeof(peer->hello));
     if (peer->session) {
         handover_begin(writer, PEER_SESSION);
-        keeps = home->ops->save && home->ops->save((struct session_home *)home, peer->session, writer);
+        home->ops->save(home, peer->session, writer);
         handover_end(writer);
     }
     handover_end(writer);
-    /* What was written of one that is not kept is taken back. */
-    if (!keeps) {
-        writer->length = before.length;
-        writer->n_fds = before.n_fds;
-    }
+}
+
+/* What is written afterwards knows nothing of them any more. */
+void listener_handover_end_others(struct listener *listener) {
+    struct session_home *home = listener->options.home;
+    struct peer *peer, *following;
+
+    list_for_each_safe(peer, following, &listener->peers, link)
+        if (peer->state == PEER_CLOSING || (peer->session && !(home->ops->keeps && home->ops->keeps(home, peer->session))))
+            peer_free(peer);
 }
 
 void listener_handover_save(struct listener *listener, struct handover_writer *writer, bool with_socket) {
@@ -124,8 +106,7 @@ void listener_handover_save(struct listener *listener, struct handover_writer *w
     if (with_socket)
         handover_put_fd(writer, LISTENER_SOCKET, listener->fd);
     list_for_each(peer, &listener->peers, link)
-        if (peer->state == PEER_OPEN || peer->state == PEER_HELLO)
-            put_peer(writer, peer);
+        put_peer(writer, peer);
 }
 
 /* --- read -------------------------------------------------------------------------------------- */
@@ -162,60 +143,13 @@ static bool take_principal(struct peer *peer, const struct handover_record *reco
     return true;
 }
 
-static void take_receiver(struct peer *peer, const struct handover_record *record) {
-    struct handover_records records = handover_in(record);
-    struct receiver *receiver = &peer->receiver;
-    struct handover_record member, tail = {}, frame = {};
-    uint64_t n_tail = 0, refusal = 0;
-    struct vmibus_frame whose;
-    struct frame_fault fault;
-
-    while (handover_next(&records, &member))
-        switch (member.tag) {
-        case RECEIVER_PARTIAL:
-            if (member.length >= sizeof(receiver->partial)) {
-                handover_wrong(record->handover, -EBADMSG);
-                return;
-            }
-            memcpy(receiver->partial, member.octets, member.length);
-            receiver->n_partial = member.length;
-            break;
-        case RECEIVER_WHOLE:
-            receiver->n_whole = handover_number(&member);
-            break;
-        case RECEIVER_FRAME:
-            frame = member;
-            break;
-        case RECEIVER_TAIL:
-            tail = member;
-            break;
-        case RECEIVER_N_TAIL:
-            n_tail = handover_number(&member);
-            break;
-        case RECEIVER_REFUSAL:
-            refusal = handover_number_below(&member, CHARGE_PRESSURE);
-            break;
-        default:
-            break;
-        }
-    if (!frame.octets || record->handover->error)
-        return;
-    handover_copy(&frame, &whose, sizeof(whose));
-    if (!peer->session || receiver->n_partial || frame_check_framing(&whose, receiver->pool->tail_bound, &fault) != FRAME_OK ||
-        n_tail >= whose.header.tail_length || (!refusal && tail.length != n_tail))
-        handover_wrong(record->handover, -EBADMSG);
-    else
-        receiver_take_over_tail(receiver, &whose, tail.octets, n_tail, (int)refusal, peer->account);
-}
-
 static void take_item(struct peer *peer, const struct handover_record *record) {
     struct sender *sender = &peer->sender;
 
-    if (sender->has_item || !peer->session || !session_is_control(peer->session)) {
+    if (sender->has_item || !peer->session || !peer->session->ops->restore_item)
         handover_wrong(record->handover, -EBADMSG);
-        return;
-    }
-    sender->has_item = control_item_handover_restore(session_control(peer->session), &sender->item, handover_in(record));
+    else
+        sender->has_item = peer->session->ops->restore_item(peer->session, &sender->item, handover_in(record));
 }
 
 static bool sender_is_sound(const struct sender *sender) {
@@ -291,6 +225,18 @@ static bool take_session(struct peer *peer, const struct handover_record *record
     return true;
 }
 
+static void take_hello(struct peer *peer, const struct handover_record *record) {
+    struct frame_fault fault;
+
+    handover_copy(record, &peer->hello, sizeof(peer->hello));
+    if (peer->session || peer->state != PEER_HELLO || frame_check_hello(&peer->hello, &fault) != FRAME_OK) {
+        handover_wrong(record->handover, -EBADMSG);
+        return;
+    }
+    peer->state = PEER_WAITING;
+    list_append(&peer->listener->waiting, &peer->waiting_link);
+}
+
 /* The rest of a peer that is among the listener's already, so that closing it undoes everything. */
 static void take_rest(struct peer *peer, struct handover_records records) {
     struct handover_records again = records;
@@ -301,7 +247,7 @@ static void take_rest(struct peer *peer, struct handover_records records) {
     while (handover_next(&again, &record))
         switch (record.tag) {
         case PEER_RECEIVER:
-            take_receiver(peer, &record);
+            receiver_handover_restore(&peer->receiver, &record, peer->session, peer->account);
             break;
         case PEER_SENDER:
             take_sender(peer, &record);
@@ -311,6 +257,9 @@ static void take_rest(struct peer *peer, struct handover_records records) {
             break;
         case PEER_HALFWAY:
             peer->halfway = handover_number(&record);
+            break;
+        case PEER_HELLO_WAITS:
+            take_hello(peer, &record);
             break;
         default:
             break;
@@ -361,5 +310,6 @@ bool listener_handover_restore(struct listener *listener, struct handover_record
         else
             take_rest(peer, handover_in(&record));
     }
+    listener_hello_again(listener);
     return !records.handover->error;
 }

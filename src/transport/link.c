@@ -250,6 +250,11 @@ void link_catch_up(struct link *link) {
         watch_progress(link);
 }
 
+void link_go_on(struct link *link) {
+    (void)loop_source_modify(&link->source, EPOLLIN | (link->queue ? EPOLLOUT : 0u));
+    watch_progress(link);
+}
+
 static void ready(struct loop_source *source, uint32_t events) {
     struct link *link = container_of(source, struct link, source);
 

@@ -91,6 +91,9 @@ static inline bool link_is_up(const struct link *link) {
 /** Says a frame. On a link that is down it is lost, as it is on one that ends by this. */
 void link_say(struct link *link, const struct vmibus_frame *frame, const void *tail);
 
+/** One that was handed over goes on: what waits to be sent is sent. */
+void link_go_on(struct link *link);
+
 /** Hears all that the other end has said by now. It may be lost afterwards. */
 void link_catch_up(struct link *link);
 

@@ -9,6 +9,8 @@ libvmibus_transport_la_SOURCES = \
 	src/transport/control_session.c src/transport/control_session.h \
 	src/transport/frame_check.c src/transport/frame_check.h \
 	src/transport/handover.c src/transport/handover.h \
+	src/transport/handover_link.c \
+	src/transport/handover_stream.c src/transport/handover_stream.h \
 	src/transport/link.c src/transport/link.h \
 	src/transport/listener.c src/transport/listener.h \
 	src/transport/memory_home.c src/transport/memory_home.h \

@@ -170,11 +170,32 @@ void memory_home_tell(void *context, const struct vmibus_frame *frame, const voi
 
 /* --- coming and going -------------------------------------------------------------------------- */
 
+static bool keeps(const struct session_home *home, const struct session *session) {
+    (void)home;
+    return !container_of(session, const struct memory_session, session)->failed;
+}
+
+static void save(struct session_home *home, struct session *session, struct handover_writer *writer) {
+    (void)home;
+    memory_session_save(container_of(session, struct memory_session, session), writer);
+}
+
+static bool take_over(struct session_home *base, const struct session_request *request, struct handover_records records) {
+    return memory_session_take_over((struct memory_session *)(void *)request->session, home_of(base), request, records);
+}
+
+bool memory_home_is_linked(const struct memory_home *home) {
+    return link_is_up(&home->link) && authority_is_synced(home->authority);
+}
+
 static const struct session_home_ops memory_home_ops = {
     .admit = admit,
     .policy = policy_in_force,
     .open = open,
     .take_consume_fd = take_consume_fd,
+    .keeps = keeps,
+    .save = save,
+    .take_over = take_over,
     .before_reading = before_reading,
 };
 

@@ -15,6 +15,7 @@
 #include <stdint.h>
 
 #include "bus/event.h"
+#include "memory/handover.h"
 #include "transport/link.h"
 #include "transport/session.h"
 #include "util/list.h"
@@ -56,6 +57,7 @@ struct memory_home {
     struct pool deliveries;
     struct pool regions;
     struct list sessions;
+    struct authority_handover *handover; /**< while sessions are handed over, either way; borrowed */
     uint64_t n_refused;
 };
 
@@ -76,6 +78,9 @@ void memory_home_set_policy(struct memory_home *home, const struct policy *polic
 
 /** Tells the bus, if there is one: an authority_link_fn, whose context is the home. */
 void memory_home_tell(void *context, const struct vmibus_frame *frame, const void *tail);
+
+/** Whether the bus is linked and has told all: only then its link can be handed over. */
+bool memory_home_is_linked(const struct memory_home *home);
 
 /** Releases the charges of descriptors that peers have read by now. */
 void memory_home_reclaim(struct memory_home *home);

@@ -7,7 +7,9 @@
 #include <vmibus/names.h>
 
 #include "bus/acknowledge.h"
+#include "bus/handover.h"
 #include "memory/authority.h"
+#include "memory/sessions.h"
 #include "transport/frame_check.h"
 #include "util/clock.h"
 #include "util/refusal.h"
@@ -248,6 +250,17 @@ static void session_deinit(struct session *base) {
     release(session);
 }
 
+static struct event_handover answers_of(const struct memory_session *session) {
+    return (struct event_handover){
+        .pool = &session->home->events, .tail_bound = session->home->options.tail_bound, .account = session->account};
+}
+
+static bool session_restore_item(struct session *base, struct control_item *item, struct handover_records records) {
+    const struct event_handover where = answers_of(session_of(base));
+
+    return control_item_handover_restore(&where, item, records);
+}
+
 static const struct session_ops memory_session_ops = {
     .submit = session_submit,
     .refuse = session_refuse,
@@ -255,11 +268,12 @@ static const struct session_ops memory_session_ops = {
     .take = session_take,
     .fail = session_fail,
     .deinit = session_deinit,
+    .restore_item = session_restore_item,
 };
 
-int memory_session_init(struct memory_session *session, struct memory_home *home, const struct session_request *request,
-                        struct vmibus_ack *refusal) {
-    const struct vmibus_hello *hello = &request->hello->hello;
+/* Without anything said yet. As memory_session_init(). */
+static int begin(struct memory_session *session, struct memory_home *home, const struct session_request *request,
+                 const struct vmibus_hello *hello, struct vmibus_ack *refusal) {
     int r;
 
     *session = (struct memory_session){
@@ -283,9 +297,110 @@ int memory_session_init(struct memory_session *session, struct memory_home *home
         return r;
     }
     authority_join_session(home->authority, session->name);
+    return 0;
+}
+
+int memory_session_init(struct memory_session *session, struct memory_home *home, const struct session_request *request,
+                        struct vmibus_ack *refusal) {
+    int r = begin(session, home, request, &request->hello->hello, refusal);
+
+    if (r)
+        return r;
     if (welcome(session, &request->hello->header) == 0)
         return 0;
     session_deinit(&session->session);
     refusal->reason = VMIBUS_REASON_LIMIT_QUEUE;
     return VMIBUS_ERROR_PRESSURE;
+}
+
+/* --- over a restart ---------------------------------------------------------------------------- */
+
+/* Never reused. */
+enum {
+    SESSION_NAME = 1,
+    SESSION_ROLE = 2,
+    SESSION_CLIENT = 3,
+    SESSION_ANSWER = 4,
+    SESSION_SEQUENCE = 5,
+};
+
+void memory_session_save(struct memory_session *session, struct handover_writer *writer) {
+    handover_put(writer, SESSION_NAME, session->name, sizeof(session->name));
+    handover_put_number(writer, SESSION_ROLE, session->role);
+    handover_put_number(writer, SESSION_SEQUENCE, session->outbox.sequence);
+    handover_begin(writer, SESSION_CLIENT);
+    authority_client_handover_save(session->home->handover, writer, session->client);
+    handover_end(writer);
+    for (size_t i = 0; i < OUTBOX_LANES; i++)
+        for (const struct delivery *delivery = session->outbox.lanes[i].first; delivery; delivery = delivery->next) {
+            handover_begin(writer, SESSION_ANSWER);
+            answer_handover_save(writer, delivery->event);
+            handover_end(writer);
+        }
+}
+
+static void take_answer(struct memory_session *session, const struct handover_record *record) {
+    const struct event_handover where = answers_of(session);
+    struct event *event = answer_handover_restore(&where, handover_in(record));
+
+    if (!event)
+        return;
+    if (outbox_has_room_for_answer(&session->outbox)) {
+        outbox_push_answer(&session->outbox, event);
+        return;
+    }
+    event_unref(event);
+    handover_wrong(record->handover, -ENOBUFS);
+}
+
+static void take_members(struct memory_session *session, struct handover_records records) {
+    struct handover_record record;
+
+    while (handover_next(&records, &record))
+        switch (record.tag) {
+        case SESSION_CLIENT:
+            (void)authority_client_handover_restore(session->home->handover, session->client, handover_in(&record));
+            break;
+        case SESSION_ANSWER:
+            take_answer(session, &record);
+            break;
+        case SESSION_SEQUENCE:
+            session->outbox.sequence = handover_number(&record);
+            break;
+        default:
+            break;
+        }
+}
+
+/* Whose it is; the policy is looked at once all is there. False: nobody's that the bus told of. */
+static bool take_name(struct handover_records records, const struct memory_home *home, const struct principal *principal,
+                      struct vmibus_hello *hello) {
+    const struct known_session *known;
+    struct handover_record record;
+
+    if (!handover_find(records, SESSION_NAME, &record) || record.length != sizeof(hello->session))
+        return handover_wrong(records.handover, -EBADMSG);
+    handover_copy(&record, hello->session, sizeof(hello->session));
+    if (!handover_find(records, SESSION_ROLE, &record))
+        return handover_wrong(records.handover, -EBADMSG);
+    hello->role = (uint8_t)handover_number_below(&record, UINT8_MAX);
+    known = authority_find_session(home->authority, hello->session);
+    return (known && known->uid == principal->uid && known->role == hello->role) || handover_wrong(records.handover, -EBADMSG);
+}
+
+bool memory_session_take_over(struct memory_session *session, struct memory_home *home, const struct session_request *request,
+                              struct handover_records records) {
+    struct vmibus_hello hello = {};
+    struct vmibus_ack refusal = {};
+    int r;
+
+    if (!take_name(records, home, request->principal, &hello))
+        return false;
+    r = begin(session, home, request, &hello, &refusal);
+    if (r)
+        return handover_wrong(records.handover, r < 0 ? r : -ENOBUFS);
+    take_members(session, records);
+    if (records.handover->error)
+        session_deinit(&session->session);
+    return !records.handover->error;
 }

@@ -43,6 +43,13 @@ struct memory_session {
 int memory_session_init(struct memory_session *session, struct memory_home *home, const struct session_request *request,
                         struct vmibus_ack *refusal);
 
+/** Writes it into a record, to be handed over: home->handover is there. */
+void memory_session_save(struct memory_session *session, struct handover_writer *writer);
+
+/** Makes one that was handed over. False: something was wrong, there is none. */
+bool memory_session_take_over(struct memory_session *session, struct memory_home *home, const struct session_request *request,
+                              struct handover_records records);
+
 /** It has to go. */
 void memory_session_fail(struct memory_session *session, enum vmibus_error error, enum vmibus_reason reason);
 

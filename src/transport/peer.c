@@ -65,7 +65,7 @@ void peer_free_all(struct listener *listener) {
 /* --- what is waited for ------------------------------------------------------------------------ */
 
 static bool may_read(const struct peer *peer) {
-    if (peer->listener->paused)
+    if (peer->listener->paused && !(peer->session && peer->session->is_read_to_the_end))
         return false;
     return peer->state == PEER_HELLO || (peer->state == PEER_OPEN && peer->session->ops->room(peer->session) > 0);
 }

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
  * What a peer speaks with inside, once its HELLO was accepted: a control's place on the bus
- * (control_session.h), a client of a memory authority that has a process of its own (memory_session.h).  The
- * peer knows octets, turns and deadlines; what a frame means, the session knows.
+ * (control_session.h), a sensor's (sensor_session.h), a client of a memory authority that has a process of its own
+ * (memory_session.h).  The peer knows octets, turns and deadlines; what a frame means, the session knows.
  *
  * A home is where the sessions of one listener are made: it says whom it lets in, and what each HELLO opens.
  */
@@ -53,6 +53,8 @@ struct session_ops {
     void (*fail)(struct session *session, const struct frame_fault *fault, uint16_t offender);
     /** Ends it: leases, commands and attachments end. */
     void (*deinit)(struct session *session);
+    /** Reads a frame that was taken from it, and handed over on its way out. NULL: none can be. False: something was wrong. */
+    bool (*restore_item)(struct session *session, struct control_item *item, struct handover_records records);
 };
 
 /** Embedded first in what implements it. */
@@ -60,6 +62,7 @@ struct session {
     const struct session_ops *ops;
     const struct session_owner *owner;
     bool gives_fds; /**< its frames may bring descriptors */
+    bool is_read_to_the_end; /**< also while the listener is paused: others wait for what it says */
 };
 
 /** What came of a HELLO. */
@@ -88,8 +91,10 @@ struct session_home_ops {
     enum session_outcome (*open)(struct session_home *home, const struct session_request *request, struct frame_fault *fault);
     /** Takes a connection for which open() said SESSION_ELSEWHERE; nothing but its HELLO was read. NULL: there is none such. */
     void (*take_consume_fd)(struct session_home *home, const struct session_request *request, int fd);
-    /** Writes a session into a record, to be handed over; false: it is not handed over, and ends. NULL: none is. */
-    bool (*save)(struct session_home *home, struct session *session, struct handover_writer *writer);
+    /** Whether a session is handed over; the others end before anything is written. NULL: none is. */
+    bool (*keeps)(const struct session_home *home, const struct session *session);
+    /** Writes one that is into a record. */
+    void (*save)(struct session_home *home, struct session *session, struct handover_writer *writer);
     /** Makes a session that was handed over; @a request has no hello. False: something was wrong, there is none. */
     bool (*take_over)(struct session_home *home, const struct session_request *request, struct handover_records records);
     /** Called before a peer is read: what others said before it is to be heard before it. NULL: nothing is. */

@@ -24,13 +24,22 @@ static int64_t realtime_offset(void) {
     return (int64_t)now.tv_sec * (int64_t)NS_PER_S + now.tv_nsec - (int64_t)clock_now();
 }
 
-/* Whether a file is a log of this shape. Anything else is emptied, so that its records become zeros without being touched. */
-static bool is_log(int fd, size_t size, uint64_t capacity) {
+/* 1: the file is a log of this shape; 0: it is not. What cannot be read may be one, with records that nobody has taken yet. */
+static int is_log(int fd, size_t size, uint64_t capacity) {
     struct vmibus_audit_header header;
     struct stat st;
+    ssize_t n;
 
-    return fstat(fd, &st) == 0 && (size_t)st.st_size == size && pread(fd, &header, sizeof(header), 0) == sizeof(header) &&
-           header.magic == VMIBUS_AUDIT_MAGIC && header.capacity == capacity;
+    if (fstat(fd, &st) < 0)
+        return -errno;
+    if ((size_t)st.st_size != size)
+        return 0;
+    n = pread(fd, &header, sizeof(header), 0);
+    if (n < 0)
+        return -errno;
+    if (n != sizeof(header))
+        return -EIO;
+    return header.magic == VMIBUS_AUDIT_MAGIC && header.capacity == capacity;
 }
 
 int audit_init(struct audit *audit, int fd, uint64_t capacity, uint32_t incarnation) {
@@ -40,7 +49,11 @@ int audit_init(struct audit *audit, int fd, uint64_t capacity, uint32_t incarnat
 
     if (capacity == 0 || capacity > UINT32_MAX)
         return -EINVAL;
-    if (!is_log(fd, size, capacity) && ftruncate(fd, 0) < 0)
+    r = is_log(fd, size, capacity);
+    if (r < 0)
+        return r;
+    /* Anything else is emptied, so that its records become zeros without being touched. */
+    if (!r && ftruncate(fd, 0) < 0)
         return -errno;
     /* A page that the disk had no room for would kill whoever stores into it: better no log than that. */
     r = posix_fallocate(fd, 0, (off_t)size);

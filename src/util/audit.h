@@ -114,6 +114,11 @@ enum audit_answer audit_require(struct audit *audit, uint64_t sequence, struct a
 /** What an ACK says where a waiter was told an error. */
 void audit_refuse(struct vmibus_ack *ack, int error);
 
+/** Whether it waits. */
+static inline bool audit_waiter_waits(const struct audit_waiter *waiter) {
+    return waiter->link.next && list_is_linked(&waiter->link);
+}
+
 /** Takes a waiter away. Harmless if it does not wait. */
 void audit_waiter_cancel(struct audit_waiter *waiter);
 

@@ -16,4 +16,3 @@ tests_audit_test_waiting_LDADD = $(audit_test_libraries)
 
 test_scripts += tests/audit/test_verbs.py
 
-EXTRA_DIST += tests/fuzz/fuzz_audit_chain.c

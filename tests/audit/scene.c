@@ -14,7 +14,7 @@
 #include "util/clock.h"
 
 void scene_init(struct scene *scene, uint64_t capacity) {
-    *scene = (struct scene){.capacity = capacity};
+    *scene = (struct scene){.capacity = capacity, .uid = 1000};
     /* Memory is as good a disk for this as any, and quick. */
     strcpy(scene->path, "/dev/shm/vmibus-audit.XXXXXX");
     if (!mkdtemp(scene->path)) {
@@ -85,7 +85,7 @@ void scene_deinit(struct scene *scene) {
 
 uint64_t scene_intent(struct scene *scene, uint64_t correlation) {
     struct vmibus_audit_record record = {
-        .kind = VMIBUS_KIND_CMD_MEMWRITE, .uid = 1000, .pid = 42, .slot = 1, .generation = 7, .correlation = correlation};
+        .kind = VMIBUS_KIND_CMD_MEMWRITE, .uid = scene->uid, .pid = 42, .slot = 1, .generation = 7, .correlation = correlation};
 
     record.received = clock_now();
     audit_set_name(&record, "web1");

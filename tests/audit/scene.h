@@ -16,6 +16,7 @@ struct scene {
     int log_fd;             /* a memfd */
     uint64_t capacity;
     uint32_t incarnation;
+    uint32_t uid;           /* whose the commands are */
     struct loop *loop;
     struct audit audit;
     struct recorder recorder;

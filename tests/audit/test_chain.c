@@ -385,6 +385,54 @@ TEST(test_p10_journal_that_is_stuck_stops_nobody, .setup = set_up, .teardown = t
     close(fd);
 }
 
+/* How many messages with both of these texts the journal has got since. */
+static unsigned count_told(int fd, const char *first, const char *second) {
+    char text[4096];
+    unsigned told = 0;
+    ssize_t n;
+
+    while ((n = recv(fd, text, sizeof(text) - 1, 0)) > 0) {
+        text[n] = '\0';
+        told += strstr(text, first) && strstr(text, second);
+    }
+    return told;
+}
+
+/* Commands of these users in turn. How many ends of files the journal was told. */
+static unsigned flood(int fd, uint32_t one, uint32_t other) {
+    unsigned heads = 0;
+
+    for (unsigned i = 0; i < 3000; i++) {
+        s->uid = i % 2 ? one : other;
+        scene_command(s, i);
+        if (i % 100 == 0)
+            scene_settle(s);
+        heads += count_told(fd, "MESSAGE_ID=" MESSAGE_HEAD "\n", "VMIBUS_CHAIN_PLACE=end\n");
+    }
+    return heads;
+}
+
+/* Neither what another user did nor the hashes, without which a chain that is written anew is not found out. */
+TEST(test_p09_flood_keeps_nothing_else_out_of_the_journal, .setup = set_up, .teardown = tear_down) {
+    struct sockaddr_un address = {};
+    int fd = listen_as_journal(&address);
+    unsigned heads;
+
+    s->options.journal = address.sun_path;
+    s->options.segment_bytes = 16384;
+    scene_begin(s);
+    heads = flood(fd, 1000, 1000);
+    s->uid = 1001;
+    scene_command(s, 1);
+    ck_assert_uint_eq(count_told(fd, "MESSAGE_ID=" MESSAGE_COMMAND "\n", "\nVMIBUS_UID=1001\n"), 1);
+    /* Two have all that is for commands. */
+    heads += flood(fd, 1000, 1002);
+    ck_assert_uint_ge(heads, 20);
+    ck_assert_uint_eq(heads, s->recorder.chain.segment - 1);
+    scene_end(s);
+    close(fd);
+}
+
 /* A name with a newline is no field of its own. */
 TEST(test_journal_values_stay_values, .setup = set_up, .teardown = tear_down) {
     struct journal_message message;

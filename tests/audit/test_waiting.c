@@ -173,6 +173,129 @@ TEST(test_p10_continue_goes_on_and_counts, .setup = set_up, .teardown = tear_dow
     ck_assert_uint_eq(s->audit.records[second.sequence - 1].flags, VMIBUS_AUDIT_NOT_DURABLE);
 }
 
+/* More than there is room for, while the disk writes something else. */
+static void flood(void) {
+    s->uid = 1000;
+    for (unsigned i = 0; i < 2 * CHAIN_BUFFER / sizeof(struct vmibus_audit_record); i++)
+        scene_command(s, i);
+    s->uid = 1001;
+}
+
+static void count_others(void *context, uint64_t segment, const struct chain_item *item, const uint8_t *hash) {
+    unsigned *n = context;
+
+    (void)segment;
+    (void)hash;
+    *n += item->record.kind == VMIBUS_CHAIN_COMMAND && item->command.uid == 1001;
+}
+
+static void do_all(void) {
+    s->recorder.chain.options.commit_ms = 1;
+    while (s->recorder.chain.durable + 1 < s->recorder.chain.sequence) {
+        while (fake_disk_job())
+            fake_disk_do(0, 0);
+        ck_assert_int_ge(loop_dispatch(s->loop, 10), 0);
+    }
+}
+
+/* Whose commands fill what waits for the disk keeps nobody else from being recorded first. */
+TEST(test_p09_flood_leaves_room_for_what_others_wait_for, .setup = set_up, .teardown = tear_down) {
+    struct command first, command, other;
+    struct vmibus_ack ack;
+
+    begin_with(true, CHAIN_REFUSE);
+    ck_assert_int_eq(begin(&first), AUDIT_WAIT);
+    go_round();
+    flood();
+    ck_assert_int_eq(begin(&other), AUDIT_WAIT);
+    /* Nor do those that are to be waited for. */
+    s->uid = 1000;
+    while (begin_within(&command, UINT64_MAX, &ack) == AUDIT_WAIT) {
+        audit_waiter_cancel(&command.waiter);
+        finish(&command);
+    }
+    ck_assert_uint_eq(ack.reason, VMIBUS_REASON_NOT_RECORDED);
+    finish(&command);
+    s->uid = 1001;
+    audit_waiter_cancel(&other.waiter);
+    finish(&other);
+    ck_assert_int_eq(begin(&other), AUDIT_WAIT);
+    do_all();
+    ck_assert_int_eq(other.told, 0);
+    ck_assert_int_eq(scene_verify(s).verdict, VERIFY_GOOD);
+}
+
+/* What is lost is the flood's own, and the chain says how much. */
+TEST(test_p09_flood_pushes_out_no_record_of_others, .setup = set_up, .teardown = tear_down) {
+    struct verify_result result;
+    unsigned n = 0;
+    const struct verify_options options = {.writer = "bus", .record = count_others, .context = &n};
+    struct command command;
+
+    begin_with(false, CHAIN_REFUSE);
+    ck_assert_int_eq(begin(&command), AUDIT_GO_ON);
+    finish(&command);
+    s->recorder.chain.options.commit_ms = 1;
+    for (unsigned i = 0; i < 10; i++) {
+        flood();
+        scene_command(s, i);
+    }
+    /* Of what waits in the log, too, the flood comes first. */
+    s->uid = 1000;
+    for (unsigned i = 0; i < 60; i++)
+        scene_command(s, i);
+    do_all();
+    do_all();
+    ck_assert_int_eq(verify_chain(s->directory, &options, &result), 0);
+    ck_assert_uint_eq(n, 10);
+    ck_assert_uint_gt(result.lost, 0);
+    ck_assert_int_eq(result.verdict, VERIFY_GOOD);
+}
+
+/* So many users that there is room for nobody's, while the disk writes something else. */
+static void fill(void) {
+    scene_command(s, 0);
+    s->recorder.chain.options.commit_ms = 1;
+    loop_timer_cancel(&s->recorder.chain.commit_timer);
+    scene_command(s, 0);
+    while (!fake_disk_job())
+        ck_assert_int_ge(loop_dispatch(s->loop, 10000), 0);
+    for (s->uid = 2000; !chain_is_full(&s->recorder.chain); s->uid++)
+        for (unsigned i = 0; i < CHAIN_BUFFER / sizeof(struct vmibus_audit_record); i++)
+            scene_command(s, i);
+    s->uid = 1001;
+}
+
+TEST(test_p09_many_users_leave_room_for_what_others_wait_for, .setup = set_up, .teardown = tear_down) {
+    struct command command;
+
+    begin_with(true, CHAIN_REFUSE);
+    fill();
+    ck_assert_int_eq(begin(&command), AUDIT_WAIT);
+    do_all();
+    ck_assert_int_eq(command.told, 0);
+}
+
+/* What waits in the log for room is not taken in the order of the flood. */
+TEST(test_p09_flood_that_waits_is_in_nobodys_way, .teardown = tear_down) {
+    uint64_t sequence;
+
+    scene_init(s, 4096);
+    begin_with(false, CHAIN_REFUSE);
+    fill();
+    s->uid = 1000;
+    for (unsigned i = 0; i < 3000; i++)
+        scene_command(s, i);
+    s->uid = 1001;
+    sequence = scene_command(s, 0);
+    ck_assert_uint_eq(s->audit.records[(sequence - 1) % 4096].flags & VMIBUS_AUDIT_CHAINED, 0);
+    fake_disk_do(0, 0);
+    while (!fake_disk_job())
+        ck_assert_int_ge(loop_dispatch(s->loop, 10000), 0);
+    fake_disk_do(0, 0);
+    ck_assert_uint_eq(s->audit.records[(sequence - 1) % 4096].flags & VMIBUS_AUDIT_CHAINED, VMIBUS_AUDIT_CHAINED);
+}
+
 /* A disk that does not answer at all. */
 TEST(test_p09_nobody_waits_for_a_dead_disk_for_ever, .setup = set_up, .teardown = tear_down, .iterations = 2) {
     static struct command command; /* it waits until the writer ends */

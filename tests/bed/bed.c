@@ -13,6 +13,7 @@
 #define _GNU_SOURCE
 #include "bed.h"
 
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <json-c/json.h>
@@ -25,6 +26,7 @@
 #include <string.h>
 #include <sys/prctl.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/un.h>
 #include <sys/wait.h>
@@ -1030,6 +1032,40 @@ out:
     free(said.bytes);
     free(argv);
     return r;
+}
+
+/* Opens an entry of /proc/PID/fd; -1: it is no memfd of this size. */
+static int open_memfd(int directory, const char *entry, uint64_t len)
+{
+    char target[128] = "";
+    struct stat status;
+    int fd;
+
+    if (readlinkat(directory, entry, target, sizeof(target) - 1) < 0 || !strstr(target, "memfd:"))
+        return -1;
+    fd = openat(directory, entry, O_RDONLY | O_CLOEXEC);
+    if (fd >= 0 && fstat(fd, &status) == 0 && (uint64_t)status.st_size == len)
+        return fd;
+    if (fd >= 0)
+        close(fd);
+    return -1;
+}
+
+int bed_open_ram(const struct bed *bed, uint64_t len)
+{
+    const struct dirent *entry;
+    char path[64];
+    DIR *directory;
+    int fd = -1;
+
+    snprintf(path, sizeof(path), "/proc/%d/fd", (int)bed->pid);
+    directory = opendir(path);
+    if (!directory)
+        return -errno;
+    while (fd < 0 && (entry = readdir(directory)))
+        fd = open_memfd(dirfd(directory), entry->d_name, len);
+    closedir(directory);
+    return fd < 0 ? -ENOENT : fd;
 }
 
 int bed_start(struct bed **out, const struct bed_options *options)

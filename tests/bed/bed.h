@@ -190,6 +190,14 @@ int bed_wait_event(struct bed *bed, const char *name, int timeout_ms, struct jso
 void bed_drop_events(struct bed *bed);
 
 /**
+ * Opens the memfd of QEMU's RAM, for reading.
+ *
+ * @param len  octets of RAM; another memfd is not taken for it
+ * @return a descriptor, the caller's; -ENOENT: QEMU has none of that size; or another negative errno
+ */
+int bed_open_ram(const struct bed *bed, uint64_t len);
+
+/**
  * Waits for QEMU to end by itself, and reaps it.
  *
  * @param status  where to put its wait status; may be NULL

@@ -22,6 +22,7 @@ import time
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), ".."))
 
+import apart
 import harness
 
 BOOT_SECONDS = 240
@@ -85,8 +86,8 @@ class Scene:
         with open(configuration, "w", encoding="utf-8") as file:
             file.write(self.policy or f"[rule owner]\nuser = {os.getuid()}\ncapabilities = all\n")
         with open(os.path.join(self.directory, "vmibusd.log"), "ab") as log:
-            self.daemon = subprocess.Popen(
-                [os.path.join(top, "vmibusd"), "--config", configuration, "--socket", self.socket,
+            self.daemon = apart.Daemon(
+                ["--config", configuration, "--socket", self.socket,
                  "--state-directory", os.path.join(self.directory, "state"),
                  "--sensor-directory", os.path.join(top, "sensors", "modules"),
                  "--qmp", "guest=" + os.path.join(self.guest, "qmp.sock")],

@@ -320,6 +320,53 @@ TEST(command_at_its_sensor_is_answered) {
     close_scene();
 }
 
+/* A disk that takes its time: the intent never becomes durable. */
+static struct list parked;
+
+static enum audit_answer never_durable(void *context, const struct vmibus_audit_record *record, struct audit_waiter *waiter,
+                                       int *error) {
+    (void)context;
+    (void)record;
+    (void)error;
+    list_append(&parked, &waiter->link);
+    return AUDIT_WAIT;
+}
+
+static void keep_nothing(void *context, struct vmibus_audit_record *record) {
+    (void)context;
+    (void)record;
+}
+
+static void count_nothing(void *context, struct audit_counters *counters) {
+    (void)context;
+    *counters = (struct audit_counters){};
+}
+
+/* What was not recorded as policy wants it is executed by nobody: the next process would not ask again. */
+TEST(test_p05_command_that_waits_for_its_record_is_not_handed_over) {
+    static const struct audit_ops slow_disk = {.keep = keep_nothing, .require = never_durable, .count = count_nothing};
+    uint64_t token, command;
+
+    open_scene();
+    list_init(&parked);
+    token = fake_hold(&controls[0], vm, VMIBUS_LEASE_CLASS_POWER);
+    stage.audit.ops = &slow_disk;
+    stage.audit.strict = true;
+    command = fake_power(&controls[0], vm, token, VMIBUS_POWER_OPERATION_RESET);
+    ck_assert(!list_is_empty(&parked));
+    ck_assert(!bus_is_settled(stage.bus));
+    bus_settle(stage.bus);
+    ck_assert(list_is_empty(&parked));
+    ck_assert(bus_is_settled(stage.bus));
+    stage.audit.ops = NULL;
+    stage.audit.strict = false;
+    restart();
+    assert_ack(&controls[0], command, GONE, RESTARTED);
+    sensor_comes_back();
+    ck_assert_ptr_null(fake_sensor_next_of(&sensor, VMIBUS_KIND_CMD_POWER));
+    close_scene();
+}
+
 /* --- other versions, and damage ------------------------------------------------------------------ */
 
 static const char *fixture(char *path, size_t size) {

@@ -152,6 +152,19 @@ TEST(test_p01_grant_is_the_union_of_rules, .setup = open_policy, .teardown = clo
                       VMIBUS_CAP_OBSERVE | VMIBUS_CAP_INPUT | VMIBUS_CAP_POWER);
 }
 
+/* Who may add VMs names them, and could so give himself, of any, what a rule gives of some. */
+TEST(test_p01_admin_is_not_given_by_a_rule_for_some, .setup = open_policy, .teardown = close_policy) {
+    const struct principal principal = {.uid = 1000, .gid = 1000};
+    const struct policy_rule *rule = rule_add(POLICY_USER, 1000, "test*", CAPABILITIES_ALL);
+    uint32_t all_but_admin = CAPABILITIES_ALL & ~(uint32_t)VMIBUS_CAP_ADMIN;
+
+    ck_assert_uint_eq(policy_rule_capabilities(rule), all_but_admin);
+    ck_assert_uint_eq(policy_evaluate_any(policy, &principal).capabilities, all_but_admin);
+    ck_assert_uint_eq(grant_of(1000, "test1").capabilities, all_but_admin);
+    rule_add(POLICY_USER, 1000, "*", VMIBUS_CAP_ADMIN);
+    ck_assert_uint_eq(policy_evaluate_any(policy, &principal).capabilities, CAPABILITIES_ALL);
+}
+
 TEST(test_p01_rules_by_uuid, .setup = open_policy, .teardown = close_policy) {
     const struct principal principal = {.uid = 1000};
 

@@ -72,6 +72,32 @@ TEST(test_first_provider_is_active_and_the_next_takes_over, .setup = open_stage,
     ck_assert_uint_eq(stage.bus->n_present, 0);
 }
 
+/* A sensor in a process of its own that is started anew. */
+TEST(test_first_provider_is_preferred_again_when_it_comes_again, .setup = open_stage, .teardown = close_stage) {
+    struct endpoint *endpoint = fake_offer_as(&first, "vm", 1, 0, GROUPS_ALL);
+    uint32_t before = first.sensor.preference;
+
+    ck_assert_ptr_eq(fake_offer_as(&second, "vm", 1, 0, GROUPS_ALL), endpoint);
+    for (unsigned i = 0; i < 2 * SENSOR_PLACES; i++) {
+        fake_sensor_close(&first);
+        ck_assert_ptr_eq(who_executes(endpoint), &second);
+        fake_sensor_open(&first, "first", GROUPS_ALL, 0);
+        first.answers = true;
+        ck_assert_uint_eq(first.sensor.preference, before);
+        ck_assert_ptr_eq(fake_offer_as(&first, "vm", 1, 0, GROUPS_ALL), endpoint);
+        ck_assert_ptr_eq(who_executes(endpoint), &first);
+    }
+}
+
+/* Whoever takes the name of one that is there takes nothing of its place. */
+TEST(test_p09_sensor_of_the_same_name_comes_later, .setup = open_stage, .teardown = close_stage) {
+    struct fake_sensor again;
+
+    fake_sensor_open(&again, "first", GROUPS_ALL, 0);
+    ck_assert_uint_gt(again.sensor.preference, second.sensor.preference);
+    fake_sensor_close(&again);
+}
+
 TEST(test_fallback_serves_only_where_nobody_else_does, .setup = open_stage, .teardown = close_stage) {
     struct vmibus_frame announce = {
         .header = {.kind = VMIBUS_KIND_SENSOR_ANNOUNCE},

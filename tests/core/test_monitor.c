@@ -224,7 +224,7 @@ TEST(test_resources_tell_of_the_bus_and_of_each_process, .setup = open_core, .te
     ck_assert_int_eq(process_usage_read(&usage, identity.pid, 0), 0);
     identity.start_time = usage.start_time;
     ck_assert_int_eq(sensor_init(&sensor, core->bus, &ops), 0);
-    ck_assert_int_eq(endpoint_new(&endpoint, core->bus, &identity, &sensor, VMIBUS_GROUP_LIFECYCLE), 0);
+    ck_assert_int_eq(endpoint_new(&endpoint, core->bus, &identity, &sensor, VMIBUS_GROUP_LIFECYCLE, 0), 0);
     vmibus_set_handler(bus, hear, &heard);
     ck_assert_int_eq(vmibus_subscribe(bus, "*", RESOURCES), 0);
     while (heard.own < 2 || heard.vm < 2) {

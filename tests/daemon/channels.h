@@ -28,7 +28,7 @@ void channels_add(int fd, const struct vmibus_frame *welcome, const char *path, 
 /** Whether the memory authority of a connection has a process of its own. */
 bool channels_are_two(int fd);
 
-/** The descriptor that a command of this kind is to be written to: @a fd itself, or that of the memory channel, opened if need be. */
+/** Where a command of this kind is to be written to: @a fd itself, or the memory channel, which is opened if need be. */
 int channels_for(int fd, uint16_t kind);
 
 /** The descriptor to read from: waits until one of the channels has something, or has ended. */

@@ -151,10 +151,11 @@ static void parse_sensor(const char *const *argument, char *name, char *option, 
 }
 
 static void be_sensord(const struct daemon *daemon, const char *sensor) {
-    static char program[4096], sensors[4096], state[128], names[ARGUMENTS_MAX][16], options[ARGUMENTS_MAX][128];
+    static char program[4096], sensors[4096], state[128], names[ARGUMENTS_MAX][16], options[ARGUMENTS_MAX][128],
+        config[128];
     char *arguments[48] = {(char *)program_path(program, sizeof(program), "vmibus-sensord"),
                            (char *)"--config",
-                           (char *)"/dev/null",
+                           config,
                            (char *)"--sensor-directory",
                            (char *)sensor_path(sensors, sizeof(sensors)),
                            (char *)"--state-directory",
@@ -164,6 +165,7 @@ static void be_sensord(const struct daemon *daemon, const char *sensor) {
     size_t n = 9;
 
     snprintf(state, sizeof(state), "%s/state", daemon->directory);
+    snprintf(config, sizeof(config), "%s/sensord.conf", daemon->directory);
     for (size_t i = 0; i < ARGUMENTS_MAX && daemon->options.arguments[i]; i++) {
         const char *const *argument = &daemon->options.arguments[i];
 
@@ -202,6 +204,7 @@ static void spawn_sensord(struct daemon *daemon, const char *sensor) {
 static void spawn_sensords(struct daemon *daemon) {
     char last[16] = "stub", name[16], option[128];
 
+    daemon_write_file(daemon, "sensord.conf", daemon->options.sensor_config ? daemon->options.sensor_config : "");
     spawn_sensord(daemon, "stub");
     for (size_t i = 0; i < ARGUMENTS_MAX && daemon->options.arguments[i]; i++) {
         if (!is_of_sensor(&daemon->options.arguments[i]))
@@ -428,6 +431,23 @@ static void await_vm(int fd, const char *name) {
     ck_assert_uint_eq(wire_ask(fd, &unsubscribe, name, strlen(name)).ack.error, VMIBUS_ERROR_OK);
 }
 
+/* There is a memory context of it, whether READY or not. */
+static void await_memory(int fd, const char *name) {
+    struct vmibus_frame unsubscribe = wire_frame(VMIBUS_KIND_SUBSCRIBE), frame;
+
+    wire_subscribe(fd, name, VMIBUS_KIND_BIT(VMIBUS_KIND_MEMCTX));
+    do {
+        ck_assert_msg(wire_receive(fd, &frame, NULL), "the connection ended before %s was found", name);
+    } while (frame.header.kind != VMIBUS_KIND_MEMCTX || frame.memctx.epoch == 0);
+    ck_assert_uint_eq(wire_ask(fd, &unsubscribe, name, strlen(name)).ack.error, VMIBUS_ERROR_OK);
+}
+
+void daemon_note(struct daemon *daemon) {
+    for (size_t i = 0; i < DAEMON_CHARGES; i++)
+        daemon->charges[i] = wire_counter(daemon->bystander, charged[i]);
+    daemon->n_fds = count_fds(daemon, &daemon->n_pages);
+}
+
 static void serve(struct daemon *daemon) {
     daemon_await_log(daemon, "serving at");
     daemon->bystander = wire_open(daemon->path, NULL);
@@ -435,9 +455,9 @@ static void serve(struct daemon *daemon) {
         await_vm(daemon->bystander, "stub-0");
         await_vm(daemon->bystander, "stub-1");
     }
-    for (size_t i = 0; i < DAEMON_CHARGES; i++)
-        daemon->charges[i] = wire_counter(daemon->bystander, charged[i]);
-    daemon->n_fds = count_fds(daemon, &daemon->n_pages);
+    if (daemon->options.vm)
+        await_memory(daemon->bystander, daemon->options.vm);
+    daemon_note(daemon);
 }
 
 void daemon_start(struct daemon *daemon, const struct daemon_options *options) {

@@ -30,6 +30,7 @@
 
 struct daemon_options {
     const char *config;         /**< text of its configuration file; NULL: none */
+    const char *sensor_config;  /**< apart: that of the sensors' processes; NULL: none */
     const char *arguments[16];   /**< further arguments; the stub sensor is loaded in any case */
     uint64_t descriptors;       /**< RLIMIT_NOFILE; 0: as it is */
     bool activated;             /**< a listening socket, blocking, is passed as a service manager does */
@@ -37,6 +38,7 @@ struct daemon_options {
     int kept[DAEMON_KEPT];      /**< descriptors passed as a service manager's fd store does */
     const char *kept_names[DAEMON_KEPT];
     size_t n_kept;
+    const char *vm;             /**< another VM whose memory has to be known before what is charged is noted; NULL: none */
     bool unready;               /**< do not wait for the memory contexts of stub-0 and stub-1: they will not be READY */
 };
 
@@ -61,6 +63,9 @@ void daemon_spawn(struct daemon *daemon, const struct daemon_options *options);
 
 /** Makes the directory, starts the daemon, waits until it serves and its VMs are up, and notes what is charged. */
 void daemon_start(struct daemon *daemon, const struct daemon_options *options);
+
+/** Notes what is charged and open: what daemon_await_idle() and daemon_stop() want to find again. */
+void daemon_note(struct daemon *daemon);
 
 /** Starts it anew in the same directory, after daemon_kill() or daemon_await_exit(), and waits until it serves. */
 void daemon_restart(struct daemon *daemon);

@@ -35,6 +35,7 @@ daemon_test_programs = \
 	tests/daemon/test_policy \
 	tests/daemon/test_queries \
 	tests/daemon/test_restart \
+	tests/daemon/test_restart_apart \
 	tests/daemon/test_resume \
 	tests/daemon/test_sensor_peer \
 	tests/daemon/test_sandbox \
@@ -78,6 +79,9 @@ tests_daemon_test_policy_LDADD = $(daemon_tests)
 tests_daemon_test_restart_SOURCES = tests/daemon/test_restart.c
 tests_daemon_test_restart_CPPFLAGS = $(AM_CPPFLAGS) -I$(top_srcdir)/sensors
 tests_daemon_test_restart_LDADD = $(daemon_tests)
+tests_daemon_test_restart_apart_SOURCES = tests/daemon/test_restart_apart.c
+tests_daemon_test_restart_apart_CPPFLAGS = $(AM_CPPFLAGS) -I$(top_srcdir)/sensors
+tests_daemon_test_restart_apart_LDADD = $(daemon_tests)
 tests_daemon_test_resume_SOURCES = tests/daemon/test_resume.c
 tests_daemon_test_resume_LDADD = $(daemon_tests)
 tests_daemon_test_sensor_peer_SOURCES = tests/daemon/test_sensor_peer.c
@@ -99,8 +103,8 @@ tests_daemon_test_opener_stall_SOURCES = \
 	src/daemon/sandbox_wish.c src/daemon/trusted_file.c
 tests_daemon_test_opener_stall_CPPFLAGS = $(AM_CPPFLAGS) $(INIH_CFLAGS)
 tests_daemon_test_opener_stall_LDADD = libharness.la libvmibus_memory.la libvmibus_util.la $(INIH_LIBS)
-test_scripts += tests/daemon/test_apart.py
-guest_test_scripts += tests/daemon/test_opener_guest.py
+test_scripts += tests/daemon/test_apart.py tests/daemon/test_same_apart.py
+guest_test_scripts += tests/daemon/test_opener_guest.py tests/qemu/test_guest_apart.py
 tests_daemon_test_sandbox_SOURCES = tests/daemon/test_sandbox.c $(sandbox_sources) src/daemon/log.c
 tests_daemon_test_sandbox_CPPFLAGS = $(AM_CPPFLAGS) $(SECCOMP_CFLAGS)
 tests_daemon_test_sandbox_LDADD = libharness.la libvmibus_util.la $(SECCOMP_LIBS)

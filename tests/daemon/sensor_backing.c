@@ -13,6 +13,9 @@
 #include <unistd.h>
 
 #include <vmibus/sensor.h>
+#include <vmibus/syscalls.h>
+
+VMIBUS_SYSCALLS("fchmod ftruncate memfd_create mmap munmap openat unlink")
 
 #define VMS 8
 #define RAM_SIZE (UINT64_C(4) << 20)

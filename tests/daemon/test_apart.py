@@ -103,6 +103,16 @@ def test_memory_commands_go_to_the_authority():
 
 
 @harness.test
+def test_p08_each_process_tells_its_limits():
+    with Apart() as apart:
+        apart.works("41424344")
+        limits = json.loads(apart.ctl("stats", "--limits", "--json").stdout)
+        used = {(limit["process"], limit["limit"]): limit["used"] for limit in limits if limit["total"]}
+        assert used["bus", "LIMIT_CONNECTIONS"] >= 2 and used["memory", "LIMIT_CONNECTIONS"] >= 2, limits
+        assert used["bus", "LIMIT_ENDPOINTS"] == 2 and used["memory", "LIMIT_ENDPOINTS"] == 0, limits
+
+
+@harness.test
 def test_p05_lent_lease_lasts_over_several_writes():
     with Apart() as apart:
         apart.works("41424344")
@@ -152,6 +162,18 @@ def test_authority_that_comes_late():
         time.sleep(0.3)
         apart.start("vmibus-memd")
         apart.works("45464748")
+
+
+@harness.test
+def test_each_process_records_its_own_commands():
+    """In files that bear the name of who writes them, also where both folders are looked at together."""
+    with Apart() as apart:
+        apart.works("11223344")
+        said = {writer: apart.ctl("audit", "show", os.path.join(apart.path(folder), "audit", f"{writer}.log"))
+                for writer, folder in (("bus", "state"), ("memory", "memory"))}
+        assert all(answer.returncode == 0 for answer in said.values()), said
+        assert "CMD_LEASE" in said["bus"].stdout and "CMD_MEMWRITE" not in said["bus"].stdout, said["bus"]
+        assert "CMD_MEMWRITE" in said["memory"].stdout and "CMD_LEASE" not in said["memory"].stdout, said["memory"]
 
 
 harness.main()

@@ -76,7 +76,7 @@ TEST(test_wrong_hello_is_told_why) {
     frame.hello.version_min = frame.hello.version_max = 0;
     expect_refused_hello(&frame, VMIBUS_ERROR_VALIDATION, VMIBUS_REASON_BAD_VERSION);
     frame = wire_hello();
-    frame.hello.role = VMIBUS_ROLE_SENSOR;
+    frame.hello.role = VMIBUS_ROLE_BUS;
     expect_refused_hello(&frame, VMIBUS_ERROR_UNSUPPORTED, VMIBUS_REASON_NOT_BUILT);
     frame = wire_hello();
     frame.hello.channel = VMIBUS_CHANNEL_MEMORY;
@@ -186,7 +186,7 @@ TEST(test_every_kind_but_a_controls_is_refused) {
     fd = wire_open(d->path, NULL);
     for (unsigned kind = 0; kind < 0x600; kind++) {
         struct vmibus_frame frame = wire_frame((enum vmibus_kind)kind);
-        bool of_control = kind == VMIBUS_KIND_HELLO || (kind >= VMIBUS_KIND_SUBSCRIBE && kind <= VMIBUS_KIND_REGISTERS) ||
+        bool of_control = kind == VMIBUS_KIND_HELLO || (kind >= VMIBUS_KIND_SUBSCRIBE && kind <= VMIBUS_KIND_EXPLAIN) ||
                           (kind >= VMIBUS_KIND_CMD_MEMWRITE && kind <= VMIBUS_KIND_MEM_QUERY);
 
         if (!of_control)

@@ -370,6 +370,22 @@ TEST(test_p01_policy_goes_by_the_sensors_name) {
     end();
 }
 
+/* A UUID that only the bus says gives nobody anything, whether it says it before the sensor or after. */
+TEST(test_p01_policy_goes_by_the_sensors_uuid, .iterations = 2) {
+    const uint8_t said = _i ? 8 : 0;
+
+    begin("[rule a]\nuser = 0\nendpoints = vm\ncapabilities = all\n"
+          "[rule b]\nuser = 0\nendpoints = uuid:08000000-0000-0000-0000-000000000000\ncapabilities = all\n");
+    expect_identity(8, "web", said, true, -1);
+    bus_opened(bus, 2, "web", 8);
+    bus_issue(bus, 2, CONTROL, TOKEN + 1);
+    if (said)
+        ck_assert_uint_ne(control_write(control, 2, TOKEN + 1, epoch + 1).error, VMIBUS_ERROR_DENIED);
+    else
+        ck_assert_uint_eq(control_write(control, 2, TOKEN + 1, epoch + 1).error, VMIBUS_ERROR_DENIED);
+    end();
+}
+
 /* --- peers ------------------------------------------------------------------------------------- */
 
 TEST(test_p09_channel_that_is_never_read) {

@@ -197,6 +197,7 @@ TEST(test_broken_configuration_names_the_line_and_changes_nothing) {
         {"[nothing]\nx = y\n", "vmibusd.conf:2: unknown section [nothing]"},
         {"[rule x]\nuser = 54321\n", "[rule x] grants nothing"},
         {"[rule x]\ncapabilities = all\n", "[rule x] names nobody"},
+        {"[rule x]\nuser = 1\nendpoints = web*\ncapabilities = observe admin\n", "[rule x] cannot give admin"},
         {"[rule x]\neverybody = no\n", "vmibusd.conf:2: everybody = no"},
         {"[rule x]\nuser = 54321\ngroup = 54321\ncapabilities = all\n", "vmibusd.conf:3: [rule x] names somebody already"},
         {"[rule x]\nuser = 0\ncapabilities = all\n[rule x]\nuser = 54321\n", "vmibusd.conf:5: [rule x] names somebody already"},

@@ -468,6 +468,53 @@ TEST(command_at_a_sensor_is_finished_or_answered, .timeout = 120, .iterations = 
     finish();
 }
 
+#define STRICT_COMMANDS 60
+
+/* A command whose intent is not on the disk yet is answered once, before or after: it is not both ended and handed over. */
+TEST(test_p05_what_waits_for_its_record_is_answered_once, .timeout = 120) {
+    const struct daemon_options options = {.config = "[daemon]\naudit = strict\naudit-journal = no\n"};
+    uint64_t power, memwrite_token, commands[STRICT_COMMANDS];
+    struct client client;
+
+    start(&options);
+    client = connect_client();
+    power = acquire(&client, VMIBUS_LEASE_CLASS_POWER);
+    memwrite_token = acquire(&client, VMIBUS_LEASE_CLASS_MEMWRITE);
+    for (unsigned round = 0; round < 10; round++) {
+        unsigned answers[STRICT_COMMANDS] = {0}, n = 0;
+        struct vmibus_frame frame;
+
+        for (unsigned i = 0; i < STRICT_COMMANDS; i++) {
+            frame = i % 2 ? memwrite(&client, memwrite_token, i) : reset_command(&client, power);
+            commands[i] = frame.header.correlation;
+            ck_assert(wire_send(client.fd, &frame, NULL, 0));
+        }
+        restart();
+        while (n < STRICT_COMMANDS) {
+            take(&client, &frame, NULL);
+            for (unsigned i = 0; frame.header.kind == VMIBUS_KIND_ACK && i < STRICT_COMMANDS; i++)
+                if (frame.header.correlation == commands[i]) {
+                    ck_assert_uint_eq(++answers[i], 1);
+                    ck_assert(frame.ack.error == VMIBUS_ERROR_OK || frame.ack.reason == VMIBUS_REASON_RESTARTED);
+                    n++;
+                }
+        }
+        /* Nothing comes twice, and the connection goes on. */
+        frame = wire_frame(VMIBUS_KIND_QUERY);
+        frame.query.query = VMIBUS_QUERY_STATS;
+        ck_assert(wire_send(client.fd, &frame, NULL, 0));
+        for (uint64_t correlation = frame.header.correlation; frame.header.kind != VMIBUS_KIND_ACK ||
+                                                              frame.header.correlation != correlation;) {
+            take(&client, &frame, NULL);
+            for (unsigned i = 0; frame.header.kind == VMIBUS_KIND_ACK && i < STRICT_COMMANDS; i++)
+                ck_assert_uint_ne(frame.header.correlation, commands[i]);
+        }
+    }
+    ck_assert_uint_eq(renew(&client, VMIBUS_LEASE_CLASS_POWER, power).error, VMIBUS_ERROR_OK);
+    close(client.fd);
+    finish();
+}
+
 static uint64_t now(void) {
     struct timespec time;
 

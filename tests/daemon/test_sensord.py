@@ -254,4 +254,14 @@ def test_options():
     assert run("--config", "/nonexistent/file", "stub").returncode == 1
 
 
+@harness.test
+def test_p10_no_folder_to_keep_state_in_is_told_with_the_remedy():
+    with Home() as home:
+        if not os.path.exists(os.path.join(home.modules, "qemu.so")):
+            harness.skip("the qemu sensor is not built")
+        home.start_sensor("--state-directory", os.path.join(home.directory, "none"), "qemu")
+        home.wait(lambda: "No such file or directory; give a directory with --state-directory" in home.log())
+        home.wait(lambda: "sensor qemu: connected" in home.log())
+
+
 harness.main()

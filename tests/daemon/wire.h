@@ -104,7 +104,8 @@ uint64_t wire_acquire(int fd, const struct wire_endpoint *endpoint, enum vmibus_
 uint64_t wire_counter(int fd, enum vmibus_counter counter);
 
 /**
- * Asks QUERY LIMITS for one limit, of all processes together. @param uid  whose; -1: all together. Zeros in @a use, and false, where nothing is told of it.
+ * Asks QUERY LIMITS for one limit, of all processes together.
+ * @param uid whose; -1: everybody's. Zeros in @a use, and false, where nothing is told of it.
  */
 bool wire_limit(int fd, enum vmibus_reason limit, int64_t uid, struct vmibus_limit_use *use);
 

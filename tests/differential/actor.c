@@ -216,7 +216,8 @@ bool actor_connect(struct actor *actor, const char *path, uid_t uid) {
     struct sockaddr_un address = {.sun_family = AF_UNIX};
     uid_t own = geteuid();
 
-    *actor = (struct actor){.uid = uid};
+    /* The memory channel's WELCOME is taken where it is opened. */
+    *actor = (struct actor){.uid = uid, .memory_delivery = 1};
     strcpy(address.sun_path, path);
     actor->fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
     ck_assert_int_ge(actor->fd, 0);

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 #
-# tests/differential: a daemon under long random sequences, faults and storms, beside a model of what should
+# tests/differential: a daemon under long random sequences and faults, beside a model of what should
 # come of it.
 
 noinst_HEADERS += tests/differential/actor.h tests/differential/guest.h
@@ -12,8 +12,7 @@ libdifferential_la_CFLAGS = $(AM_CFLAGS) $(CHECK_CFLAGS)
 
 differential_test_programs = \
 	tests/differential/test_differential \
-	tests/differential/test_faults \
-	tests/differential/test_soak
+	tests/differential/test_faults
 test_programs += $(differential_test_programs)
 
 tests_differential_test_differential_SOURCES = \
@@ -31,6 +30,3 @@ tests_differential_test_differential_LDADD = libdifferential.la $(daemon_tests)
 tests_differential_test_faults_SOURCES = tests/differential/test_faults.c
 tests_differential_test_faults_CPPFLAGS = $(AM_CPPFLAGS) -I$(top_srcdir)/sensors
 tests_differential_test_faults_LDADD = libdifferential.la $(daemon_tests)
-tests_differential_test_soak_SOURCES = tests/differential/test_soak.c
-tests_differential_test_soak_CPPFLAGS = $(AM_CPPFLAGS) -I$(top_srcdir)/sensors
-tests_differential_test_soak_LDADD = $(daemon_tests)

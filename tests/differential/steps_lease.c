@@ -62,6 +62,15 @@ static struct vmibus_frame lease_command(const struct vm *vm, enum vmibus_lease_
     return frame;
 }
 
+/* Apart, the end of the lease before may be under way between the processes yet; then it is asked for again. */
+static bool ask_free(int actor, struct vmibus_frame *frame, struct vmibus_frame *answer) {
+    do {
+        if (!connection_ask(actor, frame, NULL, 0, answer))
+            return false;
+    } while (channels_are_apart() && answer->ack.error == VMIBUS_ERROR_BUSY && answer->ack.reason == VMIBUS_REASON_REVOKING);
+    return true;
+}
+
 void step_acquire(int actor, struct vm *vm, unsigned lease_class) {
     struct vmibus_frame frame = lease_command(vm, VMIBUS_LEASE_OPERATION_ACQUIRE, lease_class), answer;
     const struct waiter waiter = {.actor = actor, .rank = model_rank(actor), .correlation = frame.header.correlation};
@@ -74,7 +83,7 @@ void step_acquire(int actor, struct vm *vm, unsigned lease_class) {
         acquire_relaxed(vm, lease_class, waiter, &frame);
     else if (!judge_acquire(model_lease(vm, lease_class), actor, lease_class, mode, &error, &reason))
         acquire_held(vm, lease_class, waiter, &frame);
-    else if (connection_ask(actor, &frame, NULL, 0, &answer) && sequence_expect(&answer, error, reason, 0))
+    else if (ask_free(actor, &frame, &answer) && sequence_expect(&answer, error, reason, 0))
         handover_grant(vm, lease_class, actor, &answer.ack);
 }
 
@@ -141,7 +150,7 @@ void step_expire(int actor, struct vm *vm, unsigned lease_class) {
         return;
     frame.cmd_lease.mode = VMIBUS_LEASE_MODE_FAIL;
     frame.cmd_lease.ttl_ms = 1;
-    if (!connection_ask(actor, &frame, NULL, 0, &answer) || !sequence_expect(&answer, VMIBUS_ERROR_OK, VMIBUS_REASON_NONE, 0))
+    if (!ask_free(actor, &frame, &answer) || !sequence_expect(&answer, VMIBUS_ERROR_OK, VMIBUS_REASON_NONE, 0))
         return;
     handover_grant(vm, lease_class, actor, &answer.ack);
     if (!actor_await_loss(&sequence.actors[actor], answer.ack.token))

@@ -13,14 +13,17 @@ static void release_all(struct vm *vm) {
             step_detach(actor, vm);
 }
 
-/* The bystander sees it come up again, and knows its new name. */
+/* The bystander sees it come up again, and knows its new name. Apart, the end of the epoch may come after the command's answer. */
 static void find_again(struct vm *vm) {
+    uint64_t before = vm->at.epoch;
     char name[16];
 
     snprintf(name, sizeof(name), "stub-%u", vm->guest.vm);
-    vm->at = wire_find(sequence.daemon.bystander, name);
+    do {
+        vm->at = wire_find(sequence.daemon.bystander, name);
+    } while (vm->at.epoch == before);
     vm->boot++;
-    guest_open(&vm->guest, sequence.daemon.pid, vm->guest.vm);
+    guest_open(&vm->guest, daemon_memory_pid(&sequence.daemon), vm->guest.vm);
 }
 
 /* Its leases went with the endpoint, and whoever waited for one was told. */

@@ -2,9 +2,13 @@
 /* See task_image.h. */
 #include "task_image.h"
 
+#include <errno.h>
+#include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
+#include <unistd.h>
 
 #include "fake_btf.h"
 #include "guest/linux/btf.h"
@@ -301,6 +305,17 @@ struct image *image_new(void) {
     image->counters = image_take(image, 16);
     make_list(image, image->init_task + TASK_TASKS);
     return image;
+}
+
+int image_memfd(const struct image *image) {
+    int fd = memfd_create("ram", MFD_CLOEXEC | MFD_ALLOW_SEALING);
+
+    if (fd < 0)
+        return -errno;
+    if (pwrite(fd, image->memory, IMAGE_LEN, 0) == (ssize_t)IMAGE_LEN && fcntl(fd, F_ADD_SEALS, F_SEAL_SHRINK) == 0)
+        return fd;
+    close(fd);
+    return -EIO;
 }
 
 struct image *image_free(struct image *image) {

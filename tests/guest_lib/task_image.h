@@ -86,6 +86,9 @@ struct image {
 /** Makes a kernel with its first task and empty tables of sockets. NULL where there is no memory. */
 struct image *image_new(void);
 
+/** A memfd that cannot shrink, with what is in its memory: RAM as a guest's. The caller's; negative: an errno. */
+int image_memfd(const struct image *image);
+
 /** Frees it. Takes and returns NULL. */
 struct image *image_free(struct image *image);
 

@@ -250,6 +250,49 @@ TEST(test_p05_new_token_while_the_old_one_drains, READY) {
     client_deinit(&other);
 }
 
+/* The same VM under another generation, or another slot, as a bus has it that lost all it knew: it issues at once. */
+TEST(test_p05_write_of_an_earlier_occupant_is_waited_for, READY, .iterations = 2) {
+    struct vmibus_ack *ack;
+    struct client other;
+
+    client_init(&other, &fx, VMIBUS_ROLE_CONTROL, geteuid(), 0);
+    memset(mib, 0x5a, sizeof(mib));
+    pwrite_block();
+    submit_mib(&fx.control);
+    link_close(&fx, fx.generation);
+    fx.slot += (uint32_t)_i;
+    link_open(&fx, 8, "vm");
+    propose_layout(&fx, false);
+    propose_root(&fx);
+    link_issue(&fx, &other, TOKEN(2), 0);
+    assert_refused(write_by(&other, TOKEN(2)), VMIBUS_ERROR_BUSY, VMIBUS_REASON_REVOKING);
+    pwrite_release();
+    wait_answers(&fx.control, 1);
+    ack = write_by(&other, TOKEN(2));
+    assert_ok(ack);
+    ck_assert_mem_eq(fx.vm.ram + DATA_GPA, eight, sizeof(eight));
+    client_deinit(&other);
+}
+
+/* What another VM's occupant left under way concerns nobody else. */
+TEST(test_p09_write_of_an_earlier_occupant_holds_up_no_other_vm, READY) {
+    struct vm own = fx.vm;
+
+    pwrite_block();
+    submit_mib(&fx.control);
+    link_close(&fx, fx.generation);
+    vm_init(&fx.vm, VM_SEALED, own.levels);
+    fx.slot++;
+    link_open(&fx, 8, "other");
+    propose_layout(&fx, false);
+    propose_root(&fx);
+    link_issue(&fx, &fx.control, TOKEN(2), 0);
+    /* Past the gate, it waits for the pwrite() that the test holds up. */
+    pwrite_release();
+    assert_ok(write_by(&fx.control, TOKEN(2)));
+    vm_deinit(&own);
+}
+
 TEST(test_p05_closed_session, READY) {
     link_session_closed(&fx, &fx.control);
     assert_refused(write_by(&fx.control, TOKEN(1)), VMIBUS_ERROR_DENIED,

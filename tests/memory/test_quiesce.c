@@ -196,9 +196,10 @@ static ssize_t pwrite_first_waits(int fd, const void *buffer, size_t len, off_t 
     return pwrite_in_the_middle(fd, buffer, len, offset);
 }
 
-/* The next occupant's guest goes on, though a write of the one before has not come back. */
+/* The next occupant, another VM, goes on, though a write of the one before has not come back. */
 TEST(test_p09_write_of_an_earlier_occupant_holds_nobody, .setup = begin, .teardown = end) {
     size_t before = fx.control.journal.n;
+    struct vm earlier = fx.vm;
 
     sem_init(&arrived, 0, 0);
     sem_init(&released, 0, 0);
@@ -208,6 +209,7 @@ TEST(test_p09_write_of_an_earlier_occupant_holds_nobody, .setup = begin, .teardo
     while (sem_wait(&arrived) < 0)
         continue;
     link_close(&fx, fx.generation);
+    vm_init(&fx.vm, VM_SEALED, earlier.levels);
     link_open(&fx, fx.generation + 1, "vm");
     assert_ok(propose_layout(&fx, false));
     assert_ok(propose_root(&fx));
@@ -222,6 +224,7 @@ TEST(test_p09_write_of_an_earlier_occupant_holds_nobody, .setup = begin, .teardo
     wait_answers(&fx.control, before + 2);
     ck_assert_uint_eq(answer(before + 1)->error, VMIBUS_ERROR_STALE_EPOCH);
     ck_assert_uint_eq(ended(), 1);
+    vm_deinit(&earlier);
 }
 
 TEST(test_p08_client_goes_while_its_write_waits, .setup = begin, .teardown = end) {

@@ -23,7 +23,7 @@ NO_BUS = 3
 
 
 class Bus:
-    """A daemon with two synthetic VMs."""
+    """A daemon with two synthetic VMs; as a second sensor joins them, their roster entries come behind their state."""
 
     def __init__(self, policy=None):
         self.directory = tempfile.mkdtemp(prefix="vmibus-metrics-")
@@ -46,7 +46,7 @@ class Bus:
 
     def start(self):
         self.daemon = subprocess.Popen(
-            [os.path.join(TOP, "vmibusd"), "--config", self.configuration, "--stub", "--socket", self.socket,
+            [os.path.join(TOP, "vmibusd"), "--config", self.configuration, "--stub", "--sensor", "watch", "--socket", self.socket,
              "--state-directory", os.path.join(self.directory, "state"),
              "--sensor-directory", os.path.join(TOP, "sensors", "modules")], stderr=subprocess.DEVNULL)
         self.await_true(lambda: "vmibus_up 1" in self.metrics(status=None))
@@ -177,6 +177,12 @@ def test_it_serves_whoever_asks():
         assert bus.request(path, None).startswith("# TYPE vmibus_up gauge")
         assert bus.request(path, b"HEAD / HTTP/1.0\r\n\r\n").endswith("\r\n\r\n")
         assert bus.request(path, b"POST / HTTP/1.0\r\n\r\n").startswith("HTTP/1.1 405 ")
+
+
+@harness.test
+def test_p01_the_socket_is_not_for_everybody():
+    with Bus() as bus:
+        assert os.stat(bus.serve()).st_mode & 0o777 == 0o660
 
 
 @harness.test

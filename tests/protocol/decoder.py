@@ -24,6 +24,9 @@ RECORDS = {
     "extent_result": ("<QQIHHB7x", "gpa value written error reason level"),
     "limit_use": ("<HBxIQQ", "limit total uid used bound"),
     "memory_holder": ("<QQIII4x", "epoch overdue uid pid descriptors"),
+    "rule_info": ("<IIIIQQIBB2x56s128s128s",
+                  "capabilities rank lease_ttl_ms id write_size write_rate line subject match name endpoints source"),
+    "latency": ("<H6xQQ24Q", "command count sum " + " ".join(f"buckets.{i}.count" for i in range(24))),
     "vcpu_registers": ("<IBBH27Q8x",
                        "vcpu halted cpl cs rax rbx rcx rdx rsi rdi rbp rsp r8 r9 r10 r11 r12 r13 r14 r15 rip rflags "
                        "cr0 cr2 cr3 cr4 efer fs_base gs_base gdt_base idt_base"),
@@ -65,6 +68,7 @@ BODIES = {
     0x0208: ("SCREENSHOT", "<IB", "head format", None),
     0x0209: ("REGISTERS", "<I", "vcpu", None),
     0x020a: ("CMD_MONITOR", "<32sB", "sensor operation", "octets"),
+    0x020b: ("EXPLAIN", "<16sIH2x", "uuid uid group_count", "octets"),
     0x0301: ("CMD_MEMWRITE", "<QQIIQQ24s", "cr3 gva len flags token epoch data", "octets"),
     0x0302: ("MEM_ATTACH", "<Q", "epoch", None),
     0x0303: ("MEM_RELEASE", "<Q", "epoch", None),
@@ -78,6 +82,7 @@ BODIES = {
     0x0412: ("MEM_ROOT", "<QQQQQIHBB", "epoch cr3 note vcpu_cr3 probe_gva note_len reason levels confidence", None),
     0x0413: ("MEM_END", "<QH", "epoch reason", None),
     0x0414: ("MEM_BUSY", "<BxH", "busy reason", None),
+    0x0415: ("MEM_IDENTITY", "<16sQI", "uuid start_time pid", "octets"),
     0x0421: ("CANCEL", "<", "", None),
     0x0422: ("DEMAND", "<Q", "kinds", None),
     0x0423: ("INPUT_RELEASE", "<", "", None),
@@ -92,6 +97,9 @@ BODIES = {
     0x0507: ("QUIESCE_BEGIN", "<", "", None),
     0x0508: ("QUIESCE_STATE", "<HH", "error reason", None),
     0x0509: ("QUIESCE_END", "<", "", None),
+    0x050a: ("SESSION_OPENED", "<16sIIB", "session uid pid role", None),
+    0x050b: ("SESSION_LOST", "<16s", "session", None),
+    0x050c: ("LINK_SYNCED", "<", "", None),
     0x0510: ("MEMORY_PROVIDER", "<16s", "session", None),
 }
 

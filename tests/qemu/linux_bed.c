@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 #include "linux_bed.h"
 
-#include <dirent.h>
 #include <fcntl.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -21,33 +20,6 @@ static uint64_t ram_len_of(const struct bed_options *options) {
     uint64_t n = strtoull(options->memory ? options->memory : "512M", &end, 10);
 
     return n << (*end == 'G' ? 30 : 20);
-}
-
-/* The memfd of QEMU's RAM, for reading. */
-static int open_ram(const struct bed *bed, uint64_t len) {
-    char path[64];
-    struct dirent *entry;
-    DIR *directory;
-    int fd = -1;
-
-    snprintf(path, sizeof(path), "/proc/%d/fd", bed->pid);
-    directory = opendir(path);
-    ck_assert_ptr_nonnull(directory);
-    while (fd < 0 && (entry = readdir(directory))) {
-        char target[128] = "";
-        struct stat status;
-
-        if (readlinkat(dirfd(directory), entry->d_name, target, sizeof(target) - 1) < 0 || !strstr(target, "memfd:"))
-            continue;
-        fd = openat(dirfd(directory), entry->d_name, O_RDONLY | O_CLOEXEC);
-        if (fd >= 0 && (fstat(fd, &status) < 0 || (uint64_t)status.st_size != len)) {
-            close(fd);
-            fd = -1;
-        }
-    }
-    closedir(directory);
-    ck_assert_msg(fd >= 0, "QEMU has no memfd of the guest's size");
-    return fd;
 }
 
 /* What does not fit below 2 GiB lies above 4. */
@@ -75,7 +47,8 @@ void linux_bed_boot(struct linux_bed *self, const struct bed_options *options) {
     r = bed_start(&self->bed, options);
     ck_assert_msg(r == 0, "bed_start: %s", bed_error(NULL));
     CHECK_BED(self->bed, bed_wait_serial(self->bed, "READY", (int)harness_scale(BOOT_MS), NULL));
-    self->ram_fd = open_ram(self->bed, ram_len_of(options));
+    self->ram_fd = bed_open_ram(self->bed, ram_len_of(options));
+    ck_assert_msg(self->ram_fd >= 0, "QEMU has no memfd of the guest's size");
     open_kernel(self, ram_len_of(options));
 }
 

@@ -5,7 +5,6 @@
  */
 #include "harness.h"
 
-#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
@@ -45,30 +44,9 @@ static struct bed *boot(const char *cpu, const char *wait_for) {
     return boot_options(&options, wait_for);
 }
 
-/* Opens the memfd of QEMU's RAM for reading. */
 static int open_ram_of(const struct bed *bed, uint64_t ram_len) {
-    char path[64], target[128];
-    struct dirent *entry;
-    DIR *directory;
-    int fd = -1;
+    int fd = bed_open_ram(bed, ram_len);
 
-    snprintf(path, sizeof(path), "/proc/%d/fd", bed->pid);
-    directory = opendir(path);
-    ck_assert_ptr_nonnull(directory);
-    while (fd < 0 && (entry = readdir(directory))) {
-        ssize_t len = readlinkat(dirfd(directory), entry->d_name, target, sizeof(target) - 1);
-        struct stat status;
-
-        target[len < 0 ? 0 : len] = '\0';
-        if (!strstr(target, "memfd:"))
-            continue;
-        fd = openat(dirfd(directory), entry->d_name, O_RDONLY | O_CLOEXEC);
-        if (fd >= 0 && (fstat(fd, &status) < 0 || (uint64_t)status.st_size != ram_len)) {
-            close(fd);
-            fd = -1;
-        }
-    }
-    closedir(directory);
     ck_assert_msg(fd >= 0, "QEMU has no memfd of the guest's size");
     return fd;
 }

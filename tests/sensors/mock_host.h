@@ -204,6 +204,7 @@ size_t mock_host_work(const struct mock_host *host);
 /**
  * Executes a command: copies frame and tail, sets direction, tail_length and timestamp, calls
  * execute(), frees the copies.
+ * @param endpoint NULL: the command is for the sensor as such
  * @return the command's id; where execute() returned a negative errno, an ACK with IO is in the log
  */
 uint64_t mock_host_execute(struct mock_host *host, struct vmibus_sensor_endpoint *endpoint,

@@ -4,12 +4,17 @@
 
 test_programs += \
 	tests/transport/test_frame_check \
+	tests/transport/test_handover \
 	tests/transport/test_receiver \
 	tests/transport/test_sender \
 	tests/transport/test_turns
 
 tests_transport_test_frame_check_SOURCES = tests/transport/test_frame_check.c
 tests_transport_test_frame_check_LDADD = libharness.la libvmibus_transport.la libvmibus_protocol.la
+tests_transport_test_handover_SOURCES = tests/transport/test_handover.c
+tests_transport_test_handover_LDADD = \
+	libharness.la libvmibus_transport.la libvmibus_memory.la libvmibus_bus.la libvmibus_policy.la libvmibus_guest_internal.la \
+	libvmibus_util.la libvmibus_protocol.la
 tests_transport_test_receiver_SOURCES = tests/transport/test_receiver.c
 tests_transport_test_receiver_LDADD = libharness.la libvmibus_transport.la libvmibus_util.la libvmibus_protocol.la
 tests_transport_test_sender_SOURCES = tests/transport/test_sender.c
@@ -18,6 +23,3 @@ tests_transport_test_sender_LDADD = \
 
 tests_transport_test_turns_SOURCES = tests/transport/test_turns.c
 tests_transport_test_turns_LDADD = libharness.la libvmibus_transport.la libvmibus_util.la
-
-# tests/fuzz/run compiles it; its corpus is made of protocol/vectors.txt.
-EXTRA_DIST += tests/fuzz/fuzz_frames.c tests/fuzz/fuzz_handover.c tests/fuzz/make-frames-corpus

@@ -12,6 +12,7 @@ import time
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), ".."))
 
+import apart
 import harness
 
 OWNER = f"[rule owner]\nuser = {os.getuid()}\ncapabilities = all\n"
@@ -51,17 +52,14 @@ class Configured:
             self.process.wait(harness.scale(30))
         subprocess.run(["rm", "-r", self.directory], check=True)
 
-    def daemon(self, *arguments):
-        return [os.path.join(TOP, "vmibusd"), "--config", self.path, *arguments]
-
     def check(self):
-        return subprocess.run(self.daemon("--check"), capture_output=True, text=True, check=False)
+        return subprocess.run([os.path.join(TOP, "vmibusd"), "--config", self.path, "--check"], capture_output=True, text=True, check=False)
 
     def serve(self):
         with open(self.log, "w", encoding="utf-8") as log:
-            self.process = subprocess.Popen(
-                self.daemon("--stub", "--socket", self.socket, "--state-directory", os.path.join(self.directory, "state"),
-                            "--sensor-directory", os.path.join(TOP, "sensors", "modules")), stderr=log)
+            self.process = apart.Daemon(
+                ["--config", self.path, "--stub", "--socket", self.socket, "--state-directory", os.path.join(self.directory, "state"),
+                            "--sensor-directory", os.path.join(TOP, "sensors", "modules")], stderr=log)
         self.await_log("serving at")
 
     def await_log(self, text):

@@ -333,10 +333,14 @@ TEST(test_json_of_a_body) {
     frame.roster.pid = 42;
     frame.roster.start_time = UINT64_MAX;
     frame.roster.groups = VMIBUS_GROUP_POWER | VMIBUS_GROUP_INPUT | 1u << 31;
+    frame.roster.power_source = 3;
     memset(frame.roster.uuid, 0xab, 16);
     ck_assert_json(frame_json_body(&frame), "{\"change\":\"ADDED\",\"pid\":42,\"start_time\":18446744073709551615,"
                                             "\"uuid\":\"abababab-abab-abab-abab-abababababab\","
-                                            "\"groups\":[\"POWER\",\"INPUT\",2147483648]}");
+                                            "\"groups\":[\"POWER\",\"INPUT\",2147483648],\"reason\":\"NONE\","
+                                            "\"lifecycle_source\":0,\"power_source\":3,\"input_source\":0,"
+                                            "\"memory_source\":0,\"screen_source\":0,\"registers_source\":0,"
+                                            "\"watch_source\":0}");
     frame.roster.change = 99;
     json_object_put(frame_json_body(&frame));
     frame.header.kind = 0x7777;

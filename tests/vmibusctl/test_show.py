@@ -14,13 +14,17 @@ import zlib
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), ".."))
 
+import apart
 import harness
 
 WATCHED = 0xc00000  # STUB_FREE_GPA of sensors/stub/stub_map.h
 
 
 class Daemon:
-    """A daemon with two synthetic VMs."""
+    """A daemon with two synthetic VMs, and more options of its own."""
+
+    def __init__(self, *options):
+        self.options = options
 
     def __enter__(self):
         self.directory = tempfile.TemporaryDirectory(prefix="vmibus-show-")
@@ -30,8 +34,8 @@ class Daemon:
         configuration = os.path.join(self.directory.name, "vmibusd.conf")
         with open(configuration, "w", encoding="utf-8") as file:
             file.write(f"[rule owner]\nuser = {os.getuid()}\ncapabilities = all\n")
-        self.process = subprocess.Popen(
-            [os.path.join(top, "vmibusd"), "--config", configuration, "--stub", "--socket", self.socket,
+        self.process = apart.Daemon(
+            ["--config", configuration, "--stub", *self.options, "--socket", self.socket,
              "--state-directory", os.path.join(self.directory.name, "state"),
              "--sensor-directory", os.path.join(top, "sensors", "modules")], stderr=subprocess.DEVNULL)
         deadline = time.monotonic() + harness.scale(30)
@@ -161,6 +165,15 @@ def test_top_is_a_page_for_people():
         assert page.startswith("bus: 2 VMs, ") and "stub-1  RUNNING" in page and "CMD_LEASE" not in page
         daemon.run("top", "--interval", 0, status=2)
         daemon.run("top", "--count", "x", status=2)
+
+
+@harness.test
+def test_run_state_that_is_told_before_the_roster_entry_is_kept():
+    """A sensor that joins has the roster entry published anew, behind the state that is retained."""
+    with Daemon("--sensor", "watch") as daemon:
+        vms = json.loads(daemon.run("list", "--json").stdout)
+        assert [vm["lifecycle"]["state"] for vm in vms] == ["RUNNING", "RUNNING"], vms
+        assert all("WATCH" in vm["roster"]["groups"] for vm in vms), vms
 
 
 harness.main()
