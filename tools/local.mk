@@ -2,4 +2,4 @@
 #
 # tools: for people who work on vmibus; none is installed.
 
-EXTRA_DIST += tools/check tools/demo tools/install-packages tools/packages .ci/run
+EXTRA_DIST += tools/analysis-known tools/analyze tools/check tools/coverage tools/demo tools/install-packages tools/packages .ci/run

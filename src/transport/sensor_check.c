@@ -57,8 +57,6 @@ enum frame_verdict sensor_check_frame(const struct vmibus_frame *frame, const vo
     switch (header->kind) {
     case VMIBUS_KIND_SENSOR_ANNOUNCE:
         return check_announce(frame, fault);
-    case VMIBUS_KIND_LIFECYCLE:
-        return frame->lifecycle.state ? FRAME_OK : fail(fault, VMIBUS_REASON_BAD_FIELD, 0, 0);
     case VMIBUS_KIND_SUBSCRIBE:
         return frame->subscribe.kinds & ~SENSOR_MAY_OBSERVE
                    ? fail(fault, VMIBUS_REASON_BAD_FIELD, frame->subscribe.kinds, SENSOR_MAY_OBSERVE)

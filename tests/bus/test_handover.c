@@ -226,6 +226,57 @@ TEST(vm_that_nobody_offers_again_goes) {
     close_scene();
 }
 
+/* The sensor alone is started anew: it says so, and ends. */
+static void sensor_restarts(void) {
+    struct vmibus_frame frame = {.header = {.kind = VMIBUS_KIND_SENSOR_ANNOUNCE},
+                                 .sensor_announce = {.state = VMIBUS_SENSOR_STATE_RESTARTING, .groups = GROUPS_ALL}};
+
+    memcpy(frame.sensor_announce.name, "host", 4);
+    sensor_hear(&sensor.sensor, &frame, NULL, NULL);
+    fake_sensor_close(&sensor);
+    sensor.opened = false;
+}
+
+/* What it had begun is answered, and what comes meanwhile waits. */
+TEST(vm_stays_while_its_sensor_is_started_anew) {
+    uint64_t token, begun, waits, generation;
+    const struct vmibus_frame *frame;
+
+    open_scene();
+    generation = vm->generation;
+    (void)fake_subscribe(&controls[0], "*", KINDS_ALL);
+    token = fake_hold(&controls[0], vm, VMIBUS_LEASE_CLASS_POWER);
+    begun = fake_power(&controls[0], vm, token, VMIBUS_POWER_OPERATION_RESET);
+    sensor_restarts();
+    ck_assert_ptr_eq(bus_endpoint(stage.bus, vm->slot, generation), vm);
+    assert_ack(&controls[0], begun, GONE, RESTARTED);
+    waits = fake_power(&controls[0], vm, token, VMIBUS_POWER_OPERATION_RESET);
+    ck_assert_ptr_null(fake_control_ack(&controls[0], waits));
+    fake_control_forget(&controls[0]);
+    sensor_comes_back();
+    frame = fake_sensor_next_of(&sensor, VMIBUS_KIND_CMD_POWER);
+    ck_assert_ptr_nonnull(frame);
+    fake_complete(&sensor, frame, VMIBUS_ERROR_OK);
+    assert_ack(&controls[0], waits, OK, NONE);
+    close_scene();
+}
+
+TEST(vm_whose_sensor_does_not_come_again_goes) {
+    const struct vmibus_frame *frame;
+
+    open_scene();
+    (void)fake_subscribe(&controls[0], "*", KINDS_ALL);
+    sensor_restarts();
+    fake_control_forget(&controls[0]);
+    ck_assert(loop_timer_is_armed(&stage.bus->claims));
+    claims_time_out(&stage.bus->claims);
+    frame = fake_control_next_of(&controls[0], VMIBUS_KIND_ROSTER);
+    ck_assert_ptr_nonnull(frame);
+    ck_assert_uint_eq(frame->roster.change, VMIBUS_ROSTER_CHANGE_REMOVED);
+    vm = NULL;
+    close_scene();
+}
+
 /* --- leases and commands ------------------------------------------------------------------------ */
 
 TEST(test_p05_leases_go_on_and_waiters_keep_their_places) {

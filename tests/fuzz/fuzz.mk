@@ -12,15 +12,16 @@
 # --- what each target tests, as sources_NAME -------------------------------------------------------
 
 btf := src/guest/linux/btf.c src/guest/linux/btf_member.c src/guest/linux/btf_record.c
-# A whole bus: all but what belongs to programs.
-bus := $(filter-out src/daemon/% src/audit/%,$(wildcard src/*/*.c)) $(wildcard sensors/stub/*.c) $(BUILD)/protocol/names.c
+# A whole bus: all but what belongs to programs, and what only a test build has.
+bus := $(filter-out src/daemon/% src/audit/% src/transport/compromised.c,$(wildcard src/*/*.c)) $(wildcard sensors/stub/*.c) $(BUILD)/protocol/names.c
+opener_config := src/daemon/opener_config.c src/daemon/sandbox_wish.c src/daemon/trusted_file.c
 peers := $(bus) tests/fuzz/clock.c tests/fuzz/stream.c tests/fuzz/world.c
 
 sources_audit_chain := src/audit/chain_reader.c src/audit/hash.c
 sources_backends := sensors/machine/backends.c sensors/machine/monitor.c
 sources_btf := $(btf)
 sources_client := $(bus) tests/fuzz/stream.c tests/fuzz/world.c
-sources_config := $(bus) tests/fuzz/world.c $(wildcard src/daemon/config*.c) src/daemon/log.c src/daemon/sandbox_wish.c
+sources_config := $(bus) tests/fuzz/world.c $(wildcard src/daemon/config*.c) $(opener_config) src/daemon/log.c
 sources_frames := $(bus) tests/fuzz/world.c
 sources_gpa2hva := sensors/machine/layout.c sensors/machine/mtree.c sensors/machine/backends.c sensors/machine/monitor.c
 sources_handover := $(bus)
@@ -32,7 +33,7 @@ sources_maps := src/memory/maps.c
 sources_mtree := sensors/machine/mtree.c
 sources_note := src/guest/note.c
 sources_opener := src/memory/opener_protocol.c src/util/fds.c
-sources_opener_config := src/daemon/opener_config.c src/daemon/sandbox_wish.c src/daemon/trusted_file.c src/util/fds.c
+sources_opener_config := $(opener_config) src/util/fds.c
 sources_pagewalk := src/guest/pagewalk.c
 sources_peers := $(peers) tests/fuzz/player.c tests/fuzz/playing_sensor.c
 sources_ppm := sensors/qemu/png.c

@@ -31,7 +31,7 @@ static void tell(void *context, const struct policy_rule *rule, bool names_princ
     if (!names_principal || !names_endpoint)
         return;
     told->owner = told->owner || !rule;
-    told->capabilities |= rule ? rule->capabilities : CAPABILITIES_ALL;
+    told->capabilities |= rule ? policy_rule_capabilities(rule) : CAPABILITIES_ALL;
 }
 
 static void ask(const struct policy *policy, uid_t uid, const char *name) {

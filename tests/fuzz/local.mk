@@ -11,6 +11,7 @@ fuzz_host_sources = \
 	tests/fuzz/fuzz_backends.c \
 	tests/fuzz/fuzz_gpa2hva.c \
 	tests/fuzz/fuzz_mtree.c \
+	tests/fuzz/fuzz_ppm.c \
 	tests/fuzz/fuzz_qmp.c \
 	tests/fuzz/fuzz_registers.c \
 	tests/fuzz/fuzz_stat.c \
@@ -19,6 +20,7 @@ EXTRA_DIST += $(fuzz_host_sources)
 
 fuzz_sources = \
 	tests/fuzz/clock.c tests/fuzz/clock.h \
+	tests/fuzz/corpus.c tests/fuzz/corpus.h \
 	tests/fuzz/fuzz_audit_chain.c \
 	tests/fuzz/fuzz_btf.c \
 	tests/fuzz/fuzz_client.c \
@@ -35,14 +37,10 @@ fuzz_sources = \
 	tests/fuzz/fuzz_opener_config.c \
 	tests/fuzz/fuzz_pagewalk.c \
 	tests/fuzz/fuzz_peers.c \
-	tests/fuzz/fuzz_ppm.c \
-	tests/fuzz/fuzz_printk.c \
 	tests/fuzz/fuzz_root.c \
 	tests/fuzz/fuzz_scan.c \
 	tests/fuzz/fuzz_sensor_peer.c \
 	tests/fuzz/fuzz_shape.c \
-	tests/fuzz/fuzz_space.c \
-	tests/fuzz/fuzz_tasks.c \
 	tests/fuzz/player.c tests/fuzz/player.h \
 	tests/fuzz/playing_sensor.c tests/fuzz/playing_sensor.h \
 	tests/fuzz/stream.c tests/fuzz/stream.h \
@@ -53,8 +51,7 @@ fuzz_sources = \
 test_programs += tests/fuzz/test_corpora
 tests_fuzz_test_corpora_SOURCES = \
 	$(fuzz_sources) \
-	$(config_sources) src/daemon/log.c src/daemon/manifest.c sensors/qemu/png.c \
-	tests/guest_lib/fake_btf.c tests/guest_lib/flat_kernel.c tests/guest_lib/task_image.c
+	$(config_sources) src/daemon/log.c src/daemon/manifest.c
 tests_fuzz_test_corpora_CPPFLAGS = $(AM_CPPFLAGS) -I$(top_srcdir)/sensors $(INIH_CFLAGS)
 tests_fuzz_test_corpora_LDADD = \
 	libharness.la libvmibus_stub.la $(core_libraries) libvmibus_guest_internal.la libvmibus_audit.la $(INIH_LIBS)
@@ -63,3 +60,17 @@ tests_fuzz_test_corpora_SOURCES += $(fuzz_host_sources)
 tests_fuzz_test_corpora_CPPFLAGS += $(JSON_C_CFLAGS) -DHAVE_JSON_C
 tests_fuzz_test_corpora_LDADD += libvmibus_qemu.la
 endif
+
+test_programs += tests/fuzz/test_corpus_printk tests/fuzz/test_corpus_space tests/fuzz/test_corpus_tasks
+linux_corpus_sources = tests/fuzz/test_corpus_linux.c tests/fuzz/corpus.c
+tests_fuzz_test_corpus_printk_SOURCES = $(linux_corpus_sources) tests/fuzz/fuzz_printk.c
+tests_fuzz_test_corpus_printk_CPPFLAGS = $(AM_CPPFLAGS) -DLINUX_CORPUS=printk
+tests_fuzz_test_corpus_printk_LDADD = $(guest_lib_ldadd)
+tests_fuzz_test_corpus_space_SOURCES = \
+	$(linux_corpus_sources) tests/fuzz/fuzz_space.c tests/guest_lib/fake_btf.c tests/guest_lib/flat_kernel.c
+tests_fuzz_test_corpus_space_CPPFLAGS = $(AM_CPPFLAGS) -DLINUX_CORPUS=space
+tests_fuzz_test_corpus_space_LDADD = $(guest_lib_ldadd)
+tests_fuzz_test_corpus_tasks_SOURCES = \
+	$(linux_corpus_sources) tests/fuzz/fuzz_tasks.c tests/guest_lib/fake_btf.c tests/guest_lib/task_image.c
+tests_fuzz_test_corpus_tasks_CPPFLAGS = $(AM_CPPFLAGS) -DLINUX_CORPUS=tasks
+tests_fuzz_test_corpus_tasks_LDADD = $(guest_lib_ldadd)

@@ -15,6 +15,7 @@
 
 #define SLOTS 4
 #define CONNECTIONS 4
+#define FDS 64
 #define ROUNDS 100000
 
 void fuzz_fail(const char *target, const char *rule) {
@@ -52,7 +53,11 @@ void world_open(struct world *world, struct policy *policy, const char *memory_p
     struct listener_options listener_options = {
         .n_connections = CONNECTIONS, .hello_ms = 60000, .half_frame_ms = 60000, .n_large_tails = 1};
 
-    if ((!policy && policy_new(&core_options.policy) < 0) || core_new(&world->core, &core_options) < 0)
+    if (!policy && policy_new(&core_options.policy) < 0)
+        fuzz_fail("world", "there is no policy");
+    core_options.policy->limits_total[RESOURCE_FDS] = FDS;
+    core_options.memory_cap = core_least_memory(&core_options);
+    if (core_new(&world->core, &core_options) < 0)
         fuzz_fail("world", "there is no core");
     listener_options.home = &world->core->home.home;
     listener_options.arena = &world->core->arena;
