@@ -4,6 +4,7 @@
  * Nothing of it is believed that can be checked.
  */
 #include <errno.h>
+#include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
@@ -62,32 +63,46 @@ static bool may_name(const struct authority_client *client, uint32_t pid) {
     return pid != (uint32_t)getpid() || client->principal.pid == 0;
 }
 
-static uint16_t propose_layout(struct authority_client *client, struct memory_endpoint *endpoint,
-                               const struct vmibus_frame *frame, const void *tail, const int *fds,
-                               struct vmibus_ack *ack) {
+static uint16_t prove_layout(struct authority_client *client, struct memory_endpoint *endpoint, const struct vmibus_frame *frame,
+                             const struct vmibus_layout_range *ranges, const int *fds, struct vmibus_ack *ack) {
     const struct vmibus_mem_layout *body = &frame->mem_layout;
     const struct layout_proposal proposal = {
         .process = {.pid = body->pid, .start_time = body->start_time},
-        .ranges = tail,
+        .ranges = ranges,
         .n_ranges = body->range_count,
         .fds = fds,
         .n_fds = frame->header.fd_count,
         .account = client->account,
     };
     struct memctx *memctx;
-    int r;
+    int r = layout_prove(&memctx, client->authority->options.opener, &proposal, ack);
 
-    if (frame->header.tail_length != body->range_count * sizeof(struct vmibus_layout_range))
+    return r ? refuse_layout(endpoint, r, ack) : adopt(client, endpoint, memctx, ack);
+}
+
+/* The tail lies wherever it was received: its ranges are copied to where numbers may be. */
+static uint16_t propose_layout(struct authority_client *client, struct memory_endpoint *endpoint,
+                               const struct vmibus_frame *frame, const void *tail, const int *fds,
+                               struct vmibus_ack *ack) {
+    const struct vmibus_mem_layout *body = &frame->mem_layout;
+    struct vmibus_layout_range *ranges;
+    uint16_t error;
+
+    if (frame->header.tail_length != body->range_count * sizeof(*ranges))
         return answer_refuse(ack, VMIBUS_ERROR_VALIDATION, VMIBUS_REASON_BAD_LENGTH,
                              frame->header.tail_length);
     if (!may_name(client, body->pid))
         return answer_refuse(ack, VMIBUS_ERROR_DENIED, VMIBUS_REASON_BAD_FIELD, body->pid);
     if (command_check_identity(client, endpoint, body, ack))
         return ack->error;
-    r = layout_prove(&memctx, client->authority->options.opener, &proposal, ack);
-    if (r)
-        return refuse_layout(endpoint, r, ack);
-    return adopt(client, endpoint, memctx, ack);
+    ranges = malloc(frame->header.tail_length + 1);
+    if (!ranges)
+        return answer_refuse(ack, VMIBUS_ERROR_PRESSURE, VMIBUS_REASON_LIMIT_BYTES, 0);
+    if (frame->header.tail_length)
+        memcpy(ranges, tail, frame->header.tail_length);
+    error = prove_layout(client, endpoint, frame, ranges, fds, ack);
+    free(ranges);
+    return error;
 }
 
 /* --- MEM_END, MEM_BUSY ------------------------------------------------------------------------- */
