@@ -253,6 +253,18 @@ static int resolve_given(struct proof *proof) {
 
 /* --- opening ----------------------------------------------------------------------------------- */
 
+/*
+ * A description of our own, where the file lets us; where it does not let us write, as it is another user's and was tightened,
+ * the one that the sensor gave, if that can be written to: only its offset is shared, which nobody here uses.
+ */
+static int open_object(int given) {
+    int fd = ram_object_reopen(given, O_RDWR), flags = fcntl(given, F_GETFL);
+
+    if (fd != -EACCES && fd != -EPERM && fd != -EROFS)
+        return fd;
+    return flags >= 0 && (flags & O_ACCMODE) == O_RDWR ? fd_dup(given) : ram_object_reopen(given, O_RDONLY);
+}
+
 static int open_given(struct proof *proof) {
     const struct layout_proposal *proposal = proof->proposal;
 
@@ -268,9 +280,7 @@ static int open_given(struct proof *proof) {
             return refuse_errno(proof, -errno);
         if (!S_ISREG(st.st_mode)) /* opening anything else could have effects */
             return refuse(proof, VMIBUS_ERROR_VALIDATION, VMIBUS_REASON_BAD_FDS, i);
-        fd = ram_object_reopen(proposal->fds[i], O_RDWR);
-        if (fd == -EACCES || fd == -EPERM || fd == -EROFS)
-            fd = ram_object_reopen(proposal->fds[i], O_RDONLY);
+        fd = open_object(proposal->fds[i]);
         if (fd < 0)
             return refuse_errno(proof, fd);
         r = ram_object_consume_fd(object, fd, NULL);
