@@ -84,7 +84,7 @@ static struct vmibus_frame write_of(const struct wire_endpoint *vm, uint64_t tok
 /* --- killed at random moments -------------------------------------------------------------------- */
 
 #define ROUNDS_FULL 200
-#define ROUNDS_QUICK 20
+#define ROUNDS_QUICK 6
 #define PIPELINE 16
 #define ACKED_MOST 2000000
 
