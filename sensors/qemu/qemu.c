@@ -256,11 +256,14 @@ static struct vmibus_ack remove_vm(struct qemu *qemu, const char *name) {
 }
 
 static int monitor_command(struct qemu *qemu, const struct vmibus_sensor_command *command) {
-    char *text = strndup(command->tail, command->frame->header.tail_length);
+    size_t length = command->frame->header.tail_length;
+    char *text = malloc(length + 1);
     struct vmibus_ack ack;
 
     if (!text)
         return -ENOMEM;
+    memcpy(text, command->tail, length);
+    text[length] = '\0';
     if (command->frame->cmd_monitor.operation == VMIBUS_MONITOR_OPERATION_ADD)
         ack = add_vm(qemu, text);
     else

@@ -33,6 +33,7 @@ int arena_init(struct arena *arena, size_t capacity) {
     madvise(memory, capacity, MADV_NOHUGEPAGE);
     *arena = (struct arena){.memory = memory, .capacity = capacity};
     list_init(&arena->pools);
+    root_begin(memory, capacity);
     return 0;
 }
 
@@ -41,6 +42,7 @@ void arena_deinit(struct arena *arena) {
         return;
     assert(list_is_empty(&arena->pools) && arena->used == 0);
     unpoison(arena->memory, arena->carved);
+    root_end(arena->memory, arena->capacity);
     munmap(arena->memory, arena->capacity);
     *arena = (struct arena){};
 }
