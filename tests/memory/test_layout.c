@@ -2,6 +2,7 @@
 /* Proving layouts: what is malformed, what does not agree with the process, and what comes out exact. */
 #include <errno.h>
 #include <fcntl.h>
+#include <stdio.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
@@ -274,6 +275,60 @@ TEST(test_layout_file_that_may_only_be_read, PLAIN) {
     assert_ok(propose_layout(&fx, true));
     assert_ok(do_write(&fx, DATA_GPA, source, 8, VMIBUS_MEMWRITE_PHYSICAL));
     ck_assert_mem_eq(fx.vm.ram + DATA_GPA, source, 8);
+}
+
+#define GIVEN_LEN (UINT64_C(16) << 12)
+#define OTHER_UID 54321
+
+/* Proposes a file of another user's that only that user may open for writing, by a descriptor opened with these flags. */
+static uint64_t access_by_given(int flags) {
+    struct vmibus_layout_range range = {.gpa = 0, .len = GIVEN_LEN, .object = 0};
+    struct vmibus_frame frame = frame_make(&fx, VMIBUS_KIND_MEM_LAYOUT);
+    int fd = memfd_create("given", MFD_CLOEXEC), given;
+    char path[64];
+
+    ck_assert_int_eq(ftruncate(fd, (off_t)GIVEN_LEN), 0);
+    ck_assert_int_eq(fchmod(fd, 0644), 0);
+    snprintf(path, sizeof(path), "/proc/self/fd/%d", fd);
+    given = open(path, flags | O_CLOEXEC);
+    ck_assert_int_ge(given, 0);
+    close(fd);
+    frame.header.tail_length = sizeof(range);
+    frame.header.fd_count = 1;
+    frame.mem_layout.range_count = 1;
+    ck_assert_int_eq(seteuid(OTHER_UID), 0);
+    assert_ok(submit(&fx.sensor, &frame, &range, &given));
+    ck_assert_int_eq(seteuid(0), 0);
+    close(given);
+    return last_of(&fx.link, VMIBUS_KIND_MEMCTX)->memctx.access & VMIBUS_ACCESS_WRITE;
+}
+
+/* As it is when a sensor apart proposes anew what was tightened before. */
+TEST(test_layout_is_written_by_the_sensors_own_descriptor, PLAIN) {
+    uint8_t source[8] = {9, 9};
+
+    if (geteuid() != 0)
+        test_skip("only root can become another uid");
+    ck_assert(access_by_given(O_RDWR));
+    link_issue(&fx, &fx.control, 1, 0);
+    assert_ok(do_write(&fx, 0x1000, source, 8, VMIBUS_MEMWRITE_PHYSICAL));
+    ck_assert(!access_by_given(O_RDONLY));
+}
+
+/* A tail lies where it was received: behind one of odd length, at an odd address. */
+TEST(test_layout_at_an_odd_address, PLAIN) {
+    const struct vmibus_layout_range range = {.gpa = 0, .len = GIVEN_LEN, .object = 0};
+    struct vmibus_frame frame = frame_make(&fx, VMIBUS_KIND_MEM_LAYOUT);
+    uint8_t octets[sizeof(range) + 1];
+    int fd = memfd_create("given", MFD_CLOEXEC);
+
+    ck_assert_int_eq(ftruncate(fd, (off_t)GIVEN_LEN), 0);
+    memcpy(octets + 1, &range, sizeof(range));
+    frame.header.tail_length = sizeof(range);
+    frame.header.fd_count = 1;
+    frame.mem_layout.range_count = 1;
+    assert_ok(submit(&fx.sensor, &frame, octets + 1, &fd));
+    close(fd);
 }
 
 /* --- exact ------------------------------------------------------------------------------------- */
