@@ -254,15 +254,22 @@ static int resolve_given(struct proof *proof) {
 /* --- opening ----------------------------------------------------------------------------------- */
 
 /*
- * A description of our own, where the file lets us; where it does not let us write, as it is another user's and was tightened,
- * the one that the sensor gave, if that can be written to: only its offset is shared, which nobody here uses.
+ * Whether the sensor's own descriptor does for writing. What it shares with us, it can change meanwhile: an offset, which nobody here
+ * uses, and O_APPEND, which would send a write to the file's end; a file that cannot grow refuses that one.
  */
+static bool can_be_shared(int given) {
+    int flags = fcntl(given, F_GETFL), seals = fcntl(given, F_GET_SEALS);
+
+    return flags >= 0 && (flags & O_ACCMODE) == O_RDWR && seals >= 0 && seals & F_SEAL_GROW;
+}
+
+/* A description of our own, where the file lets us; it may be another user's, and tightened since it was first proposed. */
 static int open_object(int given) {
-    int fd = ram_object_reopen(given, O_RDWR), flags = fcntl(given, F_GETFL);
+    int fd = ram_object_reopen(given, O_RDWR);
 
     if (fd != -EACCES && fd != -EPERM && fd != -EROFS)
         return fd;
-    return flags >= 0 && (flags & O_ACCMODE) == O_RDWR ? fd_dup(given) : ram_object_reopen(given, O_RDONLY);
+    return can_be_shared(given) ? fd_dup(given) : ram_object_reopen(given, O_RDONLY);
 }
 
 static int open_given(struct proof *proof) {

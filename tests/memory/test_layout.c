@@ -281,13 +281,14 @@ TEST(test_layout_file_that_may_only_be_read, PLAIN) {
 #define OTHER_UID 54321
 
 /* Proposes a file of another user's that only that user may open for writing, by a descriptor opened with these flags. */
-static uint64_t access_by_given(int flags) {
+static uint64_t access_by_given(int flags, int seals) {
     struct vmibus_layout_range range = {.gpa = 0, .len = GIVEN_LEN, .object = 0};
     struct vmibus_frame frame = frame_make(&fx, VMIBUS_KIND_MEM_LAYOUT);
-    int fd = memfd_create("given", MFD_CLOEXEC), given;
+    int fd = memfd_create("given", MFD_CLOEXEC | MFD_ALLOW_SEALING), given;
     char path[64];
 
     ck_assert_int_eq(ftruncate(fd, (off_t)GIVEN_LEN), 0);
+    ck_assert_int_eq(fcntl(fd, F_ADD_SEALS, seals), 0);
     ck_assert_int_eq(fchmod(fd, 0644), 0);
     snprintf(path, sizeof(path), "/proc/self/fd/%d", fd);
     given = open(path, flags | O_CLOEXEC);
@@ -309,10 +310,12 @@ TEST(test_layout_is_written_by_the_sensors_own_descriptor, PLAIN) {
 
     if (geteuid() != 0)
         test_skip("only root can become another uid");
-    ck_assert(access_by_given(O_RDWR));
+    ck_assert(access_by_given(O_RDWR, F_SEAL_GROW | F_SEAL_SHRINK));
     link_issue(&fx, &fx.control, 1, 0);
     assert_ok(do_write(&fx, 0x1000, source, 8, VMIBUS_MEMWRITE_PHYSICAL));
-    ck_assert(!access_by_given(O_RDONLY));
+    ck_assert(!access_by_given(O_RDONLY, F_SEAL_GROW | F_SEAL_SHRINK));
+    /* By O_APPEND, set later, writes would go elsewhere. */
+    ck_assert(!access_by_given(O_RDWR, F_SEAL_SHRINK));
 }
 
 /* A tail lies where it was received: behind one of odd length, at an odd address. */
