@@ -389,8 +389,13 @@ static void await_gate(void) {
 
 static size_t n_commands_sent;
 
+static void fill_tail(uint8_t *tail, size_t size, size_t command) {
+    for (size_t at = 0; at < size; at++)
+        tail[at] = (uint8_t)(at * 7 + command);
+}
+
 static void read_late(int fd) {
-    static uint8_t tail[100000];
+    static uint8_t tail[100000], expected[100000];
     struct vmibus_frame frame;
 
     fake_accept(fd);
@@ -400,8 +405,8 @@ static void read_late(int fd) {
         ck_assert_int_eq(frame.header.kind, VMIBUS_KIND_CMD_MEMWRITE);
         ck_assert_uint_eq(frame.cmd_memwrite.gva, i);
         ck_assert_uint_eq(frame.header.tail_length, sizeof(tail));
-        for (size_t at = 0; at < sizeof(tail); at++)
-            ck_assert_uint_eq(tail[at], (uint8_t)(at * 7 + i));
+        fill_tail(expected, sizeof(expected), i);
+        ck_assert_mem_eq(tail, expected, sizeof(tail));
     }
     frame = fake_ack(&frame, VMIBUS_ERROR_OK);
     fake_write_frame(fd, &frame, NULL);
@@ -422,8 +427,7 @@ TEST(test_p09_unsent_octets_are_bounded_and_none_is_lost) {
     for (n_commands_sent = 0; n_commands_sent < 1000; n_commands_sent++) {
         vmibus_command_init(&frame, VMIBUS_KIND_CMD_MEMWRITE, NULL);
         frame.cmd_memwrite.gva = n_commands_sent;
-        for (size_t at = 0; at < sizeof(tail); at++)
-            tail[at] = (uint8_t)(at * 7 + n_commands_sent);
+        fill_tail(tail, sizeof(tail), n_commands_sent);
         r = vmibus_send(bus, &frame, tail, sizeof(tail), NULL);
         if (r)
             break;
