@@ -74,6 +74,12 @@ bool harness_is_full(void) {
     return full && strcmp(full, "1") == 0;
 }
 
+bool harness_is_under_valgrind(void) {
+    const char *preloaded = getenv("LD_PRELOAD");
+
+    return preloaded && strstr(preloaded, "/vgpreload_");
+}
+
 unsigned int harness_scale(unsigned int limit) {
     const char *text = getenv("VMIBUS_TEST_TIMEOUT_FACTOR");
     unsigned long factor = text ? strtoul(text, NULL, 10) : 0;

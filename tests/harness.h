@@ -98,6 +98,9 @@ void test_skip(const char *format, ...) __attribute__((noreturn, format(printf, 
 /** Whether VMIBUS_TEST_FULL=1, for tests that do more then. */
 bool harness_is_full(void);
 
+/** Whether valgrind executes the test: then calls that it does not know are missing, and the stack is one of its own. */
+bool harness_is_under_valgrind(void);
+
 /** A time limit in seconds or any other allowance, multiplied as the test's own limit is. */
 unsigned int harness_scale(unsigned int limit);
 

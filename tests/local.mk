@@ -27,7 +27,7 @@
 
 noinst_HEADERS += tests/harness.h
 EXTRA_DIST += tests/booted/make-root tests/booted/booted.py tests/booted/service.py tests/booted/test_packages.py \
-	tests/booted/test_service.py tests/booted/test_upgrade.py tests/booted/test_booted_guest.py
+	tests/booted/test_service.py tests/booted/test_upgrade.py tests/booted/test_booted_guest.py tests/booted/test_booted_libvirt.py
 EXTRA_DIST += tests/apart.py tests/valgrind.supp tests/harness.py tests/harness.sh $(test_scripts) $(guest_test_scripts) $(model_tests)
 
 unit_tests = $(test_programs) $(test_scripts)
@@ -88,6 +88,7 @@ test_scripts += tests/test_harness.py
 # --- tests of the tree as a whole ------------------------------------------------------------------
 
 test_scripts += \
+	tests/test_analyze.py \
 	tests/test_check.py \
 	tests/test_hardening.py \
 	tests/test_layers.py \

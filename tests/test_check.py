@@ -28,6 +28,14 @@ echo "$passed passed, $failed failed, $skipped skipped"
 """
 
 
+# The seconds that a step may take where one configuration is asked for.
+LIMIT = """
+source "$1"
+full=0 minutes=30 selected=("$2")
+limit_of_steps
+"""
+
+
 def bash(script, *arguments):
     """Runs a script with the functions of tools/check; returns the lines of its output."""
     if not shutil.which("bash"):
@@ -110,6 +118,12 @@ def test_wrong_calls_are_refused():
                       ["--minutes", "101"], ["--minutes", "many"]):
         result = subprocess.run([CHECK, *arguments], check=False, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
         assert result.returncode == 2 and result.stderr, arguments
+
+
+@harness.test
+def test_long_configurations_get_more_time():
+    assert bash(LIMIT, "gcc-stub") == ["3000"]
+    assert bash(LIMIT, "valgrind") == ["7200"]
 
 
 harness.main()

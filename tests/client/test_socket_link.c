@@ -275,9 +275,12 @@ TEST(test_truncated_descriptors_are_an_error, .iterations = 2) {
     struct fake_server server;
     struct vmibus_frame frame;
     struct rlimit limit, small;
-    struct vmibus *bus = connect_to(&server, &recorder, pass_two_and_hold);
+    struct vmibus *bus;
     int next;
 
+    if (harness_is_under_valgrind())
+        test_skip("valgrind keeps the limit on descriptors to itself: the kernel does not know it");
+    bus = connect_to(&server, &recorder, pass_two_and_hold);
     vmibus_command_init(&frame, VMIBUS_KIND_QUERY, NULL);
     ck_assert_int_eq(vmibus_send(bus, &frame, NULL, 0, NULL), 0);
     ck_assert_int_eq(poll(&(struct pollfd){.fd = vmibus_get_fd(bus), .events = POLLIN}, 1, -1), 1);
