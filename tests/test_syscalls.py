@@ -51,10 +51,9 @@ FUNCTIONS = {
 BEFORE = {
     "src/audit/disk.c": {"io_uring_setup"},
     "src/daemon/leftover.c": {"kill"},
-    "src/daemon/opener_server.c": {"bind", "connect", "listen", "socket", "umask"},
     "src/daemon/privileges.c": {"capget", "capset"},
     "src/daemon/sandbox_files.c": {"landlock_add_rule", "landlock_create_ruleset", "landlock_restrict_self"},
-    "src/transport/listener.c": {"bind", "listen", "umask"},
+    "src/util/unix_socket.c": {"bind", "connect", "listen", "socket", "umask", "unlink", "unlinkat"},
 }
 
 

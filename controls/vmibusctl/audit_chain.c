@@ -39,37 +39,44 @@ static const char *kind_name(uint16_t kind) {
     static const char *const names[] = {
         [VMIBUS_CHAIN_START] = "START",         [VMIBUS_CHAIN_INTENT] = "INTENT", [VMIBUS_CHAIN_COMMAND] = "COMMAND",
         [VMIBUS_CHAIN_RECOVERED] = "RECOVERED", [VMIBUS_CHAIN_LOST] = "LOST",     [VMIBUS_CHAIN_END] = "END",
-        [VMIBUS_CHAIN_STOP] = "STOP",
+        [VMIBUS_CHAIN_STOP] = "STOP",           [VMIBUS_CHAIN_RULE] = "RULE",
     };
 
     return kind < sizeof(names) / sizeof(*names) && names[kind] ? names[kind] : "?";
 }
 
-static void print_command(const struct vmibus_audit_record *command) {
-    char what[AUDIT_TEXT_SIZE], reason[AUDIT_TEXT_SIZE], name[sizeof(command->name) + 1] = "";
+static void print_command(const struct vmibus_audit_record *command, const struct vmibus_audit_rule *rule) {
+    char what[AUDIT_TEXT_SIZE], reason[AUDIT_TEXT_SIZE], by[AUDIT_RULE_SIZE], name[sizeof(command->name) + 1] = "";
 
     memcpy(name, command->name, sizeof(command->name));
     printf(" uid %" PRIu32 " pid %" PRIu32 " %s", command->uid, command->pid, *name ? printable(name) : "-");
     printf(" %s", vmibus_kind_name(command->kind) ? vmibus_kind_name(command->kind) : "?");
     if (*audit_describe(command, what))
         printf(" %s", what);
-    printf(": %s%s", audit_outcome(command), audit_reason(command, reason));
+    printf(": %s%s%s", audit_outcome(command), audit_reason(command, reason), audit_rule(command, rule, by));
 }
 
-static void print_item(const struct chain_item *item) {
+static void print_rule(const struct vmibus_audit_rule *rule) {
+    printf(" %u: [rule %s] at %s:%" PRIu32, rule->number, printable(rule->name), printable(rule->source), rule->line);
+}
+
+static void print_item(const struct chain_item *item, const struct vmibus_audit_rule *rule) {
     char time[AUDIT_TIME_SIZE];
 
     printf("#%" PRIu64 " %s %s", item->record.sequence, audit_time(item->record.realtime, time), kind_name(item->record.kind));
     if (chain_has_command(item->record.kind))
-        print_command(&item->command);
+        print_command(&item->command, rule);
     else if (item->record.kind == VMIBUS_CHAIN_START)
         printf(" incarnation %" PRIu32 " pid %" PRIu32, item->start.incarnation, item->start.pid);
     else if (item->record.kind == VMIBUS_CHAIN_LOST)
-        printf(" %" PRIu64 " commands are not recorded", item->lost.count);
+        printf(" %" PRIu64 " commands are not recorded, of which %" PRIu32 " changed nothing", item->lost.count, item->lost.idle);
+    else if (item->record.kind == VMIBUS_CHAIN_RULE)
+        print_rule(&item->rule);
     printf("\n");
 }
 
-static struct json_object *item_json(const struct chain_item *item, uint64_t segment, const uint8_t *hash) {
+static struct json_object *item_json(const struct chain_item *item, const struct vmibus_audit_rule *rule, uint64_t segment,
+                                     const uint8_t *hash) {
     struct json_object *object = json_object_new_object();
 
     json_object_object_add(object, "sequence", json_object_new_uint64(item->record.sequence));
@@ -78,11 +85,19 @@ static struct json_object *item_json(const struct chain_item *item, uint64_t seg
     json_object_object_add(object, "record", json_object_new_string(kind_name(item->record.kind)));
     json_object_object_add(object, "hash", frame_json_hex(hash, VMIBUS_AUDIT_HASH));
     if (chain_has_command(item->record.kind))
-        json_object_object_add(object, "command", audit_json(&item->command));
+        json_object_object_add(object, "command", audit_json(&item->command, rule));
     if (item->record.kind == VMIBUS_CHAIN_START)
         json_object_object_add(object, "incarnation", json_object_new_uint64(item->start.incarnation));
     if (item->record.kind == VMIBUS_CHAIN_LOST)
         json_object_object_add(object, "count", json_object_new_uint64(item->lost.count));
+    if (item->record.kind == VMIBUS_CHAIN_LOST)
+        json_object_object_add(object, "idle", json_object_new_uint64(item->lost.idle));
+    if (item->record.kind == VMIBUS_CHAIN_RULE) {
+        json_object_object_add(object, "number", json_object_new_uint64(item->rule.number));
+        json_object_object_add(object, "rule", frame_json_text(item->rule.name, strlen(item->rule.name)));
+        json_object_object_add(object, "rule_source", frame_json_text(item->rule.source, strlen(item->rule.source)));
+        json_object_object_add(object, "rule_line", json_object_new_uint64(item->rule.line));
+    }
     return object;
 }
 
@@ -90,10 +105,38 @@ static bool is_wanted(const struct audit_chain_options *options, const struct ch
     return !options->only_commands || (chain_has_command(item->record.kind) && audit_is_command(item->command.kind));
 }
 
+/* --- rules --------------------------------------------------------------------------------------- */
+
+/* What numbers mean, as the chain told last. */
+struct rules {
+    struct vmibus_audit_rule rules[VMIBUS_AUDIT_RULES];
+};
+
+static struct rules *rules_new(void) {
+    struct rules *rules = calloc(1, sizeof(*rules));
+
+    if (!rules)
+        abort();
+    return rules;
+}
+
+static struct vmibus_audit_rule *rule_place(struct rules *rules, uint16_t number) {
+    return &rules->rules[number % VMIBUS_AUDIT_RULES];
+}
+
+/* A chain can be good and its text no text. */
+static void learn_rule(struct rules *rules, struct chain_item *item) {
+    struct vmibus_audit_rule *rule = &item->rule;
+
+    rule->name[sizeof(rule->name) - 1] = rule->source[sizeof(rule->source) - 1] = '\0';
+    *rule_place(rules, rule->number) = *rule;
+}
+
 /* --- the last ones ------------------------------------------------------------------------------- */
 
 struct kept {
     struct chain_item item;
+    struct vmibus_audit_rule rule; /* of a command; number 0: not known */
     uint64_t segment;
     uint8_t hash[VMIBUS_AUDIT_HASH];
 };
@@ -101,14 +144,18 @@ struct kept {
 /* The last `room` records of those that were seen; room 0: all. */
 struct keeper {
     const struct audit_chain_options *options;
+    struct rules *rules;    /* borrowed */
     struct kept *kept;
     uint64_t n, room, allocated;
 };
 
 static void keep(void *context, uint64_t segment, const struct chain_item *item, const uint8_t *hash) {
     struct keeper *keeper = context;
+    struct chain_item copy = *item;
     struct kept *kept;
 
+    if (item->record.kind == VMIBUS_CHAIN_RULE)
+        learn_rule(keeper->rules, &copy);
     if (!is_wanted(keeper->options, item))
         return;
     if (keeper->n >= keeper->allocated && (!keeper->room || keeper->allocated < keeper->room)) {
@@ -121,7 +168,10 @@ static void keep(void *context, uint64_t segment, const struct chain_item *item,
         keeper->kept = kept;
     }
     kept = &keeper->kept[keeper->n++ % keeper->allocated];
-    kept->item = *item;
+    kept->item = copy;
+    kept->rule = (struct vmibus_audit_rule){};
+    if (chain_has_command(item->record.kind) && rule_place(keeper->rules, item->command.rule)->number == item->command.rule)
+        kept->rule = *rule_place(keeper->rules, item->command.rule);
     kept->segment = segment;
     memcpy(kept->hash, hash, sizeof(kept->hash));
 }
@@ -132,13 +182,14 @@ static void print_kept(struct keeper *keeper, bool as_array) {
 
     for (uint64_t i = first; i < keeper->n; i++) {
         const struct kept *kept = &keeper->kept[i % keeper->allocated];
+        const struct vmibus_audit_rule *rule = kept->rule.number ? &kept->rule : NULL;
 
         if (as_array)
-            json_object_array_add(array, item_json(&kept->item, kept->segment, kept->hash));
+            json_object_array_add(array, item_json(&kept->item, rule, kept->segment, kept->hash));
         else if (keeper->options->ctl->json)
-            frame_json_print(item_json(&kept->item, kept->segment, kept->hash));
+            frame_json_print(item_json(&kept->item, rule, kept->segment, kept->hash));
         else
-            print_item(&kept->item);
+            print_item(&kept->item, rule);
     }
     if (as_array)
         frame_json_print(array);
@@ -167,6 +218,7 @@ static void print_result_json(const struct verify_result *result) {
         {"records", result->records},     {"commands", result->commands},           {"recovered", result->recovered},
         {"pending", result->pending},     {"lost", result->lost},                   {"missing", result->missing},
         {"open", result->open},           {"cut", result->cut},                     {"damaged_files", result->damaged_files},
+        {"idle", result->idle},
         {"bad_segment", result->bad_segment}, {"bad_offset", result->bad_offset},   {"bad_sequence", result->bad_sequence},
     };
 
@@ -222,7 +274,8 @@ static void print_result(const struct audit_chain_options *options, const struct
         printf("%" PRIu64 " of them were recorded by the next start, after a crash; %" PRIu64 " had not ended\n", result->recovered,
                result->pending);
     if (result->lost)
-        printf("%" PRIu64 " commands are not recorded, as the chain says itself\n", result->lost);
+        printf("%" PRIu64 " commands are not recorded, as the chain says itself; %" PRIu64 " of them changed nothing\n",
+               result->lost, result->idle);
     if (result->open)
         printf("%" PRIu64 " commands of the last writer are not in it yet\n", result->open);
     if (result->damaged_files)
@@ -265,20 +318,24 @@ int audit_chain_verify(const struct audit_chain_options *options) {
 /* --- show ---------------------------------------------------------------------------------------- */
 
 int audit_chain_show(const struct audit_chain_options *options) {
-    struct keeper keeper = {.options = options, .room = options->count};
+    struct keeper keeper = {.options = options, .rules = rules_new(), .room = options->count};
     const struct verify_options verify = {.writer = writer_of(options), .record = keep, .context = &keeper};
     struct verify_result result;
     int directory, r = open_directory(options, &directory);
 
-    if (r)
+    if (r) {
+        free(keeper.rules);
         return r;
+    }
     r = verify_chain(directory, &verify, &result);
     close(directory);
     if (r < 0) {
         free(keeper.kept);
+        free(keeper.rules);
         return report_failure("%s: %s", printable(options->path), r == -ENOENT ? "there is no chain of this writer" : strerror(-r));
     }
     print_kept(&keeper, options->ctl->json);
+    free(keeper.rules);
     if (result.verdict == VERIFY_DAMAGED)
         fprintf(stderr, "vmibusctl: the chain is damaged; 'vmibusctl audit verify' tells more.\n");
     return STATUS_OK;
@@ -289,6 +346,7 @@ int audit_chain_show(const struct audit_chain_options *options) {
 /* The file that is followed. */
 struct follower {
     const struct audit_chain_options *options;
+    struct rules *rules;
     int directory, fd;
     uint64_t segment;
     uint8_t *octets;
@@ -318,7 +376,7 @@ static void follow_file(struct follower *follower, uint64_t segment) {
         close(follower->fd);
     free(follower->octets);
     *follower = (struct follower){
-        .options = follower->options, .directory = follower->directory, .fd = -1, .segment = segment};
+        .options = follower->options, .rules = follower->rules, .directory = follower->directory, .fd = -1, .segment = segment};
 }
 
 /* What has come since. */
@@ -374,7 +432,7 @@ static int take_records(struct follower *follower, struct keeper *keeper) {
 }
 
 static int follow(struct follower *follower, uint64_t count) {
-    struct keeper keeper = {.options = follower->options, .room = count};
+    struct keeper keeper = {.options = follower->options, .rules = follower->rules, .room = count};
     uint64_t first = follower->segment;
     int r;
 
@@ -408,11 +466,13 @@ int audit_chain_tail(const struct audit_chain_options *options) {
     if (notify < 0 || inotify_add_watch(notify, options->path, IN_CREATE | IN_MODIFY) < 0)
         return report_failure("%s cannot be followed: %s", printable(options->path), strerror(errno));
     r = find_newest(follower.directory, writer_of(options), &follower.segment);
+    follower.rules = rules_new();
     follower.segment += !follower.segment; /* the first one is waited for */
     r = r < 0 ? report_failure("%s: %s", printable(options->path), strerror(-r)) :
                 follow(&follower, options->count ? options->count : TAIL_COUNT);
     while (r == 0 && wait_for_change(notify) == 0)
         r = follow(&follower, 0);
     free(follower.octets);
+    free(follower.rules);
     return r;
 }

@@ -9,6 +9,7 @@
 #include <vmibus/names.h>
 
 #include "frame_json.h"
+#include "report.h"
 
 char *audit_time(int64_t realtime, char *text) {
     time_t seconds = (time_t)(realtime / 1000000000);
@@ -74,7 +75,36 @@ const char *audit_reason(const struct vmibus_audit_record *record, char *text) {
     return text;
 }
 
-struct json_object *audit_json(const struct vmibus_audit_record *record) {
+char *audit_rule(const struct vmibus_audit_record *record, const struct vmibus_audit_rule *rule, char *text) {
+    *text = '\0';
+    if (record->rule == VMIBUS_AUDIT_RULE_OWNER) {
+        snprintf(text, AUDIT_RULE_SIZE, ", as owner");
+    } else if (record->rule == VMIBUS_AUDIT_RULE_NONE) {
+        snprintf(text, AUDIT_RULE_SIZE, ", no rule allows it");
+    } else if (rule) {
+        snprintf(text, AUDIT_RULE_SIZE, ", [rule %s] at %s:%" PRIu32, printable(rule->name), printable(rule->source), rule->line);
+    } else if (record->rule != VMIBUS_AUDIT_RULE_UNTOLD) {
+        snprintf(text, AUDIT_RULE_SIZE, ", a rule that is not known any more");
+    }
+    return text;
+}
+
+/* "rule" is there where one decided: the rest tells what did where none did. */
+static void add_rule(struct json_object *object, const struct vmibus_audit_record *record, const struct vmibus_audit_rule *rule) {
+    const char *decided = record->rule == VMIBUS_AUDIT_RULE_UNTOLD ? "untold" :
+                          record->rule == VMIBUS_AUDIT_RULE_NONE   ? "none" :
+                          record->rule == VMIBUS_AUDIT_RULE_OWNER  ? "owner" :
+                                                                     "rule";
+
+    json_object_object_add(object, "decided", json_object_new_string(decided));
+    if (!rule)
+        return;
+    json_object_object_add(object, "rule", frame_json_text(rule->name, strlen(rule->name)));
+    json_object_object_add(object, "rule_source", frame_json_text(rule->source, strlen(rule->source)));
+    json_object_object_add(object, "rule_line", json_object_new_uint64(rule->line));
+}
+
+struct json_object *audit_json(const struct vmibus_audit_record *record, const struct vmibus_audit_rule *rule) {
     struct json_object *object = json_object_new_object();
     const char *kind = vmibus_kind_name(record->kind), *reason = vmibus_reason_name(record->reason);
     const struct {
@@ -96,6 +126,7 @@ struct json_object *audit_json(const struct vmibus_audit_record *record) {
     json_object_object_add(object, "error", json_object_new_string(audit_outcome(record)));
     json_object_object_add(object, "reason", json_object_new_string(reason ? reason : "?"));
     json_object_object_add(object, "name", frame_json_text(record->name, strnlen(record->name, sizeof(record->name))));
+    add_rule(object, record, rule);
     json_object_object_add(object, "waited", json_object_new_boolean(record->flags & VMIBUS_AUDIT_WAITED));
     json_object_object_add(object, "durable_first", json_object_new_boolean(!(record->flags & VMIBUS_AUDIT_NOT_DURABLE)));
     json_object_object_add(object, "digest_too_long", json_object_new_boolean(record->flags & VMIBUS_AUDIT_NO_DIGEST));

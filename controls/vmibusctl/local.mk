@@ -99,7 +99,8 @@ tests_vmibusctl_test_parts_LDADD = \
 	libharness.la libvmibusctl_parts.la libvmibus_client_internal.la libvmibus_util.la libvmibus_protocol.la \
 	$(JSON_C_LIBS) $(XKBCOMMON_LIBS)
 
-test_scripts += tests/vmibusctl/test_completion.py tests/vmibusctl/test_explain.py tests/vmibusctl/test_manual.py tests/vmibusctl/test_show.py tests/vmibusctl/test_vmibusctl.py
+test_scripts += tests/vmibusctl/test_completion.py tests/vmibusctl/test_explain.py tests/vmibusctl/test_manual.py \
+	tests/vmibusctl/test_mistakes.py tests/vmibusctl/test_show.py tests/vmibusctl/test_vmibusctl.py
 
 guest_test_scripts += tests/qemu/test_discovery.py tests/qemu/test_pointer.py tests/qemu/test_screen.py tests/qemu/test_search.py tests/qemu/test_typing.py
 guest_test_scripts += tests/qemu/test_dump.py tests/qemu/test_maps.py tests/qemu/test_linux_verbs.py tests/qemu/test_symbols.py

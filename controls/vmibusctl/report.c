@@ -31,9 +31,11 @@ void print_printable(FILE *stream, const char *text, size_t length) {
     for (size_t at = 0, n; at < length; at += n ? n : 1) {
         char character[4];
         uint32_t codepoint;
+        size_t printable;
 
         n = utf8_decode(text + at, length - at, &codepoint);
-        fwrite(character, 1, utf8_copy_printable(text + at, n ? n : 1, character), stream);
+        printable = utf8_copy_printable(text + at, n ? n : 1, character);
+        fwrite(character, 1, printable, stream);
     }
 }
 

@@ -26,7 +26,15 @@ struct log {
     const struct vmibus_audit_header *header;
     size_t size;
     uint64_t capacity;      /* as checked against the size: the file is not trusted twice */
+    bool has_rules;
 };
+
+/* Those of a writer that kept other rules than this program knows of are not looked at. */
+static bool has_rules(const struct log *log) {
+    return log->header->rules == VMIBUS_AUDIT_RULES &&
+           (log->size - sizeof(struct vmibus_audit_header) - log->capacity * sizeof(struct vmibus_audit_record)) /
+                   sizeof(struct vmibus_audit_rule) >= VMIBUS_AUDIT_RULES;
+}
 
 static int open_log(const char *path, struct log *log) {
     int fd = open(path, O_RDONLY | O_CLOEXEC);
@@ -43,15 +51,18 @@ static int open_log(const char *path, struct log *log) {
     *log = (struct log){.header = memory, .size = (size_t)st.st_size};
     log->capacity = log->header->capacity;
     if (log->header->magic == VMIBUS_AUDIT_MAGIC && log->capacity > 0 &&
-        log->capacity <= (log->size - sizeof(struct vmibus_audit_header)) / sizeof(struct vmibus_audit_record))
+        log->capacity <= (log->size - sizeof(struct vmibus_audit_header)) / sizeof(struct vmibus_audit_record)) {
+        log->has_rules = has_rules(log);
         return STATUS_OK;
+    }
     munmap(memory, log->size);
     return report_failure("%s is no intents log: its header is not one", printable(path));
 }
 
-static void print_row(struct table *table, const struct log *log, const struct vmibus_audit_record *record) {
+static void print_row(struct table *table, const struct log *log, const struct vmibus_audit_record *record,
+                      const struct vmibus_audit_rule *rule) {
     const char *kind = vmibus_kind_name(record->kind);
-    char text[AUDIT_TEXT_SIZE], time[AUDIT_TIME_SIZE];
+    char by[AUDIT_RULE_SIZE], text[AUDIT_TEXT_SIZE], time[AUDIT_TIME_SIZE];
 
     table_cell(table, "%" PRIu64, record->sequence);
     table_cell(table, "%s", audit_time((int64_t)record->received + log->header->realtime_offset, time));
@@ -60,7 +71,7 @@ static void print_row(struct table *table, const struct log *log, const struct v
     table_cell(table, "%" PRIu32, record->slot);
     table_cell(table, "%s", kind ? kind : "?");
     table_cell(table, "%s", audit_describe(record, text));
-    table_cell(table, "%s%s", audit_outcome(record), audit_reason(record, text));
+    table_cell(table, "%s%s%s", audit_outcome(record), audit_reason(record, text), audit_rule(record, rule, by));
 }
 
 static void print_log(const struct vmibusctl *ctl, const struct log *log, uint64_t count, bool only_commands) {
@@ -69,7 +80,9 @@ static void print_log(const struct vmibusctl *ctl, const struct log *log, uint64
     uint64_t first = last > log->capacity ? last - log->capacity + 1 : 1;
     struct json_object *array = NULL;
     struct table *table = NULL;
+    const struct vmibus_audit_rule *named;
     struct vmibus_audit_record record;
+    struct vmibus_audit_rule rule;
 
     if (count && last - first >= count && last >= count)
         first = last - count + 1;
@@ -81,14 +94,17 @@ static void print_log(const struct vmibusctl *ctl, const struct log *log, uint64
             table_cell(table, "%s", headings[i]);
     }
     for (uint64_t sequence = first; sequence <= last && sequence; sequence++) {
-        if (!vmibus_audit_read(log->header, sequence, &record))
+        if (!vmibus_audit_read(log->header, sequence, &record)) {
             lost++;
-        else if (only_commands && !audit_is_command(record.kind))
             continue;
-        else if (ctl->json)
-            json_object_array_add(array, audit_json(&record));
+        }
+        if (only_commands && !audit_is_command(record.kind))
+            continue;
+        named = log->has_rules && vmibus_audit_read_rule(log->header, record.rule, &rule) ? &rule : NULL;
+        if (ctl->json)
+            json_object_array_add(array, audit_json(&record, named));
         else
-            print_row(table, log, &record);
+            print_row(table, log, &record, named);
     }
     if (ctl->json)
         frame_json_print(array);

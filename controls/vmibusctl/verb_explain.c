@@ -74,7 +74,7 @@ static const char *key_of(const char *name) {
     static char text[64];
     size_t i = 0;
 
-    for (; name[i] && i < sizeof(text) - 1; i++)
+    for (; i < sizeof(text) - 1 && name[i]; i++)
         text[i] = name[i] == '_' ? '-' : (char)(name[i] | 0x20);
     text[i] = '\0';
     return text;
@@ -147,14 +147,20 @@ static int take_action(struct question *question, const char *word) {
 
 /* Of a VM that the caller sees the UUID is known too, by which rules may name it. */
 static int take_vm(struct vmibusctl *ctl, struct question *question) {
+    size_t length = strlen(question->vm);
     struct roster roster = {};
-    int r = roster_fetch(ctl, &roster);
+    int r;
 
+    if (length == 0 || length > VMIBUS_NAME_BOUND)
+        return vmibusctl_usage("VM", question->vm, "a name of 1 to 255 octets is wanted");
+    r = roster_fetch(ctl, &roster);
     for (const struct vm *vm = roster.vms; r == STATUS_OK && vm; vm = vm->next)
         if (strcmp(vm->name, question->vm) == 0)
             memcpy(question->uuid, vm->roster.roster.uuid, sizeof(question->uuid));
-    vmibus_set_handler(ctl->bus, NULL, NULL);
-    roster_unsubscribe(ctl);
+    if (ctl->bus) {
+        vmibus_set_handler(ctl->bus, NULL, NULL);
+        roster_unsubscribe(ctl);
+    }
     roster_deinit(&roster);
     return r;
 }
@@ -165,8 +171,6 @@ static int ask(struct vmibusctl *ctl, const struct question *question, struct vm
     struct vmibus_frame frame;
     int r;
 
-    if (length == 0 || length > VMIBUS_NAME_BOUND)
-        return vmibusctl_usage("VM", question->vm, "a name of 1 to 255 octets is wanted");
     vmibus_command_init(&frame, VMIBUS_KIND_EXPLAIN, NULL);
     memcpy(frame.explain.uuid, question->uuid, sizeof(frame.explain.uuid));
     frame.explain.uid = question->user ? question->uid : UINT32_MAX;

@@ -27,7 +27,7 @@ struct reading {
 };
 
 static void print_hex_line(uint64_t address, const uint8_t *octets, size_t n) {
-    printf("%016" PRIx64 " ", address);
+    printf("0x%016" PRIx64 " ", address);
     for (size_t i = 0; i < 16; i++) {
         if (i == 8)
             putchar(' ');

@@ -36,7 +36,7 @@ static void print_vcpu(const struct vmibus_vcpu_registers *registers) {
             uint64_t value;
 
             memcpy(&value, (const char *)registers + lines[line][i].offset, sizeof(value));
-            printf("%s%6s %016" PRIx64, i ? "  " : "  ", lines[line][i].name, value);
+            printf("%s%6s 0x%016" PRIx64, i ? "  " : "  ", lines[line][i].name, value);
         }
         putchar('\n');
     }

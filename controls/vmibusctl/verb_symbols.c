@@ -42,7 +42,7 @@ static bool list_symbol(void *context, const struct vmibus_linux_symbol *symbol)
         json_list_add(listing->list, symbol_json(symbol));
         return true;
     }
-    fprintf(listing->text, "%016" PRIx64 " %c ", symbol->gva, symbol->type);
+    fprintf(listing->text, "0x%016" PRIx64 " %c ", symbol->gva, symbol->type);
     print_printable(listing->text, symbol->name, strlen(symbol->name));
     if (symbol->module)
         fprintf(listing->text, "\t[%s]", printable(symbol->module));
@@ -110,7 +110,7 @@ static int name_address(struct linux_guest *guest, uint64_t gva) {
         frame_json_print(object);
         return ended;
     }
-    printf("%016" PRIx64 " %c %s+0x%" PRIx64, gva, symbol.type, printable(symbol.name), gva - symbol.gva);
+    printf("0x%016" PRIx64 " %c %s+0x%" PRIx64, gva, symbol.type, printable(symbol.name), gva - symbol.gva);
     if (symbol.size)
         printf("/0x%" PRIx64, symbol.size);
     if (symbol.module)

@@ -38,7 +38,7 @@ static void print_change(const struct vmibus_message *message) {
     const struct vmibus_watch_changed *changed = &message->frame.watch_changed;
     size_t half = message->frame.header.tail_length / 2;
 
-    printf("%016" PRIx64 " %" PRIu32, changed->address, changed->len);
+    printf("0x%016" PRIx64 " %" PRIu32, changed->address, changed->len);
     if (changed->flags & VMIBUS_WATCH_CHANGE_UNREADABLE) {
         fputs("  ", stdout);
         print_octets(message->tail, message->frame.header.tail_length);

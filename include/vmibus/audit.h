@@ -3,8 +3,8 @@
  * The audit files: who commanded what, and how it ended.  vmibus-audit(5) describes both.
  *
  * The intents log is a ring in a file mapping: one header of 256 octets, then `capacity` records of 256
- * octets.  The sequence number of a record tells its place and never repeats.  A program that reads one
- * maps it read-only; it is written meanwhile, by plain stores.
+ * octets, then `rules` rules of 192 octets.  The sequence number of a record tells its place and never repeats.  A program that
+ * reads one maps it read-only; it is written meanwhile, by plain stores.
  *
  * The chain is a series of files that only grow: a header of 192 octets, then records one after the
  * other.  Each holds the hash of the one before, so that no record can be changed, left out or put in
@@ -27,11 +27,19 @@ extern "C" {
 #define VMIBUS_AUDIT_HASH 32                            /* octets of a hash: SHA-256 */
 #define VMIBUS_AUDIT_NAME 64                            /* octets of an endpoint's name, the last one NUL: what is longer is cut */
 
+/* The rule of a record: a number that the writer gave it, or one of these. */
+#define VMIBUS_AUDIT_RULE_UNTOLD UINT16_C(0)      /* no capability was asked for, or the writer does not tell */
+#define VMIBUS_AUDIT_RULE_LAST UINT16_C(0xfffd)   /* numbers of rules go from 1 to this, and begin again */
+#define VMIBUS_AUDIT_RULE_NONE UINT16_C(0xfffe)   /* no rule gives the capability: denied */
+#define VMIBUS_AUDIT_RULE_OWNER UINT16_C(0xffff)  /* no rule is needed: there are none, or it is the writer itself */
+#define VMIBUS_AUDIT_RULES 1024                   /* that an intents log keeps: the last ones that were numbered */
+
 /* flags of a record */
 #define VMIBUS_AUDIT_DIGESTED UINT16_C(0x0001)     /* digest_old and digest_new are there */
 #define VMIBUS_AUDIT_NO_DIGEST UINT16_C(0x0002)    /* the write was longer than the bound on digests: none was taken */
 #define VMIBUS_AUDIT_WAITED UINT16_C(0x0004)       /* the intent was on the disk before the command was executed */
 #define VMIBUS_AUDIT_NOT_DURABLE UINT16_C(0x0008)  /* it should have been, and policy let the command go on without */
+#define VMIBUS_AUDIT_COUNTED UINT16_C(0x4000)      /* in the ring only: the chain does not have it, only counts it as lost */
 #define VMIBUS_AUDIT_CHAINED UINT16_C(0x8000)      /* the writer's own, in the ring only */
 
 struct vmibus_audit_header {
@@ -42,7 +50,10 @@ struct vmibus_audit_header {
     uint32_t pid;            /**< of the writer */
     int64_t realtime_offset; /**< CLOCK_REALTIME minus CLOCK_MONOTONIC at opening, nanoseconds */
     uint64_t lost;           /**< records that were overwritten before they were in the chain, of which it does not say so yet */
-    uint8_t reserved[208];
+    uint64_t rules;          /**< places for rules behind the records: VMIBUS_AUDIT_RULES; 0: there are none */
+    uint64_t numbered;       /**< rules ever numbered */
+    uint64_t idle;           /**< of lost: those that changed nothing, beyond what is recorded of one user */
+    uint8_t reserved[184];
 };
 
 struct vmibus_audit_record {
@@ -68,11 +79,20 @@ struct vmibus_audit_record {
     uint64_t session;       /**< the same for all commands of one connection; it does not tell the session's id */
     uint32_t incarnation;   /**< of the writer: sequences are unique within one */
     uint16_t flags;         /**< VMIBUS_AUDIT_ flags */
-    uint16_t reserved;
+    uint16_t rule;          /**< that gave the capability when the grant was looked up: see VMIBUS_AUDIT_RULE_LAST */
     uint64_t value;         /**< of the ACK: what the check objected to */
     char name[VMIBUS_AUDIT_NAME]; /**< of the endpoint */
     uint8_t digest_old[VMIBUS_AUDIT_HASH]; /**< of the octets that were overwritten, all extents in their order */
     uint8_t digest_new[VMIBUS_AUDIT_HASH]; /**< of the octets that were written */
+};
+
+/** A rule of the policy, by which records name it. */
+struct vmibus_audit_rule {
+    uint16_t number;        /**< 1 to VMIBUS_AUDIT_RULE_LAST */
+    uint16_t reserved;
+    uint32_t line;          /**< of its first key */
+    char name[64];          /**< NUL-terminated; its beginning, if it is longer */
+    char source[120];       /**< the file that it stands in, NUL-terminated; its end, if it is longer */
 };
 
 /**
@@ -97,9 +117,32 @@ static inline int vmibus_audit_read(const struct vmibus_audit_header *header, ui
     return __atomic_load_n(&slot->sequence, __ATOMIC_RELAXED) == sequence;
 }
 
+/**
+ * Copies a rule of a mapped log.
+ * @param header of the log; capacity and rules must have been checked against the file's size
+ * @return 1 copied; 0 the log does not have it (any more)
+ */
+static inline int vmibus_audit_read_rule(const struct vmibus_audit_header *header, uint16_t number,
+                                         struct vmibus_audit_rule *rule) {
+    const struct vmibus_audit_record *records = (const struct vmibus_audit_record *)(const void *)(header + 1);
+    const struct vmibus_audit_rule *rules = (const struct vmibus_audit_rule *)(const void *)(records + header->capacity);
+    const struct vmibus_audit_rule *place;
+
+    if (number == 0 || number > VMIBUS_AUDIT_RULE_LAST || header->rules != VMIBUS_AUDIT_RULES)
+        return 0;
+    place = &rules[(number - 1u) % VMIBUS_AUDIT_RULES];
+    if (__atomic_load_n(&place->number, __ATOMIC_ACQUIRE) != number)
+        return 0;
+    memcpy(rule, place, sizeof(*rule));
+    rule->name[sizeof(rule->name) - 1] = rule->source[sizeof(rule->source) - 1] = '\0';
+    __atomic_thread_fence(__ATOMIC_ACQUIRE);
+    return __atomic_load_n(&place->number, __ATOMIC_RELAXED) == number;
+}
+
 /* --- the chain --------------------------------------------------------------------------------- */
 
 #define VMIBUS_CHAIN_MAGIC UINT64_C(0x00314e4843494d56)  /* "VMICHN1" */
+#define VMIBUS_CHAIN_VERSION 2
 #define VMIBUS_CHAIN_RECORD_MAGIC UINT32_C(0x52494d56)   /* "VMIR" */
 
 enum vmibus_chain_kind {
@@ -110,12 +153,13 @@ enum vmibus_chain_kind {
     VMIBUS_CHAIN_LOST = 5,      /**< commands that are not recorded: struct vmibus_chain_lost */
     VMIBUS_CHAIN_END = 6,       /**< the last record of a file that another one follows; no payload */
     VMIBUS_CHAIN_STOP = 7,      /**< the writer ended as it should; no payload */
+    VMIBUS_CHAIN_RULE = 8,      /**< what a number means in the commands after it in this file: struct vmibus_audit_rule */
 };
 
 /** At the beginning of each file. */
 struct vmibus_chain_header {
     uint64_t magic;
-    uint32_t version;        /**< 1 */
+    uint32_t version;        /**< VMIBUS_CHAIN_VERSION; in files of version 1 no command tells its rule */
     uint32_t incarnation;    /**< of the writer that made the file */
     uint64_t segment;        /**< number of the file, from 1 */
     uint64_t first;          /**< sequence of its first record */
@@ -154,8 +198,8 @@ struct vmibus_chain_start {
 
 struct vmibus_chain_lost {
     uint64_t count;
-    uint32_t error;          /**< errno why; 0: the disk was slower than the commands */
-    uint32_t reserved;
+    uint32_t error;          /**< errno why; 0: the disk was slower than the commands, or all were idle */
+    uint32_t idle;           /**< of count: commands that changed nothing, beyond what is recorded of one user */
 };
 
 #define VMIBUS_CHAIN_PAYLOAD_BOUND sizeof(struct vmibus_audit_record)

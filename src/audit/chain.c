@@ -1,12 +1,9 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 #include "audit/chain.h"
 
-#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
-#include <inttypes.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
@@ -15,11 +12,12 @@
 
 #include <vmibus/syscalls.h>
 
+#include "audit/chain_files.h"
 #include "audit/hash.h"
 #include "util/clock.h"
 #include "util/fds.h"
 
-VMIBUS_SYSCALLS("fdatasync ftruncate getdents64 openat")
+VMIBUS_SYSCALLS("fdatasync")
 
 #define RETRY_MS_FIRST 1000u
 #define RETRY_MS_MOST 30000u
@@ -40,24 +38,6 @@ static int64_t realtime_now(void) {
 static void tell(const struct chain *chain, enum chain_event event, uint64_t number, const uint8_t *hash) {
     if (chain->options.tell)
         chain->options.tell(chain->options.context, event, number, hash);
-}
-
-/* --- names ------------------------------------------------------------------------------------- */
-
-void chain_file_name(char *name, const char *writer, uint64_t segment) {
-    snprintf(name, CHAIN_NAME, "%.15s.%08" PRIu64 ".chain", writer, segment);
-}
-
-uint64_t chain_file_number(const char *name, const char *writer) {
-    size_t len = strlen(writer);
-    char again[CHAIN_NAME];
-    uint64_t number;
-
-    if (strncmp(name, writer, len) != 0 || name[len] != '.')
-        return 0;
-    number = strtoull(name + len + 1, NULL, 10);
-    chain_file_name(again, writer, number);
-    return strcmp(again, name) == 0 ? number : 0;
 }
 
 /* --- records ----------------------------------------------------------------------------------- */
@@ -91,7 +71,7 @@ static void put_header(struct chain *chain) {
     struct chain_buffer *buffer = chain->filling;
     struct vmibus_chain_header header = {
         .magic = VMIBUS_CHAIN_MAGIC,
-        .version = 1,
+        .version = VMIBUS_CHAIN_VERSION,
         .incarnation = chain->options.start.incarnation,
         .segment = ++chain->segment,
         .first = chain->sequence,
@@ -117,12 +97,22 @@ static size_t room_for(const struct chain *chain, enum vmibus_chain_kind kind) {
 }
 
 /* What a user has taken of the batch. NULL: the record is no user's that is there. */
-static uint32_t *taken_by(struct chain *chain, enum vmibus_chain_kind kind, const void *payload) {
-    const struct vmibus_audit_record *record = payload;
+static uint32_t *taken_by(struct chain *chain, enum vmibus_chain_kind kind, const struct vmibus_audit_record *record) {
+    return kind == VMIBUS_CHAIN_RECOVERED ? NULL : &chain->filling->taken[record->uid % CHAIN_USERS];
+}
 
-    if (kind != VMIBUS_CHAIN_COMMAND && kind != VMIBUS_CHAIN_INTENT)
-        return NULL;
-    return &chain->filling->taken[record->uid % CHAIN_USERS];
+static bool is_told(const struct chain *chain, const struct vmibus_audit_rule *rule) {
+    size_t place = rule->number % VMIBUS_AUDIT_RULES;
+
+    return chain->told[place].segment == chain->segment && chain->told[place].number == rule->number;
+}
+
+static void put_rule(struct chain *chain, const struct vmibus_audit_rule *rule) {
+    size_t place = rule->number % VMIBUS_AUDIT_RULES;
+
+    put(chain, VMIBUS_CHAIN_RULE, rule);
+    chain->told[place].segment = chain->segment;
+    chain->told[place].number = rule->number;
 }
 
 bool chain_is_full(const struct chain *chain) {
@@ -130,12 +120,14 @@ bool chain_is_full(const struct chain *chain) {
 }
 
 static void put_lost(struct chain *chain) {
-    const struct vmibus_chain_lost lost = {.count = chain->lost - chain->lost_told, .error = (uint32_t)chain->failing};
+    const struct vmibus_chain_lost lost = {.count = chain->lost - chain->lost_told, .error = (uint32_t)chain->failing,
+                                          .idle = (uint32_t)(chain->idle - chain->idle_told)};
 
     if (!lost.count)
         return;
     put(chain, VMIBUS_CHAIN_LOST, &lost);
     chain->lost_told = chain->lost;
+    chain->idle_told = chain->idle;
 }
 
 /* A batch may go: there is one, and the disk has nothing else to do. */
@@ -153,22 +145,27 @@ static void commit_when_due(struct chain *chain) {
         loop_defer(&chain->soon);
 }
 
-uint64_t chain_append(struct chain *chain, enum vmibus_chain_kind kind, const void *payload) {
-    uint32_t *taken = taken_by(chain, kind, payload);
-    size_t room = room_for(chain, kind);
+uint64_t chain_append(struct chain *chain, enum vmibus_chain_kind kind, const struct vmibus_audit_record *record,
+                      const struct vmibus_audit_rule *rule) {
+    uint32_t *taken = taken_by(chain, kind, record);
+    bool tells = rule && !is_told(chain, rule);
+    size_t room = room_for(chain, kind), needed = (tells ? 2 : 1) * VMIBUS_CHAIN_RECORD_BOUND;
 
-    if (room < VMIBUS_CHAIN_RECORD_BOUND || (taken && *taken > room))
+    if (room < needed || (taken && *taken > room))
         return 0;
     put_lost(chain);
-    put(chain, kind, payload);
+    if (tells)
+        put_rule(chain, rule);
+    put(chain, kind, record);
     if (taken)
-        *taken += VMIBUS_CHAIN_RECORD_BOUND;
+        *taken += (uint32_t)needed;
     commit_when_due(chain);
     return chain->filling->last;
 }
 
-void chain_lose(struct chain *chain) {
+void chain_lose(struct chain *chain, bool idle) {
     chain->lost++;
+    chain->idle += idle;
 }
 
 /* --- who waits --------------------------------------------------------------------------------- */
@@ -295,7 +292,7 @@ static void begin_flight(struct chain *chain) {
 static void take_off(struct chain *chain) {
     struct chain_buffer *buffer = chain->filling;
     uint64_t offset = buffer->begins ? 0 : chain->offset;
-    bool ends = offset + buffer->len >= chain->options.segment_bytes;
+    bool ends = chain->outdated || offset + buffer->len >= chain->options.segment_bytes;
 
     if (ends)
         put(chain, VMIBUS_CHAIN_END, NULL);
@@ -303,8 +300,10 @@ static void take_off(struct chain *chain) {
     chain->filling = buffer == &chain->buffers[0] ? &chain->buffers[1] : &chain->buffers[0];
     *chain->filling = (struct chain_buffer){.octets = chain->filling->octets};
     buffer->lost_told = chain->lost_told;
+    buffer->idle_told = chain->idle_told;
     chain->batch++;
     if (ends) {
+        chain->outdated = false;
         tell(chain, CHAIN_ENDED, chain->segment, chain->hash);
         put_header(chain);
     }
@@ -388,6 +387,7 @@ static void landed(struct chain *chain) {
     chain->offset += chain->flight->len;
     chain->durable = chain->flight->last;
     chain->lost_durable = chain->flight->lost_told;
+    chain->idle_durable = chain->flight->idle_told;
     chain->written += chain->flight->n_records;
     chain->flight = NULL;
     chain->failing = 0;
@@ -440,146 +440,7 @@ bool chain_flush(struct chain *chain) {
     return !chain->failing;
 }
 
-/* --- what was there before --------------------------------------------------------------------- */
-
-static int find_files(struct chain *chain) {
-    int fd = openat(chain->directory, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    DIR *directory = fd < 0 ? NULL : fdopendir(fd);
-    struct dirent *entry;
-
-    if (!directory) {
-        int r = -errno;
-
-        fd_close(fd);
-        return r;
-    }
-    while ((entry = readdir(directory))) {
-        uint64_t number = chain_file_number(entry->d_name, chain->options.writer);
-
-        if (!number)
-            continue;
-        chain->segment = number > chain->segment ? number : chain->segment;
-        chain->oldest = !chain->oldest || number < chain->oldest ? number : chain->oldest;
-    }
-    closedir(directory);
-    return 0;
-}
-
-/*
- * Whether the process lacks something, or the disk fails: then nothing is known of the file.  Going on without what is in it would
- * make a chain that looks forged.
- */
-static bool is_unknown(int error) {
-    return error == EMFILE || error == ENFILE || error == ENOMEM || error == EIO;
-}
-
-/* A file in memory, read-only. NULL: it cannot be (errno), or is empty (0); then what is found of it is in *foundp. */
-static void *map_file(int fd, size_t *sizep, enum chain_found *foundp) {
-    struct stat st;
-    void *memory;
-
-    *foundp = CHAIN_DAMAGED;
-    if (fd < 0 || fstat(fd, &st) < 0)
-        return NULL;
-    *foundp = CHAIN_TORN;
-    errno = 0;
-    if (st.st_size == 0)
-        return NULL;
-    *foundp = CHAIN_DAMAGED;
-    *sizep = (size_t)st.st_size;
-    memory = mmap(NULL, *sizep, PROT_READ, MAP_SHARED | MAP_POPULATE, fd, 0);
-    return memory == MAP_FAILED ? NULL : memory;
-}
-
-static int open_file(const struct chain *chain, uint64_t segment, int flags) {
-    char name[CHAIN_NAME];
-
-    chain_file_name(name, chain->options.writer, segment);
-    return openat(chain->directory, name, flags | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK, 0600);
-}
-
-/*
- * Reads a file to its end; @a n receives how many commands it has, @a last the kind of its last record. fd: as open_file() gave
- * it, right before. 0, or a negative errno: nothing is known of the file.
- */
-static int scan(const struct chain *chain, int fd, struct chain_reader *reader, enum chain_found *found, uint64_t *n,
-                uint16_t *last) {
-    struct chain_item item;
-    size_t size = 0;
-    void *memory = map_file(fd, &size, found);
-
-    *reader = (struct chain_reader){};
-    *n = 0;
-    *last = 0;
-    if (!memory)
-        return is_unknown(errno) ? -errno : 0;
-    *found = chain_reader_init(reader, memory, size);
-    while (*found == CHAIN_RECORD && (*found = chain_reader_next(reader, &item)) == CHAIN_RECORD) {
-        *n += chain_has_command(item.record.kind);
-        *last = item.record.kind;
-        chain->options.seen(chain->options.context, &item);
-    }
-    munmap(memory, size);
-    return 0;
-}
-
-/* Goes on at the end of the newest file. What is after it is cut off. */
-static int go_on(struct chain *chain, const struct chain_reader *reader, int fd) {
-    chain->options.start.cut = reader->size - reader->offset;
-    if (chain->options.start.cut && (ftruncate(fd, (off_t)reader->offset) < 0 || fdatasync(fd) < 0))
-        return -errno;
-    chain->fd = fd;
-    chain->open = chain->segment;
-    chain->offset = reader->offset;
-    chain->batch = reader->batch + 2; /* a torn one may have had the next number */
-    return 0;
-}
-
-/* The chain goes on after the newest record, in whichever file that is. */
-static void take_end(struct chain *chain, const struct chain_reader *reader) {
-    if (reader->sequence <= chain->sequence)
-        return;
-    chain->sequence = reader->sequence;
-    memcpy(chain->hash, reader->hash, sizeof(chain->hash));
-}
-
-/*
- * The newest file, and those before it as far as they are needed.  A file without a header was never begun, and is begun
- * again.  Of one that is damaged what is good is believed: the chain goes on from there in the next file.
- */
-static int take_files(struct chain *chain) {
-    int fd = open_file(chain, chain->segment, O_RDWR);
-    struct chain_reader reader;
-    enum chain_found found;
-    uint64_t n, total;
-    uint16_t last;
-    int r = scan(chain, fd, &reader, &found, &total, &last);
-
-    take_end(chain, &reader);
-    for (uint64_t segment = chain->segment; r == 0 && total < chain->options.scan && segment-- > chain->oldest; total += n) {
-        struct chain_reader before;
-        enum chain_found of_older;
-        int older = open_file(chain, segment, O_RDONLY);
-        uint16_t kind;
-
-        r = scan(chain, older, &before, &of_older, &n, &kind);
-        take_end(chain, &before);
-        fd_close(older);
-    }
-    if (r < 0) {
-        fd_close(fd);
-        return r;
-    }
-    r = -1;
-    chain->options.start.damaged = found == CHAIN_DAMAGED;
-    if (reader.sequence && found != CHAIN_DAMAGED && last != VMIBUS_CHAIN_END)
-        r = go_on(chain, &reader, fd);
-    else if (!reader.sequence && found == CHAIN_TORN && fd >= 0 && ftruncate(fd, 0) == 0)
-        chain->segment--; /* it is made anew, with its number */
-    if (r)
-        fd_close(fd);
-    return 0;
-}
+/* --- the beginning ---------------------------------------------------------------------------- */
 
 static int make_buffers(struct chain *chain) {
     for (size_t i = 0; i < 2; i++) {
@@ -614,9 +475,9 @@ int chain_init(struct chain *chain, const struct chain_options *options) {
     chain->directory = fd_dup(options->directory);
     r = chain->directory < 0 ? chain->directory : make_buffers(chain);
     if (r == 0)
-        r = find_files(chain);
+        r = chain_find_files(chain);
     if (r == 0 && chain->segment)
-        r = take_files(chain);
+        r = chain_take_files(chain);
     if (!chain->sequence)
         chain->sequence = 1;
     if (r == 0)
@@ -629,7 +490,8 @@ int chain_init(struct chain *chain, const struct chain_options *options) {
     if (chain->fd < 0)
         put_header(chain);
     chain->oldest = chain->oldest ? chain->oldest : chain->segment;
-    (void)chain_append(chain, VMIBUS_CHAIN_START, &chain->options.start);
+    put(chain, VMIBUS_CHAIN_START, &chain->options.start);
+    commit_when_due(chain);
     return 0;
 }
 
@@ -640,7 +502,7 @@ static int write_now(struct chain *chain, struct chain_buffer *buffer) {
     size_t done = 0;
 
     if (buffer->begins) {
-        int fd = open_file(chain, buffer->begins, O_RDWR | O_CREAT);
+        int fd = chain_open_file(chain, buffer->begins, O_RDWR | O_CREAT);
 
         if (fd < 0)
             return -errno;

@@ -12,6 +12,7 @@
  * who floods finds no room for records of its own, and takes none from others.
  *
  * A file is ended when it has grown to its bound: END is its last record, its hash stands in the next file's header.
+ * Each file tells of the rules that its commands name, so it can be read without those before it.
  * A file is cut only at the start, where a crash left an unfinished write; one that does not verify is left alone, and a new
  * one begun.
  */
@@ -85,6 +86,7 @@ struct chain_buffer {
     uint64_t last;              /**< sequence of its last record */
     uint64_t n_records;
     uint64_t lost_told;         /**< commands without a record, as records up to this batch say */
+    uint64_t idle_told;         /**< ... of these, that changed nothing */
     uint64_t begins;            /**< number of the file that it begins; 0: it goes on with the one before */
     uint32_t taken[CHAIN_USERS]; /**< octets of each user's commands */
 };
@@ -98,11 +100,17 @@ struct chain {
     uint64_t sequence;          /**< of the next record */
     uint32_t batch;
     uint8_t hash[VMIBUS_AUDIT_HASH];
+    bool outdated;              /**< the file that it goes on with is of an older version: END is the next batch's last record */
+    struct {
+        uint64_t segment;
+        uint16_t number;
+    } told[VMIBUS_AUDIT_RULES]; /**< rules, by number, and in which file they were told last */
     struct chain_buffer buffers[2], *filling, *flight; /**< flight NULL: nothing is on its way */
     uint64_t flight_since;
     int failing;                /**< errno; 0: it works */
     bool failing_told, stalled_told;
     uint32_t retry_ms;
+    uint64_t idle, idle_told, idle_durable; /**< of lost: commands that changed nothing and are not recorded on purpose */
     uint64_t lost, lost_told, lost_durable; /**< commands without a record; those of which records say so; ... on the disk */
     uint64_t durable;           /**< sequence of the last record on the disk */
     uint64_t written;           /**< records on the disk, by this process */
@@ -121,14 +129,19 @@ int chain_init(struct chain *chain, const struct chain_options *options);
 /** Ends it with STOP, after waiting a bounded time for the disk. Whoever waits is told ECANCELED. Harmless if zeroed. */
 void chain_deinit(struct chain *chain);
 
-/** Appends a record. Its sequence; 0: there is no room, or none left for whose command it is. */
-uint64_t chain_append(struct chain *chain, enum vmibus_chain_kind kind, const void *payload);
+/**
+ * Appends a command, and before it, if the file does not have that yet, what the number of its rule means.
+ * @param rule borrowed; NULL: the record names none, or nobody knows it
+ * @return its sequence; 0: there is no room, or none left for whose command it is
+ */
+uint64_t chain_append(struct chain *chain, enum vmibus_chain_kind kind, const struct vmibus_audit_record *record,
+                      const struct vmibus_audit_rule *rule);
 
 /** There is room for nobody's command. */
 bool chain_is_full(const struct chain *chain);
 
-/** A command has no record: the next record that there is room for says so. */
-void chain_lose(struct chain *chain);
+/** A command has no record: the next record that there is room for says so. @param idle on purpose, as it changed nothing */
+void chain_lose(struct chain *chain, bool idle);
 
 /**
  * Waits until what was appended so far is on the disk; for who does not serve anybody yet.

@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "audit/hash.h"
+#include "util/octets.h"
 
 _Static_assert(sizeof(struct vmibus_chain_header) == 192, "a chain file's header is 192 octets");
 _Static_assert(sizeof(struct vmibus_chain_record) == 64, "a chain record's header is 64 octets");
@@ -22,6 +23,8 @@ size_t chain_payload_size(uint16_t kind) {
         return sizeof(struct vmibus_audit_record);
     case VMIBUS_CHAIN_LOST:
         return sizeof(struct vmibus_chain_lost);
+    case VMIBUS_CHAIN_RULE:
+        return sizeof(struct vmibus_audit_rule);
     case VMIBUS_CHAIN_END:
     case VMIBUS_CHAIN_STOP:
         return 0;
@@ -48,24 +51,17 @@ static bool is_whole(const uint8_t *octets, size_t size, struct vmibus_chain_rec
     return memcmp(hash, octets + length - VMIBUS_AUDIT_HASH, VMIBUS_AUDIT_HASH) == 0;
 }
 
-static bool is_zero(const uint8_t *octets, size_t size) {
-    for (size_t i = 0; i < size; i++)
-        if (octets[i])
-            return false;
-    return true;
-}
-
 enum chain_found chain_reader_init(struct chain_reader *reader, const void *octets, size_t size) {
     uint8_t hash[VMIBUS_AUDIT_HASH];
 
     *reader = (struct chain_reader){.octets = octets, .size = size};
-    if (size < sizeof(reader->header) || is_zero(octets, size))
+    if (size < sizeof(reader->header) || octets_are_zero(octets, size))
         return CHAIN_TORN;
     memcpy(&reader->header, octets, sizeof(reader->header));
     hash_octets(octets, sizeof(reader->header) - VMIBUS_AUDIT_HASH, hash);
     if (reader->header.magic != VMIBUS_CHAIN_MAGIC)
         reader->wrong = "it is no chain file";
-    else if (reader->header.version != 1)
+    else if (reader->header.version < 1 || reader->header.version > VMIBUS_CHAIN_VERSION)
         reader->wrong = "it is of a version that is not known here";
     else if (memcmp(hash, reader->header.hash, sizeof(hash)) != 0)
         reader->wrong = "the header was changed";

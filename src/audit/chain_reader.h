@@ -36,12 +36,13 @@ struct chain_reader {
     const char *wrong;      /**< after DAMAGED: what */
 };
 
-/** A record. Its payload is a copy: `start`, `lost` or `command` by kind. */
+/** A record. Its payload is a copy: `start`, `lost`, `rule` or `command` by kind. */
 struct chain_item {
     struct vmibus_chain_record record;
     union {
         struct vmibus_chain_start start;
         struct vmibus_chain_lost lost;
+        struct vmibus_audit_rule rule;
         struct vmibus_audit_record command;
     };
 };

@@ -5,6 +5,7 @@
 noinst_LTLIBRARIES += libvmibus_audit.la
 libvmibus_audit_la_SOURCES = \
 	src/audit/chain.c src/audit/chain.h \
+	src/audit/chain_files.c src/audit/chain_files.h \
 	src/audit/chain_reader.c src/audit/chain_reader.h \
 	src/audit/disk.c src/audit/disk.h \
 	src/audit/hash.c src/audit/hash.h \

@@ -15,6 +15,7 @@
 
 #include "audit/hash.h"
 #include "audit/messages.h"
+#include "util/clock.h"
 #include "util/fds.h"
 
 VMIBUS_SYSCALLS("openat")
@@ -22,6 +23,9 @@ VMIBUS_SYSCALLS("openat")
 /* Messages a second, and at once: below what the journal itself lets one service say. */
 #define JOURNAL_RATE 200
 #define JOURNAL_BURST 1000
+
+/* How long a user may have been idle for its commands that change nothing to be recorded at once. */
+#define IDLE_SECONDS 60
 
 #define HEX_SIZE (2 * VMIBUS_AUDIT_HASH + 1)
 
@@ -44,6 +48,7 @@ static bool is_for_journal(const struct vmibus_audit_record *record) {
     case VMIBUS_KIND_CMD_POWER:
     case VMIBUS_KIND_CMD_VM:
     case VMIBUS_KIND_CMD_LEASE:
+    case VMIBUS_KIND_CMD_MONITOR:
         return true;
     default:
         return record->error == VMIBUS_ERROR_DENIED;
@@ -62,6 +67,18 @@ static void add_digests(struct journal_message *message, const struct vmibus_aud
         journal_add(message, "VMIBUS_DIGEST_NEW", "%s", as_hex(record->digest_new, text));
     } else if (record->flags & VMIBUS_AUDIT_NO_DIGEST) {
         journal_add(message, "VMIBUS_DIGEST_NEW", "none: longer than audit-digest-bytes");
+    }
+}
+
+/* A name is the administrator's: what is no rule has none. */
+static void add_rule(struct recorder *recorder, struct journal_message *message, uint16_t number) {
+    const struct vmibus_audit_rule *rule = audit_find_rule(recorder->options.audit, number);
+
+    if (rule) {
+        journal_add(message, "VMIBUS_RULE", "%s", rule->name);
+        journal_add(message, "VMIBUS_RULE_PLACE", "%s:%" PRIu32, rule->source, rule->line);
+    } else if (number == VMIBUS_AUDIT_RULE_NONE || number == VMIBUS_AUDIT_RULE_OWNER) {
+        journal_add(message, "VMIBUS_RULE_PLACE", "%s", number == VMIBUS_AUDIT_RULE_NONE ? "none" : "owner");
     }
 }
 
@@ -102,6 +119,7 @@ static void tell_command(struct recorder *recorder, const struct vmibus_audit_re
                 record->name, outcome_of(record), record->reason ? " " : "",
                 record->reason ? known(vmibus_reason_name(record->reason)) : "", recovered ? " (found after a crash)" : "");
     add_command(&message, record);
+    add_rule(recorder, &message, record->rule);
     journal_send_for(&recorder->journal, &message, record->uid);
 }
 
@@ -177,20 +195,54 @@ static bool take(struct recorder *recorder, struct vmibus_audit_record *record) 
     struct vmibus_audit_record copy = *record;
 
     copy.flags &= (uint16_t)~VMIBUS_AUDIT_CHAINED;
-    if (!chain_append(&recorder->chain, recovered ? VMIBUS_CHAIN_RECOVERED : VMIBUS_CHAIN_COMMAND, &copy))
+    if (!chain_append(&recorder->chain, recovered ? VMIBUS_CHAIN_RECOVERED : VMIBUS_CHAIN_COMMAND, &copy,
+                      audit_find_rule(recorder->options.audit, copy.rule)))
         return false;
     record->flags |= VMIBUS_AUDIT_CHAINED;
     tell_command(recorder, &copy, recovered);
     return true;
 }
 
-static void lose(struct recorder *recorder, struct vmibus_audit_record *record) {
+/* Questions, and what a check refused: it never came to be executed. */
+static bool is_idle(const struct vmibus_audit_record *record) {
+    switch (record->error) {
+    case VMIBUS_ERROR_VALIDATION:
+    case VMIBUS_ERROR_DENIED:
+    case VMIBUS_ERROR_NO_LEASE:
+    case VMIBUS_ERROR_STALE_TOKEN:
+    case VMIBUS_ERROR_QUOTA:
+    case VMIBUS_ERROR_GONE:
+    case VMIBUS_ERROR_UNSUPPORTED:
+        return true;
+    default:
+        return record->kind == VMIBUS_KIND_QUERY || record->kind == VMIBUS_KIND_EXPLAIN || record->kind == VMIBUS_KIND_SUBSCRIBE;
+    }
+}
+
+/* Of what changed nothing a user fills no more of the disk than a bucket of IDLE_SECONDS lets through. */
+static bool is_too_much(struct recorder *recorder, const struct vmibus_audit_record *record) {
+    uint64_t now = record->finished, *from = &recorder->idle_from[record->uid % CHAIN_USERS], cost;
+
+    if (!recorder->options.idle_rate || record->error == VMIBUS_AUDIT_PENDING || !is_idle(record))
+        return false;
+    cost = NS_PER_S / recorder->options.idle_rate;
+    *from = *from < now ? now : *from;
+    if (*from + cost > now + IDLE_SECONDS * NS_PER_S)
+        return true;
+    *from += cost;
+    return false;
+}
+
+static void lose(struct recorder *recorder, struct vmibus_audit_record *record, bool idle) {
     record->flags |= VMIBUS_AUDIT_CHAINED; /* once */
+    if (idle)
+        record->flags |= VMIBUS_AUDIT_COUNTED; /* nor does the next start take it */
     recorder->options.audit->header->lost++;
+    recorder->options.audit->header->idle += idle;
     if (recorder->unusable)
         recorder->lost++;
     else
-        chain_lose(&recorder->chain);
+        chain_lose(&recorder->chain, idle);
 }
 
 /*
@@ -202,16 +254,20 @@ static void keep(void *context, struct vmibus_audit_record *record) {
     const struct vmibus_audit_header *header = recorder->options.audit->header;
     bool last_chance = record->sequence + header->capacity == header->written + 1;
 
+    if (!recorder->unusable && is_too_much(recorder, record)) {
+        lose(recorder, record, true);
+        return;
+    }
     if (!recorder->unusable && take(recorder, record))
         return;
     recorder->behind = !recorder->unusable;
     if (last_chance || recorder->unusable)
-        lose(recorder, record);
+        lose(recorder, record, false);
 }
 
 /* Of earlier lives of the writer also those that never ended. */
 static bool is_due(const struct recorder *recorder, const struct vmibus_audit_record *record, uint64_t sequence) {
-    return record->sequence == sequence && !(record->flags & VMIBUS_AUDIT_CHAINED) &&
+    return record->sequence == sequence && !(record->flags & (VMIBUS_AUDIT_CHAINED | VMIBUS_AUDIT_COUNTED)) &&
            (record->error != VMIBUS_AUDIT_PENDING || record->incarnation != recorder->options.audit->header->incarnation);
 }
 
@@ -225,6 +281,7 @@ static void catch_up(void *context) {
     written = audit->header->written;
     capacity = audit->header->capacity;
     audit->header->lost = recorder->chain.lost - recorder->chain.lost_durable;
+    audit->header->idle = recorder->chain.idle - recorder->chain.idle_durable;
     if (!recorder->behind)
         return;
     recorder->behind = false;
@@ -267,7 +324,10 @@ static enum audit_answer require(void *context, const struct vmibus_audit_record
     if (!recorder->options.strict)
         return AUDIT_GO_ON;
     *error = find_trouble(recorder, record);
-    waiter->position = *error ? 0 : chain_append(&recorder->chain, VMIBUS_CHAIN_INTENT, record);
+    if (!*error)
+        waiter->position = chain_append(&recorder->chain, VMIBUS_CHAIN_INTENT, record, audit_find_rule(audit, record->rule));
+    else
+        waiter->position = 0;
     if (waiter->position) {
         audit->records[(record->sequence - 1) % audit->header->capacity].flags |= VMIBUS_AUDIT_WAITED;
         chain_wait(&recorder->chain, waiter);
@@ -289,7 +349,7 @@ static void count(void *context, struct audit_counters *counters) {
 
     *counters = (struct audit_counters){
         .chained = recorder->chain.written,
-        .unrecorded = recorder->lost + recorder->chain.lost + recorder->undurable,
+        .unrecorded = recorder->lost + recorder->chain.lost - recorder->chain.idle + recorder->undurable,
         .untold = recorder->journal.untold,
     };
 }
@@ -388,6 +448,7 @@ static int begin_chain(struct recorder *recorder) {
 /* Before new commands need the room: what writers that died left in the intents log, and what they knew to be lost. */
 static void recover(struct recorder *recorder) {
     recorder->chain.lost = recorder->options.audit->header->lost;
+    recorder->chain.idle = recorder->options.audit->header->idle;
     recorder->behind = true;
     catch_up(recorder);
     while (chain_flush(&recorder->chain) && recorder->behind)

@@ -27,6 +27,7 @@ struct recorder_options {
     uint32_t digest_bound;      /**< see struct audit */
     uint64_t segment_bytes;     /**< these as in chain_options */
     uint32_t keep;
+    uint32_t idle_rate;         /**< records a second of each user's commands that changed nothing; 0: all are recorded */
     uint32_t commit_ms;
     uint32_t patience_ms;
     enum chain_full full;
@@ -41,6 +42,7 @@ struct recorder {
     struct recorder_options options;
     struct chain chain;
     struct journal journal;
+    uint64_t idle_from[CHAIN_USERS]; /**< of each user: CLOCK_MONOTONIC nanoseconds up to which its idle commands use the rate up */
     int unusable;               /**< errno: why there is no chain; 0: there is one */
     bool behind;                /**< records that have ended wait in the intents log */
     uint64_t lost;              /**< while there is no chain */

@@ -129,8 +129,10 @@ static int take_record(struct verification *verification, const struct chain_ite
     verification->ended = item->record.kind == VMIBUS_CHAIN_END;
     if (chain_has_command(item->record.kind))
         return take_command(verification, item);
-    if (item->record.kind == VMIBUS_CHAIN_LOST)
+    if (item->record.kind == VMIBUS_CHAIN_LOST) {
         result->lost += item->lost.count;
+        result->idle += item->lost.idle;
+    }
     if (item->record.kind != VMIBUS_CHAIN_START)
         return 0;
     result->cut += item->start.cut;

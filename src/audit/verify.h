@@ -29,8 +29,9 @@ struct verify_result {
     uint64_t first_segment, last_segment;
     uint64_t files, records, commands, recovered, pending;
     uint64_t lost;          /**< commands without a record, as the chain says itself */
+    uint64_t idle;          /**< of these: changed nothing, and are not recorded on purpose */
     uint64_t missing;       /**< commands without a record in all */
-    uint64_t open;          /**< of the last writer: not ended yet, or not taken yet */
+    uint64_t open;          /**< of the last writer: not ended yet, not taken yet, or lost */
     uint64_t cut;           /**< octets of unfinished writes that were cut off */
     uint64_t damaged_files; /**< that their writer found so, and left alone */
     bool stopped;           /**< the last writer ended as it should */

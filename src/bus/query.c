@@ -131,21 +131,34 @@ static void query_grant(struct control *control, const struct vmibus_header *hea
     answer->value = binding->grant.rank;
 }
 
-void query_execute(struct control *control, const struct vmibus_frame *frame, struct query_answer *answer) {
-    bool may_see = control->grant.capabilities & VMIBUS_CAP_STATS;
-
+uint32_t query_capability(const struct vmibus_frame *frame) {
     switch (frame->query.query) {
     case VMIBUS_QUERY_STATS:
     case VMIBUS_QUERY_SENSORS:
     case VMIBUS_QUERY_LATENCIES:
-        if (!may_see)
-            refuse(answer, VMIBUS_ERROR_DENIED, VMIBUS_REASON_NO_CAPABILITY, VMIBUS_CAP_STATS);
-        else if (frame->query.query == VMIBUS_QUERY_STATS)
-            query_stats(control->bus, answer);
-        else if (frame->query.query == VMIBUS_QUERY_SENSORS)
-            query_sensors(control->bus, answer);
-        else
-            query_latencies(control->bus, answer);
+        return VMIBUS_CAP_STATS;
+    default:
+        return 0;
+    }
+}
+
+void query_execute(struct control *control, const struct vmibus_frame *frame, struct query_answer *answer) {
+    bool may_see = control->grant.capabilities & VMIBUS_CAP_STATS;
+    uint32_t lacking = query_capability(frame) & ~control->grant.capabilities;
+
+    if (lacking) {
+        refuse(answer, VMIBUS_ERROR_DENIED, VMIBUS_REASON_NO_CAPABILITY, lacking);
+        return;
+    }
+    switch (frame->query.query) {
+    case VMIBUS_QUERY_STATS:
+        query_stats(control->bus, answer);
+        break;
+    case VMIBUS_QUERY_SENSORS:
+        query_sensors(control->bus, answer);
+        break;
+    case VMIBUS_QUERY_LATENCIES:
+        query_latencies(control->bus, answer);
         break;
     case VMIBUS_QUERY_LIMITS:
         query_limits(control, may_see, answer);

@@ -19,6 +19,9 @@ struct query_answer {
     size_t tail_length;
 };
 
+/** The capability that a QUERY needs (a VMIBUS_CAP_ bit); 0: none. */
+uint32_t query_capability(const struct vmibus_frame *frame);
+
 /** Answers a QUERY; fills @a answer, whose tail the caller frees. */
 void query_execute(struct control *control, const struct vmibus_frame *frame, struct query_answer *answer);
 

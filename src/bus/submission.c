@@ -49,6 +49,46 @@ static void submission_refuse(const struct submission *submission, enum vmibus_e
     submission_end(submission, &ack, NULL, 0);
 }
 
+static bool is_hold(const struct vmibus_frame *frame) {
+    return frame->header.kind == VMIBUS_KIND_CMD_VM && (frame->cmd_vm.operation == VMIBUS_VM_OPERATION_HOLD ||
+                                                        frame->cmd_vm.operation == VMIBUS_VM_OPERATION_LET_GO);
+}
+
+/* The capabilities of which a command needs one; 0: none. */
+static uint32_t needed_by(const struct vmibus_frame *frame) {
+    switch (frame->header.kind) {
+    case VMIBUS_KIND_CMD_LEASE:
+        return policy_lease_capabilities((enum vmibus_lease_class)frame->cmd_lease.lease_class);
+    case VMIBUS_KIND_QUERY:
+        return query_capability(frame);
+    case VMIBUS_KIND_CMD_VM:
+        return is_hold(frame) ? VMIBUS_CAP_QUIESCE : VMIBUS_CAP_PAUSE;
+    default:
+        return vmibus_frame_describe(frame->header.kind)->capability;
+    }
+}
+
+/* Which rule of the policy decides, as the audit tells it. On an endpoint that is not there none does. */
+static uint16_t deciding_rule(const struct submission *submission, const struct endpoint *endpoint) {
+    const struct vmibus_frame *frame = submission->frame;
+    uint32_t needed = needed_by(frame);
+
+    if (frame->header.kind == VMIBUS_KIND_QUERY || frame->header.slot == 0)
+        return grant_rule(&submission->control->grant, needed);
+    if (submission->binding)
+        return grant_rule(&submission->binding->grant, needed);
+    return endpoint && needed ? VMIBUS_AUDIT_RULE_NONE : VMIBUS_AUDIT_RULE_UNTOLD;
+}
+
+/* What is followed from now on, or no more: there is no endpoint to name. */
+static void name_monitor(const struct submission *submission, struct vmibus_audit_record *record) {
+    char text[VMIBUS_AUDIT_NAME] = "";
+    size_t length = submission->frame->header.tail_length;
+
+    memcpy(text, submission->tail, length < sizeof(text) ? length : sizeof(text) - 1);
+    audit_set_name(record, text);
+}
+
 static uint64_t submission_audit(const struct submission *submission) {
     const struct vmibus_frame *frame = submission->frame;
     const struct control *control = submission->control;
@@ -63,6 +103,7 @@ static uint64_t submission_audit(const struct submission *submission) {
         .correlation = frame->header.correlation,
         .len = frame->header.tail_length,
         .session = control->session_number,
+        .rule = deciding_rule(submission, endpoint),
     };
 
     if (endpoint)
@@ -88,6 +129,7 @@ static uint64_t submission_audit(const struct submission *submission) {
         break;
     case VMIBUS_KIND_CMD_MONITOR:
         record.detail = frame->cmd_monitor.operation;
+        name_monitor(submission, &record);
         break;
     case VMIBUS_KIND_WATCH:
         record.detail = frame->watch.operation;
@@ -186,11 +228,6 @@ static bool input_is_well_formed(const struct vmibus_frame *frame, const void *t
     return true;
 }
 
-static bool is_hold(const struct vmibus_frame *frame) {
-    return frame->header.kind == VMIBUS_KIND_CMD_VM && (frame->cmd_vm.operation == VMIBUS_VM_OPERATION_HOLD ||
-                                                        frame->cmd_vm.operation == VMIBUS_VM_OPERATION_LET_GO);
-}
-
 static void submit_routed(const struct submission *submission) {
     const struct vmibus_frame *frame = submission->frame;
 
@@ -232,12 +269,11 @@ static void submit_routed(const struct submission *submission) {
  * Who may not know of an endpoint is told the same as of one that does not exist, except for one thing: a principal that the
  * policy names nowhere is told that.
  */
-static void submit_to_endpoint(struct submission *submission, const struct vmibus_frame_description *description) {
+static void submit_to_endpoint(const struct submission *submission, const struct vmibus_frame_description *description) {
     const struct vmibus_frame *frame = submission->frame;
     struct control *control = submission->control;
     uint32_t needed = is_hold(frame) ? VMIBUS_CAP_QUIESCE : description->capability;
 
-    submission->binding = control_binding(control, frame->header.slot, frame->header.generation);
     if (!submission->binding || frame->header.slot == 0) {
         if (!control->grant.capabilities)
             submission_refuse(submission, VMIBUS_ERROR_DENIED, VMIBUS_REASON_NO_GRANT, 0);
@@ -254,21 +290,13 @@ static void submit_to_endpoint(struct submission *submission, const struct vmibu
     submit_routed(submission);
 }
 
-static struct sensor *find_sensor(const struct bus *bus, const char *name) {
-    struct sensor *sensor;
-
-    list_for_each(sensor, &bus->sensors, link)
-        if (strncmp(sensor->name, name, sizeof(sensor->name)) == 0)
-            return sensor;
-    return NULL;
-}
-
 /* To a sensor as such: what it does concerns no endpoint that there is already. */
 static void submit_to_sensor(const struct submission *submission, const struct vmibus_frame_description *description) {
     const struct vmibus_frame *frame = submission->frame;
     const struct vmibus_cmd_monitor *command = &frame->cmd_monitor;
     struct control *control = submission->control;
-    struct sensor *sensor = find_sensor(control->bus, (const char *)command->sensor);
+    struct vmibus_ack refusal = {};
+    struct sensor *sensor = sensor_named(control->bus, (const char *)command->sensor, &refusal);
 
     if (!(control->grant.capabilities & description->capability))
         submission_refuse(submission, VMIBUS_ERROR_DENIED,
@@ -280,7 +308,7 @@ static void submit_to_sensor(const struct submission *submission, const struct v
     else if (memchr(submission->tail, '\0', frame->header.tail_length))
         submission_refuse(submission, VMIBUS_ERROR_VALIDATION, VMIBUS_REASON_BAD_FIELD, 0);
     else if (!sensor)
-        submission_refuse(submission, VMIBUS_ERROR_UNSUPPORTED, VMIBUS_REASON_NO_PROVIDER, 0);
+        submission_end(submission, &refusal, NULL, 0);
     else
         command_begin(&(struct command_request){.control = control,
                                                 .endpoint = control->bus->endpoints[0],
@@ -296,6 +324,7 @@ void control_submit(struct control *control, const struct vmibus_frame *frame, c
     struct submission submission = {.control = control, .frame = frame, .tail = tail, .received = received};
 
     control->bus->counters.received++;
+    submission.binding = control_binding(control, frame->header.slot, frame->header.generation);
     submission.audit = submission_audit(&submission);
     if (description->reserved)
         submission_refuse(&submission, VMIBUS_ERROR_UNSUPPORTED, VMIBUS_REASON_NOT_BUILT, 0);

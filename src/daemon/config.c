@@ -482,7 +482,8 @@ int config_init(struct config *config) {
         .hold_ms = 10000,
         .sandbox = SANDBOX_DEFAULT,
         .audit_records = 16384,
-        .audit = {.full = CHAIN_REFUSE, .digest_bytes = 4096, .segment_bytes = 16u << 20, .commit_ms = 100, .wait_ms = 5000},
+        .audit = {.full = CHAIN_REFUSE, .digest_bytes = 4096, .segment_bytes = 16u << 20, .idle_rate = 10, .commit_ms = 100,
+                  .wait_ms = 5000},
     };
     list_init(&config->sensors);
     if (config_set_string(&config->socket, VMIBUS_SOCKET_DEFAULT) < 0 ||

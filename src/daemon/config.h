@@ -35,6 +35,7 @@ struct config_audit {
     uint32_t digest_bytes;
     uint32_t segment_bytes;
     uint32_t segments;          /**< 0: all are kept */
+    uint32_t idle_rate;         /**< records a second of a user's commands that changed nothing; 0: all */
     uint32_t commit_ms;
     uint32_t wait_ms;
     bool thread;                /**< never by io_uring */

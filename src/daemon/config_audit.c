@@ -51,6 +51,7 @@ int reading_set_audit(struct reading *reading, const char *name, const char *val
         {"audit-digest-bytes", &audit->digest_bytes, 0, 1u << 20},
         {"audit-segment-bytes", &audit->segment_bytes, 65536, 1u << 30},
         {"audit-segments", &audit->segments, 0, 1u << 20},
+        {"audit-idle-rate", &audit->idle_rate, 0, 1u << 20},
         {"audit-commit-ms", &audit->commit_ms, 1, 60000},
         {"audit-wait-ms", &audit->wait_ms, 100, 600000},
     };

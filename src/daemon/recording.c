@@ -33,6 +33,7 @@ void recording_begin(struct recorder *recorder, struct loop *loop, struct audit 
                                     .digest_bound = audit->digest_bytes,
                                     .segment_bytes = audit->segment_bytes,
                                     .keep = audit->segments,
+                                    .idle_rate = audit->idle_rate,
                                     .commit_ms = audit->commit_ms,
                                     .patience_ms = audit->wait_ms,
                                     .full = audit->full,

@@ -13,6 +13,8 @@
 
 #include <vmibus/syscalls.h>
 
+#include "util/octets.h"
+
 VMIBUS_SYSCALLS("fstatfs")
 
 /* The clock that file times are taken from moves in steps; two changes in one step look like one. */
@@ -199,10 +201,6 @@ void mapping_mark(struct mapping *mapping, const struct vmibus_ram_range *range,
     }
 }
 
-static bool is_zero(const uint8_t *octets, size_t len) {
-    return octets[0] == 0 && memcmp(octets, octets + 1, len - 1) == 0;
-}
-
 void mapping_mark_read(struct mapping *mapping, const struct vmibus_ram_range *range, uint64_t gpa,
                        const uint8_t *octets, size_t len) {
     if (mapping->ends[range - mapping->ranges] == 0)
@@ -211,7 +209,7 @@ void mapping_mark_read(struct mapping *mapping, const struct vmibus_ram_range *r
         size_t left = (size_t)(PAGING_PAGE_SIZE - gpa % PAGING_PAGE_SIZE);
         size_t step = len < left ? len : left;
 
-        if (!is_zero(octets, step))
+        if (!octets_are_zero(octets, step))
             mapping_mark(mapping, range, gpa & ~(PAGING_PAGE_SIZE - 1), PAGING_PAGE_SIZE);
         gpa += step;
         octets += step;

@@ -7,6 +7,8 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
+#include "util/octets.h"
+
 int view_init(struct view *view, int fd, uint64_t size) {
     struct view_page *pages;
     void *map;
@@ -35,10 +37,6 @@ void view_deinit(struct view *view) {
     *view = (struct view){};
 }
 
-static bool is_zero(const uint8_t *octets, size_t len) {
-    return octets[0] == 0 && memcmp(octets, octets + 1, len - 1) == 0;
-}
-
 int view_read_unknown(struct view_page *known, int fd, uint64_t offset, void *buffer, size_t len, uint64_t now) {
     ssize_t n;
 
@@ -49,7 +47,7 @@ int view_read_unknown(struct view_page *known, int fd, uint64_t offset, void *bu
         return -errno;
     if ((size_t)n != len)
         return -EIO;
-    if (!is_zero(buffer, len))
+    if (!octets_are_zero(buffer, len))
         *known = (struct view_page){.offset = offset & ~(VIEW_PAGE - 1), .until = now + VIEW_TRUST_NS};
     return 0;
 }

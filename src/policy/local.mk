@@ -4,6 +4,7 @@
 
 noinst_LTLIBRARIES += libvmibus_policy.la
 libvmibus_policy_la_SOURCES = \
+	src/policy/numbering.c src/policy/numbering.h \
 	src/policy/policy.c src/policy/policy.h \
 	src/policy/principal.c src/policy/principal.h \
 	src/policy/users.c src/policy/users.h \

@@ -8,7 +8,10 @@
 #include <string.h>
 #include <unistd.h>
 
+#include <vmibus/audit.h>
 #include <vmibus/protocol.h>
+
+_Static_assert(VMIBUS_CAP_ALL >> POLICY_CAPABILITIES == 0, "a grant has room for the rule of each capability");
 
 #define MIB (UINT64_C(1) << 20)
 
@@ -170,11 +173,23 @@ uint32_t policy_rule_capabilities(const struct policy_rule *rule) {
     return strcmp(rule->endpoints, "*") == 0 ? rule->capabilities : rule->capabilities & ~(uint32_t)VMIBUS_CAP_ADMIN;
 }
 
+uint16_t grant_rule(const struct grant *grant, uint32_t needed) {
+    uint32_t given = grant->capabilities & needed;
+
+    if (!needed)
+        return VMIBUS_AUDIT_RULE_UNTOLD;
+    return given ? grant->rules[__builtin_ctz(given)] : VMIBUS_AUDIT_RULE_NONE;
+}
+
 static void grant_add(struct grant *grant, const struct policy_rule *rule) {
+    uint32_t given = policy_rule_capabilities(rule);
+
     grant_add_ttl(grant, rule, VMIBUS_LEASE_CLASS_INPUT);
     grant_add_ttl(grant, rule, VMIBUS_LEASE_CLASS_POWER);
     grant_add_ttl(grant, rule, VMIBUS_LEASE_CLASS_MEMWRITE);
-    grant->capabilities |= policy_rule_capabilities(rule);
+    for (uint32_t first = given & ~grant->capabilities; first; first &= first - 1)
+        grant->rules[__builtin_ctz(first)] = rule->number;
+    grant->capabilities |= given;
     if (rule->rank > grant->rank)
         grant->rank = rule->rank;
 }
@@ -183,13 +198,21 @@ static bool is_owner(const struct policy *policy, const struct principal *princi
     return principal->is_self || (list_is_empty(&policy->rules) && (principal->uid == 0 || principal->uid == geteuid()));
 }
 
+static struct grant grant_of_owner(void) {
+    struct grant grant = {.capabilities = CAPABILITIES_ALL};
+
+    for (size_t i = 0; i < POLICY_CAPABILITIES; i++)
+        grant.rules[i] = VMIBUS_AUDIT_RULE_OWNER;
+    return grant;
+}
+
 struct grant policy_evaluate(const struct policy *policy, const struct principal *principal, const char *name,
                              const uint8_t *uuid) {
     const struct policy_rule *rule;
     struct grant grant = {};
 
     if (is_owner(policy, principal))
-        return (struct grant){.capabilities = CAPABILITIES_ALL};
+        return grant_of_owner();
     list_for_each(rule, &policy->rules, link)
         if (rule_names(rule, principal) && policy_pattern_matches(rule->endpoints, name, uuid))
             grant_add(&grant, rule);
@@ -245,7 +268,7 @@ struct grant policy_evaluate_any(const struct policy *policy, const struct princ
     struct grant grant = {};
 
     if (is_owner(policy, principal))
-        return (struct grant){.capabilities = CAPABILITIES_ALL};
+        return grant_of_owner();
     list_for_each(rule, &policy->rules, link)
         if (rule_names(rule, principal))
             grant_add(&grant, rule);

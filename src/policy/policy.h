@@ -28,6 +28,9 @@
 
 #define POLICY_LEASE_CLASSES 3
 
+/** Bits of CAPABILITIES_ALL. */
+#define POLICY_CAPABILITIES 20
+
 /** Whom a rule names. */
 enum policy_subject {
     POLICY_USER,
@@ -40,6 +43,7 @@ struct policy_rule {
     char *name;                     /**< how messages call it */
     char *source;                   /**< the file that it stands in */
     uint32_t line;                  /**< ... the line of its first key */
+    uint16_t number;                /**< by which audit records name it: policy/numbering.h */
     enum policy_subject subject;
     uint32_t id;                    /**< uid or gid */
     char *endpoints;                /**< fnmatch(3) pattern on names, or "uuid:…" */
@@ -62,7 +66,14 @@ struct grant {
     uint32_t capabilities;
     uint32_t rank;
     uint32_t lease_ttl_ms[POLICY_LEASE_CLASSES]; /**< longest lease of each class (enum vmibus_lease_class, from 1); 0: no bound */
+    uint16_t rules[POLICY_CAPABILITIES]; /**< of each capability that it has: as grant_rule() */
 };
+
+/**
+ * Which rule decides about capabilities (VMIBUS_CAP_ bits) of which one is needed, as an audit record tells it.
+ * @return the number of the first rule that gives one, VMIBUS_AUDIT_RULE_NONE or _OWNER; _UNTOLD if none is needed
+ */
+uint16_t grant_rule(const struct grant *grant, uint32_t needed);
 
 /** The capabilities (VMIBUS_CAP_ bits) of which one is needed to hold a lease of a class. */
 uint32_t policy_lease_capabilities(enum vmibus_lease_class lease_class);

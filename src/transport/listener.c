@@ -5,8 +5,6 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
-#include <sys/stat.h>
-#include <sys/un.h>
 #include <unistd.h>
 
 #include <vmibus/syscalls.h>
@@ -16,8 +14,9 @@
 #include "transport/sender.h"
 #include "util/clock.h"
 #include "util/fds.h"
+#include "util/unix_socket.h"
 
-VMIBUS_SYSCALLS("accept4 connect socket unlink unlinkat")
+VMIBUS_SYSCALLS("accept4")
 
 #define BACKLOG 128
 #define ACCEPT_BATCH 16      /* while there is nobody else to serve */
@@ -155,45 +154,6 @@ struct listener *listener_free(struct listener *listener) {
     return NULL;
 }
 
-/* Removes a socket file that nobody listens at any more, and nothing else: the path may be a mistake. */
-static int remove_dead(const struct sockaddr_un *address) {
-    _cleanup_fd_ int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
-    struct stat st;
-
-    if (fd < 0)
-        return -errno;
-    if (lstat(address->sun_path, &st) < 0)
-        return errno == ENOENT ? 0 : -errno;
-    if (!S_ISSOCK(st.st_mode))
-        return -EEXIST;
-    /* EAGAIN: its queue is full. EPROTOTYPE: it is a socket of another type. */
-    if (connect(fd, (const struct sockaddr *)address, sizeof(*address)) == 0 || errno == EAGAIN || errno == EPROTOTYPE)
-        return -EADDRINUSE;
-    if (errno != ECONNREFUSED)
-        return -errno;
-    return unlink(address->sun_path) < 0 && errno != ENOENT ? -errno : 0;
-}
-
 int listener_bind(const char *path, mode_t mode) {
-    struct sockaddr_un address = {.sun_family = AF_UNIX};
-    _cleanup_fd_ int fd = -1;
-    mode_t mask;
-    int r;
-
-    if (strlen(path) >= sizeof(address.sun_path))
-        return -ENAMETOOLONG;
-    strcpy(address.sun_path, path);
-    r = remove_dead(&address);
-    if (r < 0)
-        return r;
-    fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
-    if (fd < 0)
-        return -errno;
-    /* The file is never more open than it is going to be. */
-    mask = umask(0777 & ~mode);
-    r = bind(fd, (struct sockaddr *)&address, sizeof(address)) < 0 ? -errno : 0;
-    umask(mask);
-    if (r == 0 && listen(fd, BACKLOG) < 0)
-        r = -errno;
-    return r < 0 ? r : fd_steal(&fd);
+    return unix_socket_listen(path, SOCK_STREAM, mode, BACKLOG);
 }

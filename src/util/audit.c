@@ -24,15 +24,19 @@ static int64_t realtime_offset(void) {
     return (int64_t)now.tv_sec * (int64_t)NS_PER_S + now.tv_nsec - (int64_t)clock_now();
 }
 
-/* 1: the file is a log of this shape; 0: it is not. What cannot be read may be one, with records that nobody has taken yet. */
+/*
+ * 1: the file is a log of this shape, or one without rules, which get their place behind the records; 0: it is not. What cannot
+ * be read may be one, with records that nobody has taken yet.
+ */
 static int is_log(int fd, size_t size, uint64_t capacity) {
+    const size_t without_rules = size - VMIBUS_AUDIT_RULES * sizeof(struct vmibus_audit_rule);
     struct vmibus_audit_header header;
     struct stat st;
     ssize_t n;
 
     if (fstat(fd, &st) < 0)
         return -errno;
-    if ((size_t)st.st_size != size)
+    if ((size_t)st.st_size != size && (size_t)st.st_size != without_rules)
         return 0;
     n = pread(fd, &header, sizeof(header), 0);
     if (n < 0)
@@ -43,7 +47,8 @@ static int is_log(int fd, size_t size, uint64_t capacity) {
 }
 
 int audit_init(struct audit *audit, int fd, uint64_t capacity, uint32_t incarnation) {
-    size_t size = sizeof(struct vmibus_audit_header) + capacity * sizeof(struct vmibus_audit_record);
+    size_t size = sizeof(struct vmibus_audit_header) + capacity * sizeof(struct vmibus_audit_record) +
+                  VMIBUS_AUDIT_RULES * sizeof(struct vmibus_audit_rule);
     struct vmibus_audit_header *header;
     int r;
 
@@ -63,11 +68,13 @@ int audit_init(struct audit *audit, int fd, uint64_t capacity, uint32_t incarnat
     if (header == MAP_FAILED)
         return -errno;
     header->capacity = capacity;
+    header->rules = VMIBUS_AUDIT_RULES;
     header->magic = VMIBUS_AUDIT_MAGIC;
     header->incarnation = incarnation;
     header->pid = (uint32_t)getpid();
     header->realtime_offset = realtime_offset();
     *audit = (struct audit){.header = header, .records = (void *)(header + 1), .size = size};
+    audit->rules = (void *)(audit->records + capacity);
     /* The last writer may have died between its last record and counting it. */
     if (audit->records[header->written % capacity].sequence == header->written + 1)
         header->written++;
@@ -79,6 +86,65 @@ void audit_deinit(struct audit *audit) {
         munmap(audit->header, audit->size);
     *audit = (struct audit){};
 }
+
+/* --- rules -------------------------------------------------------------------------------------- */
+
+static uint16_t number_at(uint64_t numbered) {
+    return (uint16_t)(numbered % VMIBUS_AUDIT_RULE_LAST + 1);
+}
+
+static bool is_same_rule(const struct vmibus_audit_rule *a, const struct vmibus_audit_rule *b) {
+    return a->line == b->line && memcmp(a->name, b->name, sizeof(a->name)) == 0 &&
+           memcmp(a->source, b->source, sizeof(a->source)) == 0;
+}
+
+/* Of the younger half: what a policy is still to number does not take the place of what it has. */
+static const struct vmibus_audit_rule *find_same(const struct audit *audit, const struct vmibus_audit_rule *rule) {
+    uint64_t numbered = audit->header->numbered;
+
+    for (uint64_t i = 0; i < VMIBUS_AUDIT_RULES / 2 && i < numbered; i++) {
+        const struct vmibus_audit_rule *known = audit_find_rule(audit, number_at(numbered - 1 - i));
+
+        if (known && is_same_rule(known, rule))
+            return known;
+    }
+    return NULL;
+}
+
+const struct vmibus_audit_rule *audit_find_rule(const struct audit *audit, uint16_t number) {
+    const struct vmibus_audit_rule *rule;
+
+    if (!audit->header || number == VMIBUS_AUDIT_RULE_UNTOLD || number > VMIBUS_AUDIT_RULE_LAST)
+        return NULL;
+    rule = &audit->rules[(number - 1u) % VMIBUS_AUDIT_RULES];
+    return rule->number == number ? rule : NULL;
+}
+
+uint16_t audit_number_rule(struct audit *audit, const char *name, const char *source, uint32_t line) {
+    struct vmibus_audit_rule rule = {.line = line}, *place;
+    const struct vmibus_audit_rule *same;
+    size_t length = strlen(source);
+
+    if (!audit->header)
+        return VMIBUS_AUDIT_RULE_UNTOLD;
+    memcpy(rule.name, name, strnlen(name, sizeof(rule.name) - 1));
+    if (length >= sizeof(rule.source))
+        source += length - (sizeof(rule.source) - 1);
+    memcpy(rule.source, source, strlen(source));
+    same = find_same(audit, &rule);
+    if (same)
+        return same->number;
+    rule.number = number_at(audit->header->numbered);
+    place = &audit->rules[(rule.number - 1u) % VMIBUS_AUDIT_RULES];
+    __atomic_store_n(&place->number, 0, __ATOMIC_RELEASE);
+    __atomic_thread_fence(__ATOMIC_RELEASE);
+    memcpy((char *)place + sizeof(place->number), (const char *)&rule + sizeof(rule.number), sizeof(rule) - sizeof(rule.number));
+    __atomic_store_n(&place->number, rule.number, __ATOMIC_RELEASE);
+    audit->header->numbered++;
+    return rule.number;
+}
+
+/* --- records ------------------------------------------------------------------------------------ */
 
 uint64_t audit_begin(struct audit *audit, const struct vmibus_audit_record *record) {
     struct vmibus_audit_record *slot;

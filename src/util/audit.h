@@ -26,6 +26,7 @@
 
 _Static_assert(sizeof(struct vmibus_audit_header) == 256, "audit header is 256 octets");
 _Static_assert(sizeof(struct vmibus_audit_record) == 256, "audit record is 256 octets");
+_Static_assert(sizeof(struct vmibus_audit_rule) == 192, "audit rule is 192 octets");
 
 struct audit_waiter;
 
@@ -73,6 +74,7 @@ struct audit_ops {
 struct audit {
     struct vmibus_audit_header *header;
     struct vmibus_audit_record *records;
+    struct vmibus_audit_rule *rules; /**< VMIBUS_AUDIT_RULES, by number */
     size_t size;
     const struct audit_ops *ops;    /**< NULL: nobody keeps records for good */
     void *context;                  /**< of ops */
@@ -90,6 +92,16 @@ int audit_init(struct audit *audit, int fd, uint64_t capacity, uint32_t incarnat
 
 /** Unmaps it. */
 void audit_deinit(struct audit *audit);
+
+/**
+ * The number by which records name a rule: for when a policy is read.  The same rule has the same number each time, and a number
+ * means another rule only after VMIBUS_AUDIT_RULES others.
+ * @return VMIBUS_AUDIT_RULE_UNTOLD if there is no log
+ */
+uint16_t audit_number_rule(struct audit *audit, const char *name, const char *source, uint32_t line);
+
+/** The rule of a number; NULL: it is the number of none, or of one that is not kept any more. */
+const struct vmibus_audit_rule *audit_find_rule(const struct audit *audit, uint16_t number);
 
 /**
  * Writes an intent; @a record's sequence and state are set here.

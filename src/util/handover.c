@@ -16,6 +16,7 @@
 
 #include "util/fault.h"
 #include "util/fds.h"
+#include "util/octets.h"
 
 VMIBUS_SYSCALLS("fchmod fstatfs memfd_create")
 
@@ -37,13 +38,6 @@ static uint64_t sum_of(const uint8_t *octets, size_t length) {
     for (size_t i = 0; i < length; i++)
         sum = (sum ^ octets[i]) * UINT64_C(0x100000001b3);
     return sum;
-}
-
-static bool is_zeros(const uint8_t *octets, size_t length) {
-    for (size_t i = 0; i < length; i++)
-        if (octets[i])
-            return false;
-    return true;
 }
 
 /* --- writing ----------------------------------------------------------------------------------- */
@@ -322,7 +316,7 @@ void handover_copy(const struct handover_record *record, void *to, size_t size) 
     size_t n = record->length < size ? record->length : size;
 
     memset(to, 0, size);
-    if (!is_zeros(record->octets + n, record->length - n))
+    if (!octets_are_zero(record->octets + n, record->length - n))
         handover_wrong(record->handover, -EBADMSG);
     else if (n)
         memcpy(to, record->octets, n);
@@ -346,7 +340,7 @@ void handover_put_members(struct handover_writer *writer, const struct handover_
     for (size_t i = 0; i < n; i++) {
         const uint8_t *member = (const uint8_t *)object + members[i].offset;
 
-        if (!is_zeros(member, members[i].size))
+        if (!octets_are_zero(member, members[i].size))
             handover_put(writer, members[i].tag, member, members[i].size);
     }
 }

@@ -21,6 +21,7 @@ libvmibus_util_la_SOURCES = \
 	src/util/ledger.c src/util/ledger.h \
 	src/util/limit_use.c src/util/limit_use.h \
 	src/util/list.h \
+	src/util/octets.h \
 	src/util/pagemap.h \
 	src/util/loop.c src/util/loop.h \
 	src/util/poison.h \
@@ -30,4 +31,5 @@ libvmibus_util_la_SOURCES = \
 	src/util/slot_table.c src/util/slot_table.h \
 	src/util/store.c src/util/store.h \
 	src/util/tails.c src/util/tails.h \
-	src/util/thread.c src/util/thread.h
+	src/util/thread.c src/util/thread.h \
+	src/util/unix_socket.c src/util/unix_socket.h

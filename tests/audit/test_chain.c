@@ -14,6 +14,7 @@
 #include "audit/messages.h"
 #include "harness.h"
 #include "scene.h"
+#include "util/clock.h"
 
 static struct scene scene_under_test;
 static struct scene *const s = &scene_under_test;
@@ -442,6 +443,177 @@ TEST(test_p09_flood_keeps_nothing_else_out_of_the_journal, .setup = set_up, .tea
     ck_assert_uint_eq(heads, s->recorder.chain.segment - 1);
     scene_end(s);
     close(fd);
+}
+
+/* --- rules -------------------------------------------------------------------------------------- */
+
+static uint64_t command_by(uint16_t rule, uint16_t kind, uint16_t error) {
+    struct vmibus_audit_record record = {.kind = kind, .uid = s->uid, .slot = 1, .generation = 7, .rule = rule};
+    uint64_t sequence = audit_begin(&s->audit, &record);
+
+    audit_finish(&s->audit, sequence, &(struct vmibus_ack){.error = error, .finished = clock_now()});
+    return sequence;
+}
+
+/* What a reader of single files knows: the rules that the file told so far. */
+struct reading {
+    uint64_t segment, named, unnamed, rules, lost, idle;
+    struct vmibus_audit_rule known[8];
+    bool is_known[8];
+};
+
+static void read_record(void *context, uint64_t segment, const struct chain_item *item, const uint8_t *hash) {
+    struct reading *reading = context;
+
+    (void)hash;
+    if (segment != reading->segment)
+        memset(reading->is_known, 0, sizeof(reading->is_known));
+    reading->segment = segment;
+    if (item->record.kind == VMIBUS_CHAIN_RULE) {
+        ck_assert(!reading->is_known[item->rule.number]);
+        reading->is_known[item->rule.number] = true;
+        reading->known[item->rule.number] = item->rule;
+        reading->rules++;
+    } else if (item->record.kind == VMIBUS_CHAIN_LOST) {
+        reading->lost += item->lost.count;
+        reading->idle += item->lost.idle;
+    } else if (chain_has_command(item->record.kind) && item->command.rule && item->command.rule <= VMIBUS_AUDIT_RULE_LAST) {
+        ck_assert(reading->is_known[item->command.rule]);
+        ck_assert_str_eq(reading->known[item->command.rule].name, item->command.rule == 1 ? "alice" : "bob");
+        reading->named++;
+    } else if (chain_has_command(item->record.kind)) {
+        reading->unnamed++;
+    }
+}
+
+static struct verify_result read_all(struct reading *reading) {
+    const struct verify_options options = {.writer = "bus", .record = read_record, .context = reading};
+    struct verify_result result;
+
+    *reading = (struct reading){};
+    ck_assert_int_eq(verify_chain(s->directory, &options, &result), 0);
+    return result;
+}
+
+/* Each file names the rules of its commands once, before them; also those that a crash left in the intents log. */
+TEST(test_each_file_tells_its_rules, .setup = set_up, .teardown = tear_down) {
+    struct reading reading;
+
+    s->options.segment_bytes = 6 * COMMAND_SIZE;
+    scene_begin(s);
+    ck_assert_uint_eq(audit_number_rule(&s->audit, "alice", "/etc/rules", 3), 1);
+    ck_assert_uint_eq(audit_number_rule(&s->audit, "bob", "/etc/rules", 9), 2);
+    for (unsigned i = 0; i < 30; i++) {
+        command_by((uint16_t)(1 + i % 2), VMIBUS_KIND_CMD_POWER, 0);
+        if (i % 3 == 0)
+            scene_settle(s);
+    }
+    command_by(VMIBUS_AUDIT_RULE_OWNER, VMIBUS_KIND_CMD_POWER, 0);
+    command_by(VMIBUS_AUDIT_RULE_NONE, VMIBUS_KIND_CMD_POWER, VMIBUS_ERROR_DENIED);
+    scene_settle(s);
+    s->recorder.chain.options.commit_ms = 60000;
+    command_by(2, VMIBUS_KIND_CMD_POWER, 0);
+    scene_crash(s);
+    scene_begin(s);
+    scene_settle(s);
+    scene_end(s);
+    ck_assert_int_eq(read_all(&reading).verdict, VERIFY_GOOD);
+    ck_assert_uint_eq(reading.named, 31);
+    ck_assert_uint_eq(reading.unnamed, 2);
+    ck_assert_uint_gt(reading.segment, 3);
+    ck_assert_uint_ge(reading.rules, 2 * (reading.segment - 1));
+}
+
+/* The hashes of a file whose version is another, as its writer made them. */
+static void set_version(uint8_t *octets, size_t size, uint32_t version) {
+    struct vmibus_chain_header *header = (void *)octets;
+    uint8_t hash[VMIBUS_AUDIT_HASH];
+
+    header->version = version;
+    hash_octets(octets, sizeof(*header) - VMIBUS_AUDIT_HASH, header->hash);
+    memcpy(hash, header->hash, sizeof(hash));
+    for (size_t at = sizeof(*header); at < size;) {
+        struct vmibus_chain_record *record = (void *)(octets + at);
+
+        memcpy(record->previous, hash, sizeof(hash));
+        hash_octets(record, record->length - VMIBUS_AUDIT_HASH, hash);
+        at += record->length;
+        memcpy(octets + at - VMIBUS_AUDIT_HASH, hash, sizeof(hash));
+    }
+}
+
+/* A file of version 1 verifies, and is ended: what its readers do not know comes in the next one. */
+TEST(test_file_of_the_version_before_is_gone_on_with, .setup = set_up, .teardown = tear_down) {
+    struct reading reading;
+    struct verify_result result;
+    uint8_t *octets;
+    size_t size;
+
+    scene_begin(s);
+    scene_command(s, 1);
+    scene_settle(s);
+    scene_end(s);
+    octets = scene_load(s, 1, &size);
+    set_version(octets, size, 1);
+    scene_store(s, 1, octets, size);
+    ck_assert_int_eq(scene_verify(s).verdict, VERIFY_GOOD);
+    scene_begin(s);
+    ck_assert_uint_eq(audit_number_rule(&s->audit, "alice", "/etc/rules", 3), 1);
+    command_by(1, VMIBUS_KIND_CMD_POWER, 0);
+    scene_settle(s);
+    scene_end(s);
+    result = read_all(&reading);
+    ck_assert_int_eq(result.verdict, VERIFY_GOOD);
+    ck_assert_uint_eq(result.files, 2);
+    ck_assert_uint_eq(result.commands, 2);
+    ck_assert_uint_eq(reading.named, 1);
+    ck_assert_uint_eq(reading.segment, 2);
+    free(octets);
+    octets = scene_load(s, 1, &size);
+    ck_assert_ptr_null(memmem(octets, size, "alice", 5));
+    set_version(octets, size, VMIBUS_CHAIN_VERSION + 1);
+    scene_store(s, 1, octets, size);
+    free(octets);
+    ck_assert_int_eq(scene_verify(s).verdict, VERIFY_DAMAGED);
+}
+
+/* Who only asks, or is refused, does not fill the disk; what was not recorded is told, and what changes something always is. */
+TEST(test_p09_flood_of_questions_is_counted, .setup = set_up, .teardown = tear_down) {
+    struct audit_counters counters;
+    struct reading reading;
+    struct verify_result result;
+
+    s->options.idle_rate = 1; /* so 60 at once */
+    scene_begin(s);
+    for (unsigned i = 0; i < 1000; i++) {
+        command_by(0, i % 2 ? VMIBUS_KIND_QUERY : VMIBUS_KIND_CMD_POWER, i % 2 ? 0 : VMIBUS_ERROR_DENIED);
+        if (i % 100 == 0)
+            scene_settle(s);
+    }
+    for (unsigned i = 0; i < 100; i++)
+        command_by(0, VMIBUS_KIND_CMD_POWER, i % 2 ? 0 : VMIBUS_ERROR_IO);
+    s->uid++;
+    command_by(0, VMIBUS_KIND_QUERY, 0);
+    scene_settle(s);
+    audit_get_counters(&s->audit, &counters);
+    ck_assert_uint_eq(counters.unrecorded, 0);
+    command_by(0, VMIBUS_KIND_QUERY, 0);
+    s->uid--;
+    for (unsigned i = 0; i < 60; i++)
+        command_by(0, VMIBUS_KIND_QUERY, 0);
+    scene_crash(s);
+    scene_begin(s);
+    scene_end(s);
+    scene_begin(s);
+    scene_end(s);
+    result = read_all(&reading);
+    ck_assert_int_eq(result.verdict, VERIFY_GOOD);
+    ck_assert_uint_eq(result.commands + result.lost, 1162);
+    ck_assert_uint_eq(result.idle, result.lost);
+    ck_assert_uint_eq(result.missing, result.lost);
+    ck_assert_uint_ge(result.commands, 60 + 101);
+    ck_assert_uint_lt(result.commands, 500 + 101);
+    ck_assert_uint_eq(reading.idle, reading.lost);
 }
 
 /* A name with a newline is no field of its own. */

@@ -121,6 +121,45 @@ def test_chain_is_shown_verified_and_as_the_manual_says():
 
 
 @harness.test
+def test_rule_that_decided_is_told():
+    """By every way that tells of a command; what decided then, whatever the configuration says since."""
+    with Daemon() as daemon:
+        daemon.stop()
+        rules = (f"[rule operators]\nuser = {os.geteuid()}\ncapabilities = observe memctx mem-write\n"
+                 f"[rule askers]\nuser = {os.geteuid()}\nendpoints = stub-*\ncapabilities = stats mem-write\n")
+        daemon.start(keys=rules)
+        daemon.write()
+        daemon.run("stats")
+        daemon.run("regs", "stub-0", status=12)
+        with open(daemon.config, "w", encoding="utf-8") as file:
+            file.write("# a line\n[daemon]\n" + rules.replace("operators", "others"))
+        daemon.process.send_signal(1)
+        for line in daemon.process.stderr:
+            if "the policy was read anew" in line:
+                break
+        daemon.write()
+        daemon.stop()
+        assert daemon.json("audit", "verify", daemon.audit)["verdict"] == "good"
+        for path in (daemon.audit, os.path.join(daemon.audit, "bus.log")):
+            shown = [record.get("command", record) for record in daemon.json("audit", "show", path)]
+            writes = [(record["rule"], record["rule_source"], record["rule_line"]) for record in shown
+                      if record.get("kind") == "CMD_MEMWRITE"]
+            assert writes == [("operators", daemon.config, 5), ("others", daemon.config, 4)], writes
+            assert [(record["decided"], record.get("rule")) for record in shown if record.get("kind") == "REGISTERS"] == [
+                ("none", None)], shown
+            assert ("rule", "askers") in {(record["decided"], record.get("rule")) for record in shown
+                                          if record.get("kind") == "QUERY"}, shown
+        text = daemon.run("audit", "show", daemon.audit).stdout
+        assert f"OK, [rule operators] at {daemon.config}:5\n" in text and "no rule allows it" in text, text
+        messages = daemon.messages()
+        assert [(message["VMIBUS_RULE"], message["VMIBUS_RULE_PLACE"]) for message in messages
+                if message.get("VMIBUS_COMMAND") == "CMD_MEMWRITE"] == [
+                    ("operators", f"{daemon.config}:5"), ("others", f"{daemon.config}:4")], messages
+        assert [message["VMIBUS_RULE_PLACE"] for message in messages if message.get("VMIBUS_COMMAND") == "REGISTERS"] == [
+            "none"], messages
+
+
+@harness.test
 def test_damage_is_told_with_its_place():
     with Daemon() as daemon:
         daemon.write()

@@ -7,6 +7,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include <vmibus/audit.h>
 #include <vmibus/protocol.h>
 
 #include "policy/policy.h"
@@ -40,6 +41,26 @@ static struct grant grant_of(uid_t uid, const char *name) {
     const struct principal principal = {.uid = uid, .gid = uid};
 
     return policy_evaluate(policy, &principal, name, no_uuid);
+}
+
+/* Which rule decides is known with the grant: the first one that gives it. */
+TEST(test_grant_knows_the_rule_of_each_capability, .setup = open_policy, .teardown = close_policy) {
+    struct grant grant;
+
+    ck_assert_uint_eq(grant_rule(&(struct grant){}, VMIBUS_CAP_POWER), VMIBUS_AUDIT_RULE_NONE);
+    ck_assert_uint_eq(grant_rule(&(struct grant){}, 0), VMIBUS_AUDIT_RULE_UNTOLD);
+    grant = grant_of(geteuid(), "web");
+    ck_assert_uint_eq(grant_rule(&grant, VMIBUS_CAP_ADMIN), VMIBUS_AUDIT_RULE_OWNER);
+    rule_add(POLICY_USER, 1000, "web", VMIBUS_CAP_POWER | VMIBUS_CAP_INPUT | VMIBUS_CAP_ADMIN)->number = 7;
+    rule_add(POLICY_EVERYBODY, 0, "*", VMIBUS_CAP_POWER | VMIBUS_CAP_OBSERVE)->number = 9;
+    grant = grant_of(1000, "web");
+    ck_assert_uint_eq(grant_rule(&grant, VMIBUS_CAP_POWER), 7);
+    ck_assert_uint_eq(grant_rule(&grant, VMIBUS_CAP_OBSERVE), 9);
+    ck_assert_uint_eq(grant_rule(&grant, VMIBUS_CAP_PAUSE | VMIBUS_CAP_POWER), 7);
+    ck_assert_uint_eq(grant_rule(&grant, VMIBUS_CAP_ADMIN), VMIBUS_AUDIT_RULE_NONE); /* not for all endpoints */
+    grant = grant_of(1000, "other");
+    ck_assert_uint_eq(grant_rule(&grant, VMIBUS_CAP_POWER), 9);
+    ck_assert_uint_eq(grant_rule(&grant, VMIBUS_CAP_INPUT), VMIBUS_AUDIT_RULE_NONE);
 }
 
 TEST(test_patterns_name_endpoints) {

@@ -152,7 +152,8 @@ TEST(test_p09_log_that_goes_round) {
         wire_expect(fd, &frame, NULL, 0, VMIBUS_ERROR_OK, VMIBUS_REASON_NONE);
     }
     log_open(&log);
-    ck_assert_uint_eq(log.size, sizeof(struct vmibus_audit_header) + 16 * sizeof(struct vmibus_audit_record));
+    ck_assert_uint_eq(log.size, sizeof(struct vmibus_audit_header) + 16 * sizeof(struct vmibus_audit_record) +
+                                    VMIBUS_AUDIT_RULES * sizeof(struct vmibus_audit_rule));
     ck_assert_uint_ge(log.header->written, 100);
     for (uint64_t sequence = log.header->written, i = 0; i < 16; i++, sequence--) {
         ck_assert_int_eq(vmibus_audit_read(log.header, sequence, &record), 1);

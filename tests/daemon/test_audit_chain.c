@@ -139,9 +139,9 @@ static int by_correlation(const void *a, const void *b) {
 }
 
 static const char *const configs[] = {
-    "[daemon]\naudit-records = 131072\naudit-journal = no\n", /* the disk may be slower than the commands */
-    "[daemon]\naudit = strict\naudit-journal = no\n",
-    "[daemon]\naudit-records = 131072\naudit-writer = thread\naudit-segment-bytes = 65536\naudit-journal = no\n",
+    "[daemon]\naudit-records = 131072\naudit-idle-rate = 0\naudit-journal = no\n", /* the disk may be slower than the commands */
+    "[daemon]\naudit = strict\naudit-idle-rate = 0\naudit-journal = no\n",
+    "[daemon]\naudit-records = 131072\naudit-idle-rate = 0\naudit-writer = thread\naudit-segment-bytes = 65536\naudit-journal = no\n",
 };
 
 TEST(test_p04_kill_at_random_moments_loses_no_command, .iterations = 3, .timeout = 600) {

@@ -99,7 +99,7 @@ def check_registers(scene, vcpus):
     one = scene.json("regs", "guest", "--vcpu", vcpus - 1)
     assert one == told[vcpus - 1:], one
     text = scene.ctl("regs", "guest").stdout
-    assert f"cr3 {told[0]['cr3']:016x}" in text, text
+    assert f"cr3 0x{told[0]['cr3']:016x}" in text, text
     answer = scene.ctl("regs", "guest", "--vcpu", vcpus, status=11)
     assert "BAD_FIELD" in answer.stderr, answer.stderr
     scene.qmp("cont")

@@ -16,7 +16,7 @@ GOOD = ["ENDED", "STEADY"]
 def check_symbols(scene):
     (init_task,) = scene.json("symbols", "guest", "init_task")
     assert init_task["picture"] == GOOD and init_task["size"] > 0, init_task
-    assert scene.ctl("symbols", "guest", "init_task").stdout == f"{init_task['gva']:016x} {init_task['type']} init_task\n"
+    assert scene.ctl("symbols", "guest", "init_task").stdout == f"0x{init_task['gva']:016x} {init_task['type']} init_task\n"
     at = scene.json("symbols", "guest", hex(init_task["gva"] + 9))
     assert (at["name"], at["offset"], at["gva"]) == ("init_task", 9, init_task["gva"]), at
     text = scene.ctl("symbols", "guest", hex(init_task["gva"] + 9)).stdout

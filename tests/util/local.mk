@@ -2,6 +2,8 @@
 #
 # tests/util: tests of src/util.
 
+noinst_HEADERS += tests/util/lies.h
+
 test_programs += \
 	tests/util/test_arena \
 	tests/util/test_audit \

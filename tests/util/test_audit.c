@@ -161,6 +161,83 @@ TEST(test_audit_numbers_never_repeat) {
     audit_deinit(&audit);
 }
 
+/* What a log without rules has is kept, and they get their place. */
+TEST(test_log_without_rules_gets_some) {
+    const size_t size = sizeof(struct vmibus_audit_header) + CAPACITY * sizeof(struct vmibus_audit_record);
+    struct vmibus_audit_record record;
+    struct vmibus_audit_rule rule;
+    struct audit audit;
+    _cleanup_fd_ int fd = log_open();
+
+    ck_assert_int_eq(audit_init(&audit, fd, CAPACITY, 1), 0);
+    begin(&audit, 1);
+    audit.header->rules = audit.header->numbered = 0;
+    audit_deinit(&audit);
+    ck_assert_int_eq(ftruncate(fd, (off_t)size), 0);
+    ck_assert_int_eq(audit_init(&audit, fd, CAPACITY, 2), 0);
+    ck_assert_int_eq(vmibus_audit_read(audit.header, 1, &record), 1);
+    ck_assert_uint_eq(record.rule, VMIBUS_AUDIT_RULE_UNTOLD);
+    ck_assert_int_eq(vmibus_audit_read_rule(audit.header, 1, &rule), 0);
+    ck_assert_uint_eq(audit_number_rule(&audit, "alice", "/etc/rules", 7), 1);
+    ck_assert_int_eq(vmibus_audit_read_rule(audit.header, 1, &rule), 1);
+    ck_assert_str_eq(rule.name, "alice");
+    ck_assert_str_eq(rule.source, "/etc/rules");
+    ck_assert_uint_eq(rule.line, 7);
+    audit_deinit(&audit);
+}
+
+/* A number means one rule as long as the log keeps it, over starts too, and never another one. */
+TEST(test_rules_are_numbered_once) {
+    char name[100], source[300];
+    uint16_t alice, bob, last = 0;
+    struct audit audit, nowhere = {};
+    _cleanup_fd_ int fd = log_open();
+
+    ck_assert_uint_eq(audit_number_rule(&nowhere, "alice", "file", 1), VMIBUS_AUDIT_RULE_UNTOLD);
+    ck_assert_int_eq(audit_init(&audit, fd, CAPACITY, 1), 0);
+    alice = audit_number_rule(&audit, "alice", "file", 1);
+    bob = audit_number_rule(&audit, "bob", "file", 5);
+    ck_assert_uint_ne(alice, bob);
+    ck_assert_uint_eq(audit_number_rule(&audit, "alice", "file", 1), alice);
+    ck_assert_uint_ne(audit_number_rule(&audit, "alice", "file", 2), alice);
+    audit_deinit(&audit);
+    ck_assert_int_eq(audit_init(&audit, fd, CAPACITY, 2), 0);
+    ck_assert_uint_eq(audit_number_rule(&audit, "bob", "file", 5), bob);
+    /* Texts that are too long, numbers that begin again. */
+    memset(name, 'n', sizeof(name));
+    name[sizeof(name) - 1] = '\0';
+    memset(source, 's', sizeof(source));
+    strcpy(source + sizeof(source) - 5, ".end");
+    last = audit_number_rule(&audit, name, source, 1);
+    ck_assert_uint_eq(strlen(audit_find_rule(&audit, last)->name), 63);
+    ck_assert_str_eq(audit_find_rule(&audit, last)->source + 115, ".end");
+    for (uint32_t line = 1; line <= 70000; line++) {
+        last = audit_number_rule(&audit, "many", "file", line);
+        ck_assert(last != VMIBUS_AUDIT_RULE_UNTOLD && last <= VMIBUS_AUDIT_RULE_LAST);
+        ck_assert_uint_eq(audit_find_rule(&audit, last)->line, line);
+        if (line == VMIBUS_AUDIT_RULES)
+            ck_assert_ptr_null(audit_find_rule(&audit, alice));
+    }
+    ck_assert_ptr_null(audit_find_rule(&audit, VMIBUS_AUDIT_RULE_OWNER));
+    audit_deinit(&audit);
+}
+
+/* A policy that is read again and again does not take the places of its own rules. */
+TEST(test_policy_keeps_its_rules) {
+    struct audit audit;
+    uint16_t first;
+    _cleanup_fd_ int fd = log_open();
+
+    ck_assert_int_eq(audit_init(&audit, fd, CAPACITY, 1), 0);
+    for (uint32_t load = 0; load < 3 * VMIBUS_AUDIT_RULES; load++) {
+        first = audit_number_rule(&audit, "first", "file", 1);
+        audit_number_rule(&audit, "moves", "file", load + 2);
+        ck_assert_ptr_nonnull(audit_find_rule(&audit, first));
+        ck_assert_str_eq(audit_find_rule(&audit, first)->name, "first");
+    }
+    audit_deinit(&audit);
+}
+
 TEST(test_audit_of_another_shape_is_begun_anew) {
     struct audit audit;
     struct vmibus_audit_record record;
@@ -174,7 +251,8 @@ TEST(test_audit_of_another_shape_is_begun_anew) {
     ck_assert_uint_eq(audit.header->written, 0);
     ck_assert_int_eq(vmibus_audit_read(audit.header, 1, &record), 0);
     ck_assert_int_eq(fstat(fd, &st), 0);
-    ck_assert_int_eq(st.st_size, sizeof(struct vmibus_audit_header) + 2 * CAPACITY * sizeof(struct vmibus_audit_record));
+    ck_assert_int_eq(st.st_size, sizeof(struct vmibus_audit_header) + 2 * CAPACITY * sizeof(struct vmibus_audit_record) +
+                                     VMIBUS_AUDIT_RULES * sizeof(struct vmibus_audit_rule));
     memset(audit.header, 0xa5, 128);
     audit_deinit(&audit);
     ck_assert_int_eq(audit_init(&audit, fd, 2 * CAPACITY, 1), 0);

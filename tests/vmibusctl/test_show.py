@@ -99,7 +99,7 @@ def test_regs():
         vcpu, = json.loads(daemon.run("regs", "stub-0", "--json").stdout)
         assert vcpu["cr3"] == 0x600000 and vcpu["cpl"] == 3 and vcpu["vcpu"] == 0, vcpu
         text = daemon.run("regs", "stub-0", "--vcpu", 0).stdout
-        assert text.startswith("vCPU 0: privilege level 3") and "cr3 0000000000600000" in text, text
+        assert text.startswith("vCPU 0: privilege level 3") and "cr3 0x0000000000600000" in text, text
         daemon.run("regs", "stub-0", "--vcpu", 1, status=11)
         daemon.run("regs", "stub-0", "--vcpu", "x", status=2)
 
@@ -121,7 +121,7 @@ def test_watch():
             except subprocess.TimeoutExpired:
                 pass
         out, err = watching.communicate(timeout=harness.scale(30))
-        assert watching.returncode == 0 and out.startswith(f"{WATCHED + 8:016x} 1  ") and " -> " in out, (out, err)
+        assert watching.returncode == 0 and out.startswith(f"0x{WATCHED + 8:016x} 1  ") and " -> " in out, (out, err)
         # It ends with its epoch.
         watching = daemon.start("watch", "stub-0", hex(WATCHED), 64, "--physical", "--json")
         deadline = time.monotonic() + harness.scale(30)
