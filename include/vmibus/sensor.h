@@ -278,6 +278,13 @@ struct vmibus_sensor_module {
      * nothing can be kept; then keys are released and holds are ended before.
      */
     int (*save)(void *instance, struct vmibus_sensor_saved *state);
+
+    /**
+     * The bus has taken an endpoint that the sensor offered, perhaps before offer() returns.  @a kept: it is the one that the
+     * sensor had before a restart, whose holds and keys go on as save() left them.  Else nobody wants these any more: a guest
+     * that saved() says is held goes on, and keys are released.  May be NULL.
+     */
+    void (*offered)(void *instance, void *userdata, bool kept);
 };
 
 #ifdef __cplusplus

@@ -161,9 +161,12 @@ static bool offer(struct domain *domain, struct process *process) {
         .groups = machine->monitor->closed ? LIBVIRT_GROUPS & ~(uint32_t)(VMIBUS_GROUP_MEMORY | VMIBUS_GROUP_REGISTERS)
                                            : LIBVIRT_GROUPS,
     };
+    struct saved_machine saved;
     int r;
 
     memcpy(what.uuid, machine->uuid, sizeof(what.uuid));
+    if (machine_restore(machine, process, &saved))
+        keys_restore(&domain->keys, &saved);
     r = api->offer(domain->libvirt->host, &what, domain, &machine->endpoint);
     if (r < 0) {
         machine->endpoint = NULL;

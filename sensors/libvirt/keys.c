@@ -172,6 +172,40 @@ int keys_execute(struct domain *domain, const struct vmibus_sensor_command *comm
     return execute_events(domain, command->id, events, n);
 }
 
+/* --- over a restart ------------------------------------------------------------------------------ */
+
+/* What the sensor adds to the record of a machine, in the order in which they went down; members are only ever appended. */
+struct saved_keys {
+    uint32_t n;
+    struct {
+        uint16_t code;
+        uint16_t pressed;
+    } keys[KEYS_HELD_BOUND];
+};
+
+_Static_assert(sizeof(struct saved_keys) <= SAVED_OWN, "the record has no room for it");
+
+void keys_save(const struct keys *keys, struct saved_machine *saved) {
+    struct saved_keys own = {.n = (uint32_t)keys->n_held};
+
+    for (size_t i = 0; i < keys->n_held; i++) {
+        own.keys[i].code = keys->held[i].code;
+        own.keys[i].pressed = keys->held[i].pressed;
+    }
+    memcpy(saved->own, &own, sizeof(own));
+}
+
+void keys_restore(struct keys *keys, const struct saved_machine *saved) {
+    struct saved_keys own;
+
+    memcpy(&own, saved->own, sizeof(own));
+    keys->n_held = 0;
+    for (size_t i = 0; i < own.n && i < KEYS_HELD_BOUND; i++)
+        if (own.keys[i].code && own.keys[i].code < KEYS_CODES)
+            keys->held[keys->n_held++] =
+                (struct held_key){.code = own.keys[i].code, .pressed = own.keys[i].pressed != 0};
+}
+
 void keys_init(struct keys *keys) {
     *keys = (struct keys){0};
     TAILQ_INIT(&keys->commands);

@@ -23,6 +23,7 @@
 
 struct domain;
 struct keys_command;
+struct saved_machine;
 
 TAILQ_HEAD(keys_commands, keys_command);
 
@@ -47,6 +48,12 @@ void keys_deinit(struct keys *keys);
 
 /** Executes CMD_INPUT or INPUT_RELEASE. Returns as the module's execute(). */
 int keys_execute(struct domain *domain, const struct vmibus_sensor_command *command);
+
+/** Adds what is held to what the next instance is to know. */
+void keys_save(const struct keys *keys, struct saved_machine *saved);
+
+/** What the instance before knew to be held. */
+void keys_restore(struct keys *keys, const struct saved_machine *saved);
 
 /**
  * Takes events, in order.

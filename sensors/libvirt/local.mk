@@ -16,7 +16,7 @@ libvirt_sources = \
 	sensors/libvirt/passage.c sensors/libvirt/passage.h \
 	sensors/libvirt/sensor.h
 
-EXTRA_DIST += sensors/libvirt/libvirt.sensor sensors/libvirt/vmibus-sensor-libvirt.7
+EXTRA_DIST += sensors/libvirt/libvirt.sensor sensors/libvirt/vmibus-sensor-libvirt.7 tests/libvirt/private_libvirtd.py
 noinst_HEADERS += tests/sensors/fake_libvirt.h
 
 if WITH_LIBVIRT
@@ -40,5 +40,5 @@ tests_sensors_test_libvirt_CPPFLAGS = $(AM_CPPFLAGS) -I$(top_srcdir)/sensors
 tests_sensors_test_libvirt_CFLAGS = $(AM_CFLAGS) $(JSON_C_CFLAGS) $(LIBVIRT_CFLAGS)
 tests_sensors_test_libvirt_LDADD = libharness.la libmock_host.la libvmibus_libvirt.la libvmibus_guest_internal.la libvmibus_util.la
 
-guest_test_scripts += tests/libvirt/test_libvirtd.py
+guest_test_scripts += tests/libvirt/test_libvirtd.py tests/libvirt/test_domain_changes.py
 endif

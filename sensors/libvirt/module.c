@@ -188,6 +188,7 @@ static int libvirt_start(struct vmibus_sensor_host *host, const struct vmibus_se
     machine_sensor_init(&libvirt->machines, host, api);
     libvirt->machines.announce = announce;
     libvirt->machines.strange_process = strange_process;
+    saved_take(&libvirt->machines);
     r = options_take(&libvirt->options, options, n_options);
     if (r == -EINVAL)
         api->announce(host, VMIBUS_SENSOR_STATE_FAILED, libvirt->options.message);
@@ -203,6 +204,38 @@ static int libvirt_start(struct vmibus_sensor_host *host, const struct vmibus_se
     *instancep = libvirt;
 
     return 0;
+}
+
+/* --- over a restart ------------------------------------------------------------------------------- */
+
+static int libvirt_save(void *instance, struct vmibus_sensor_saved *state) {
+    struct libvirt *libvirt = instance;
+    struct saved_machine *saved;
+    struct domain *domain;
+    size_t n = 0;
+
+    TAILQ_FOREACH(domain, &libvirt->domains, link)
+    n++;
+    if (saved_begin(&libvirt->machines, n) < 0)
+        return -ENOMEM;
+    TAILQ_FOREACH(domain, &libvirt->domains, link) {
+        saved = domain->machine.endpoint ? saved_add(&domain->machine) : NULL;
+        if (saved)
+            keys_save(&domain->keys, saved);
+    }
+    saved_end(&libvirt->machines, state);
+
+    return 0;
+}
+
+static void libvirt_offered(void *instance, void *userdata, bool kept) {
+    struct domain *domain = userdata;
+
+    (void)instance;
+    if (kept)
+        return;
+    power_abandon(&domain->machine);
+    domain->keys.n_held = 0; /* in the guest nothing is held */
 }
 
 static struct machine *machine_of(void *userdata) {
@@ -282,6 +315,8 @@ const struct vmibus_sensor_module vmibus_libvirt_sensor = {
     .attached = libvirt_attached,
     .memctx_changed = libvirt_memctx_changed,
     .active = libvirt_active,
+    .save = libvirt_save,
+    .offered = libvirt_offered,
 };
 
 VMIBUS_PUBLIC extern const struct vmibus_sensor_module vmibus_sensor_module

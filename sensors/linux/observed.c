@@ -92,6 +92,10 @@ static void say_refusal(struct observed *observed, enum vmibus_error error, enum
         try_later(observed, "its RAM is private to its process and cannot be read from here; give it shared memory");
         return;
     }
+    if (reason == VMIBUS_REASON_SENSOR_GRANT) {
+        try_later(observed, "no rule gives the user of this sensor ram-fd on it, see vmibus-sensord(8)");
+        return;
+    }
     snprintf(why, sizeof(why), "its memory cannot be read (error %d, reason %d, as in vmibus-protocol(7))", error, reason);
     try_later(observed, why);
 }

@@ -235,17 +235,18 @@ void lifecycle_woken(struct machine *machine) {
 }
 
 static void on_stop(struct machine *machine) {
-    bool io_error = machine->lifecycle.io_error;
+    enum vmibus_lifecycle_cause cause = machine->lifecycle.stop_cause;
 
-    machine->lifecycle.io_error = false;
-    lifecycle_stopped(machine, io_error ? VMIBUS_LIFECYCLE_CAUSE_IO_ERROR : VMIBUS_LIFECYCLE_CAUSE_PAUSED);
+    machine->lifecycle.stop_cause = 0;
+    lifecycle_stopped(machine, cause ? cause : VMIBUS_LIFECYCLE_CAUSE_PAUSED);
 }
 
-static void on_block_error(struct machine *machine, json_object *data) {
+/* What has happened may stop the guest, by an action of this name. */
+static void expect_stop(struct machine *machine, json_object *data, const char *stops, enum vmibus_lifecycle_cause cause) {
     const char *action = monitor_string(data, "action");
 
-    if (action && strcmp(action, "stop") == 0)
-        machine->lifecycle.io_error = true;
+    if (action && strcmp(action, stops) == 0)
+        machine->lifecycle.stop_cause = cause;
 }
 
 /* A background snapshot copies memory like a migration does, but the guest stays. */
@@ -391,7 +392,9 @@ static void take_event(struct machine *machine, const char *name, json_object *d
     else if (strcmp(name, "WAKEUP") == 0)
         lifecycle_woken(machine);
     else if (strcmp(name, "BLOCK_IO_ERROR") == 0)
-        on_block_error(machine, data);
+        expect_stop(machine, data, "stop", VMIBUS_LIFECYCLE_CAUSE_IO_ERROR);
+    else if (strcmp(name, "WATCHDOG") == 0)
+        expect_stop(machine, data, "pause", VMIBUS_LIFECYCLE_CAUSE_WATCHDOG);
     else if (strcmp(name, "MIGRATION") == 0)
         on_migration(machine, data);
     else if (strcmp(name, "JOB_STATUS_CHANGE") == 0)

@@ -63,7 +63,7 @@ struct lifecycle {
     bool active;       /**< the migration got beyond its setup: no savevm */
     bool stopping;     /**< somebody else stopped the guest, perhaps to save or load it */
     enum vmibus_reason busy; /**< why writes are refused; VMIBUS_REASON_NONE: they are not */
-    bool io_error;     /* a STOP for a block I/O error is to follow */
+    enum vmibus_lifecycle_cause stop_cause; /* of the STOP that is to follow; 0: none was told */
     enum vmibus_lifecycle_cause beginning; /**< what lifecycle_begin() tells; OBSERVED unless the sensor knows more */
     bool settling;     /**< a RESET was told, and its like may follow */
     uint64_t expected_until[LIFECYCLE_EXPECTATIONS]; /* 0: not expected */

@@ -15,6 +15,7 @@ machine_sources = \
 	sensors/machine/process.c sensors/machine/process.h \
 	sensors/machine/registers.c sensors/machine/registers.h \
 	sensors/machine/root.c sensors/machine/root.h \
+	sensors/machine/saved.c sensors/machine/saved.h \
 	sensors/machine/sample.c sensors/machine/sample.h \
 	sensors/machine/vcpu_registers.c sensors/machine/vcpu_registers.h \
 	sensors/machine/vcpus.c sensors/machine/vcpus.h

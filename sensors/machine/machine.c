@@ -55,6 +55,14 @@ void machine_begin(struct machine *machine) {
     memory_read(machine, true);
 }
 
+bool machine_restore(struct machine *machine, const struct process *process, struct saved_machine *saved) {
+    if (!saved_find(machine->sensor, process->pid, process->start_time, saved))
+        return false;
+    power_restore(machine, saved);
+
+    return true;
+}
+
 void machine_forget(struct machine *machine) {
     lifecycle_lost(machine);
     root_forget(machine);
@@ -101,6 +109,7 @@ void machine_sensor_init(struct machine_sensor *sensor, struct vmibus_sensor_hos
 
 void machine_sensor_deinit(struct machine_sensor *sensor) {
     root_jobs_deinit(&sensor->jobs);
+    saved_deinit(&sensor->saved);
     free(sensor->state_directory);
     sensor->state_directory = NULL;
 }

@@ -22,6 +22,7 @@
 #include "power.h"
 #include "process.h"
 #include "root.h"
+#include "saved.h"
 #include "vcpus.h"
 
 #define NANOSECONDS_PER_MS UINT64_C(1000000)
@@ -32,6 +33,7 @@ struct machine_sensor {
     const struct vmibus_sensor_api *api;
     struct root_jobs jobs; /* searches on the worker, also those nobody waits for any more */
     char *state_directory; /**< where intents of pauses are kept; NULL: nowhere */
+    struct saved_machines saved; /**< over a restart */
     const char *strange_process; /**< what to tell people where the process behind a monitor is not known */
 
     /** What the sensor says of itself may have changed. */
@@ -48,6 +50,7 @@ struct machine {
     struct vmibus_sensor_endpoint *endpoint; /**< NULL while there is none */
     struct process process;
     uint8_t uuid[16];
+    bool is_kept; /**< the next instance goes on with it: the end of this one undoes nothing */
 
     struct lifecycle lifecycle;
     struct memory memory;
@@ -71,6 +74,13 @@ int machine_init(struct machine *machine, struct machine_sensor *sensor, const c
 
 /** Frees what it holds; its monitor was freed before. */
 void machine_deinit(struct machine *machine);
+
+/**
+ * Before the machine in this process is offered: what the instance before knew of its power is so again.
+ * @param saved receives the whole record, for what the sensor added
+ * @return whether there was one
+ */
+bool machine_restore(struct machine *machine, const struct process *process, struct saved_machine *saved);
 
 /** Its process is gone, and the monitor freed: nothing that was known of it holds. The endpoint is left to the caller. */
 void machine_forget(struct machine *machine);

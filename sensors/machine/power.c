@@ -301,10 +301,35 @@ static int let_go(struct machine *machine, struct power_command *command) {
     return 0;
 }
 
-/* A stop that a crash of ours left behind is adopted, and ended. */
+/* What the instance before had stopped is still so, unless somebody let the guest run since. */
+static void on_proven(void *userdata, const struct monitor_reply *reply) {
+    struct power_command *command = userdata;
+    struct machine *machine = command->machine;
+    struct power *power = &machine->power;
+
+    if (reply->outcome == MONITOR_LOST) {
+        finish_by_reply(command, reply);
+        return;
+    }
+    power->unproven = false;
+    if (power->fingerprint && fingerprint_of(reply) != power->fingerprint) {
+        power->abandoned = false;
+        forget_stop(machine);
+    }
+    if (!power->abandoned) {
+        finish_unchanged(command);
+        return;
+    }
+    power->abandoned = false;
+    continue_if_paused(machine, command);
+}
+
+/* A stop that a crash of ours left behind is adopted, and ended; one that a restart left is proven. */
 static int recover(struct machine *machine, struct power_command *command) {
     uint64_t fingerprint;
 
+    if (machine->power.stopped && (machine->power.unproven || machine->power.abandoned))
+        return monitor_execute_human(machine->monitor, "info registers -a", on_proven, command);
     if (machine->power.stopped || !intent_load(machine, &fingerprint)) {
         finish_unchanged(command);
     } else if (!is_paused(machine)) {
@@ -367,6 +392,7 @@ void power_resumed(struct machine *machine) {
     bool stopped = machine->power.stopped;
 
     machine->power.stopped = machine->power.paused = machine->power.resume = machine->power.held = false;
+    machine->power.unproven = machine->power.abandoned = false;
     if (stopped)
         intent_remove(machine);
 }
@@ -377,15 +403,35 @@ void power_left(struct machine *machine) {
 }
 
 void power_recover(struct machine *machine) {
-    if (machine->power.stopped && !is_paused(machine))
+    if ((machine->power.stopped && !is_paused(machine)) || (machine->power.held && machine->lifecycle.running))
         power_resumed(machine);
     /* Without memory the intent stays, for the next time. */
     if (command_new(machine, 0, VMIBUS_KIND_CMD_VM, OPERATION_RECOVER))
         start_next(machine);
 }
 
+void power_restore(struct machine *machine, const struct saved_machine *saved) {
+    struct power *power = &machine->power;
+
+    power->stopped = power->unproven = saved->stopped;
+    power->paused = saved->paused;
+    power->held = saved->held;
+    power->resume = saved->resume;
+    power->fingerprint = saved->fingerprint;
+}
+
+void power_abandon(struct machine *machine) {
+    struct power *power = &machine->power;
+
+    power->held = power->paused = power->resume = false;
+    power->abandoned = power->stopped;
+    /* Not connected to, it is made good when it is. */
+    if (power->abandoned && machine_is_usable(machine) && command_new(machine, 0, VMIBUS_KIND_CMD_VM, OPERATION_RECOVER))
+        start_next(machine);
+}
+
 void power_stop(struct machine *machine) {
-    if (machine->power.stopped && machine->monitor && monitor_is_ready(machine->monitor) &&
+    if (!machine->is_kept && machine->power.stopped && machine->monitor && monitor_is_ready(machine->monitor) &&
         monitor_execute(machine->monitor, "cont", NULL, NULL, NULL) >= 0)
         monitor_linger(machine->monitor, LINGER_MS);
 }
@@ -421,6 +467,7 @@ int power_execute(struct machine *machine, const struct vmibus_sensor_command *c
     bool is_vm = frame->header.kind == VMIBUS_KIND_CMD_VM;
     struct power_command *copy;
 
+    machine->is_kept = false; /* whoever gives commands goes on with this instance */
     if (!machine_is_usable(machine)) {
         machine_complete(machine, command->id, frame->header.kind, VMIBUS_ERROR_IO,
                     VMIBUS_REASON_SENSOR_FAILED, ENOTCONN, 0);

@@ -15,6 +15,9 @@
  * resumes the guest; a start that finds the intent of a paused guest whose registers have not moved
  * resumes it; if they have moved somebody else let it run in between and the pause is his.
  *
+ * A restart (saved.h) is no end: the guest stays as it is, and the next instance goes on with what this one knew, if the registers
+ * have not moved meanwhile and the bus still has the endpoint.  Otherwise it makes good what is left, as after a crash.
+ *
  * Commands of CMD_VM, and what a start has to resume, are executed one after the other.
  */
 #ifndef SENSORS_MACHINE_POWER_H
@@ -29,6 +32,7 @@
 
 struct power_command;
 struct machine;
+struct saved_machine;
 
 TAILQ_HEAD(power_commands, power_command);
 
@@ -40,6 +44,8 @@ struct power {
     bool paused;                   /**< ... and a PAUSE wants it so */
     bool held;                     /**< a HOLD is in force, whoever stopped the guest */
     bool resume;                   /**< a RESUME came meanwhile */
+    bool unproven;                 /**< the instance before said so; nobody has looked since */
+    bool abandoned;                /**< ... and nobody wants it any more */
     uint64_t fingerprint;          /**< of the registers after our stop; 0: not known */
     uint64_t stops;                /* STOP events seen when ours was sent */
 };
@@ -58,13 +64,19 @@ int power_execute(struct machine *machine, const struct vmibus_sensor_command *c
  */
 void power_recover(struct machine *machine);
 
+/** What the instance before knew, before the endpoint is offered. */
+void power_restore(struct machine *machine, const struct saved_machine *saved);
+
+/** Nobody wants what was restored any more: the guest goes on. */
+void power_abandon(struct machine *machine);
+
 /** The guest runs again, whoever did it: every stop is over. */
 void power_resumed(struct machine *machine);
 
 /** The guest has left for another host: it must not be resumed here. */
 void power_left(struct machine *machine);
 
-/** The sensor ends: ends a stop of ours. */
+/** The sensor ends: ends a stop of ours, unless another instance goes on with it. */
 void power_stop(struct machine *machine);
 
 /** The VM's process is gone, and the connection to it freed. */

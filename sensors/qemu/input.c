@@ -9,6 +9,9 @@
 
 #include "vm.h"
 
+/* How long the end of the sensor waits for keys to be released. */
+#define LINGER_MS 2000
+
 struct input_command {
     TAILQ_ENTRY(input_command) link;
     uint64_t id;
@@ -441,6 +444,62 @@ void input_cancel(struct vm *vm, uint64_t id) {
 
 void input_changed(struct vm *vm) {
     pump(vm);
+}
+
+/* --- over a restart -------------------------------------------------------------------------- */
+
+/* What the sensor adds to the record of a machine; members are only ever appended. */
+struct saved_input {
+    uint8_t owed, reserved[7];
+    uint64_t held[INPUT_CODES / 64];
+};
+
+_Static_assert(sizeof(struct saved_input) <= SAVED_OWN, "the record has no room for it");
+
+void input_save(const struct vm *vm, struct saved_machine *saved) {
+    struct saved_input own = {.owed = vm->input.owed};
+
+    memcpy(own.held, vm->input.held, sizeof(own.held));
+    memcpy(saved->own, &own, sizeof(own));
+}
+
+void input_restore(struct vm *vm, const struct saved_machine *saved) {
+    struct saved_input own;
+
+    memcpy(&own, saved->own, sizeof(own));
+    vm->input.owed = own.owed;
+    for (uint16_t code = 0; code < INPUT_CODES; code++)
+        if (is_held(own.held, code) && (input_key_name(code) || input_button_name(code)))
+            set_held(vm->input.held, code, true);
+}
+
+void input_abandon(struct vm *vm) {
+    if (!holds_any(&vm->input))
+        return;
+    vm->input.owed = true;
+    pump(vm);
+}
+
+void input_stop(struct vm *vm) {
+    struct vmibus_input_event events[INPUT_BATCH_BOUND];
+    bool sent = false;
+    size_t n;
+
+    if (vm->machine.is_kept || !machine_is_usable(&vm->machine))
+        return;
+    while ((n = next_releases(&vm->input, events)) > 0) {
+        json_object *arguments;
+        size_t taken;
+
+        if (input_encode(events, n, &taken, &arguments) < 0 ||
+            qmp_execute(vm->qmp, "input-send-event", arguments, NULL, NULL) < 0)
+            break;
+        for (size_t i = 0; i < taken; i++)
+            set_held(vm->input.held, events[i].code, false);
+        sent = true;
+    }
+    if (sent)
+        monitor_linger(vm->machine.monitor, LINGER_MS);
 }
 
 void input_init(struct vm *vm) {

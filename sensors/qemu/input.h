@@ -11,7 +11,7 @@
  *
  * Keys and buttons that may be down in the guest are known.  INPUT_RELEASE gives up what waits and
  * releases them; for a paused guest the releases are owed, and sent before anything else once it
- * runs.
+ * runs.  What is down when the sensor ends is released then, unless another instance goes on with it.
  */
 #ifndef SENSORS_QEMU_INPUT_H
 #define SENSORS_QEMU_INPUT_H
@@ -24,6 +24,7 @@
 #include <json-c/json.h>
 #include <vmibus/sensor.h>
 
+struct saved_machine;
 struct vm;
 
 /** Key codes looked at. */
@@ -87,6 +88,18 @@ void input_cancel(struct vm *vm, uint64_t id);
 
 /** The run state changed: what is owed is sent, what cannot be sent is answered. */
 void input_changed(struct vm *vm);
+
+/** Adds what is held to what the next instance is to know. */
+void input_save(const struct vm *vm, struct saved_machine *saved);
+
+/** What the instance before knew to be held. */
+void input_restore(struct vm *vm, const struct saved_machine *saved);
+
+/** Nobody wants what was restored any more: it is released. */
+void input_abandon(struct vm *vm);
+
+/** The sensor ends: releases what is held, unless another instance goes on with it. */
+void input_stop(struct vm *vm);
 
 /** The VM's process is gone: so is everything that was held. */
 void input_forget(struct vm *vm);

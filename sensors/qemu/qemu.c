@@ -177,6 +177,7 @@ static int qemu_start(struct vmibus_sensor_host *host, const struct vmibus_senso
     qemu->machines.announce = announce;
     qemu->machines.run_state_changed = run_state_changed;
     qemu->machines.strange_process = strange_process;
+    saved_take(&qemu->machines);
     TAILQ_INIT(&qemu->vms);
     TAILQ_INIT(&qemu->pictures);
     TAILQ_INIT(&qemu->directories);
@@ -191,6 +192,35 @@ static int qemu_start(struct vmibus_sensor_host *host, const struct vmibus_senso
     *instancep = qemu;
 
     return 0;
+}
+
+/* --- over a restart -------------------------------------------------------------------------- */
+
+static int qemu_save(void *instance, struct vmibus_sensor_saved *state) {
+    struct qemu *qemu = instance;
+    struct saved_machine *saved;
+    struct vm *vm;
+
+    if (saved_begin(&qemu->machines, qemu->n_vms) < 0)
+        return -ENOMEM;
+    TAILQ_FOREACH(vm, &qemu->vms, link) {
+        saved = vm->machine.endpoint ? saved_add(&vm->machine) : NULL;
+        if (saved)
+            input_save(vm, saved);
+    }
+    saved_end(&qemu->machines, state);
+
+    return 0;
+}
+
+static void qemu_offered(void *instance, void *userdata, bool kept) {
+    struct vm *vm = userdata;
+
+    (void)instance;
+    if (kept)
+        return;
+    power_abandon(&vm->machine);
+    input_abandon(vm);
 }
 
 static struct machine *machine_of(void *userdata) {
@@ -355,6 +385,8 @@ const struct vmibus_sensor_module vmibus_qemu_sensor = {
     .memctx_changed = qemu_memctx_changed,
     .active = qemu_active,
     .takes_monitors = true,
+    .save = qemu_save,
+    .offered = qemu_offered,
 };
 
 VMIBUS_PUBLIC extern const struct vmibus_sensor_module vmibus_sensor_module

@@ -93,9 +93,12 @@ static bool offer(struct vm *vm) {
         .start_time = vm->candidate.start_time,
         .groups = QEMU_GROUPS,
     };
+    struct saved_machine saved;
     int r;
 
     memcpy(what.uuid, vm->machine.uuid, sizeof(what.uuid));
+    if (machine_restore(&vm->machine, &vm->candidate, &saved))
+        input_restore(vm, &saved);
     r = api->offer(vm->qemu->host, &what, vm, &vm->machine.endpoint);
     if (r < 0) {
         vm->machine.endpoint = NULL;
@@ -312,7 +315,9 @@ bool vm_is_absent(const struct vm *vm) {
 void vm_remove(struct vm *vm) {
     struct qemu *qemu = vm->qemu;
 
+    vm->machine.is_kept = false;
     power_stop(&vm->machine);
+    input_stop(vm);
     disconnect(vm);
     forget_process(vm, VMIBUS_REASON_WITHDRAWN);
     vm_free(vm);
@@ -324,6 +329,7 @@ struct vm *vm_free(struct vm *vm) {
         return NULL;
 
     power_stop(&vm->machine);
+    input_stop(vm);
     TAILQ_REMOVE(&vm->qemu->vms, vm, link);
     vm->qemu->n_vms--;
     disconnect(vm);

@@ -122,6 +122,11 @@ static int stub_save(void *instance, struct vmibus_sensor_saved *saved) {
     return stub_saved_fill(instance, saved);
 }
 
+static void stub_offered(void *instance, void *userdata, bool kept) {
+    (void)instance;
+    stub_vm_offered(userdata, kept);
+}
+
 static void stub_retired(void *instance, void *userdata, uint64_t epoch) {
     (void)instance;
     stub_vm_retired(userdata, epoch);
@@ -141,6 +146,7 @@ const struct vmibus_sensor_module vmibus_stub_sensor = {
     .root_result = stub_root_result,
     .retired = stub_retired,
     .save = stub_save,
+    .offered = stub_offered,
 };
 
 /* What a loader looks for. Weak, so that several sensors can be linked into one program. */

@@ -397,6 +397,21 @@ void stub_vm_quit(struct stub_vm *vm) {
     api->timer_set(vm->power_timer, vm->stub->options.respawn_ms * NS_PER_MS);
 }
 
+/* Nobody wants what was held and pressed before the restart. */
+static void undo(struct stub_vm *vm) {
+    vm->unwanted = false;
+    (void)stub_vm_let_go(vm);
+    (void)stub_input_release(&vm->input);
+}
+
+void stub_vm_offered(struct stub_vm *vm, bool kept) {
+    if (kept || !vm->was_there)
+        return;
+    vm->unwanted = true;
+    if (vm->state != VMIBUS_VM_STATE_UNKNOWN)
+        undo(vm);
+}
+
 static int introduce(struct stub_vm *vm, uint8_t state, enum vmibus_lifecycle_cause cause, struct stub_ram *ram) {
     struct vmibus_sensor_offer offer = {
         .name = vm->name,
@@ -417,6 +432,8 @@ static int introduce(struct stub_vm *vm, uint8_t state, enum vmibus_lifecycle_ca
     }
     vm->state = state;
     stub_vm_publish(vm, cause, false);
+    if (vm->unwanted)
+        undo(vm);
     if (vm->stub->options.heartbeat_ms)
         timer_set_ms(vm, vm->heartbeat_timer, vm->stub->options.heartbeat_ms);
     return 0;

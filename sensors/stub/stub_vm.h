@@ -49,6 +49,7 @@ struct stub_vm {
     bool held;          /**< HOLD is in force */
     bool goes_on;       /**< ... and the VM runs when it ends */
     bool was_there;     /**< it is the one of before a restart */
+    bool unwanted;      /**< ... and what was held and pressed then is to end */
 
     unsigned boot;     /**< counts resets and respawns */
     unsigned attempts; /**< to boot, in this boot */
@@ -87,6 +88,9 @@ struct stub_saved_vm;
 
 /** Introduces it as it was before a restart. @param ram its RAM, taken. As stub_vm_offer(). */
 int stub_vm_offer_again(struct stub_vm *vm, const struct stub_saved_vm *saved, struct stub_ram *ram);
+
+/** The bus has taken it: see offered() of the module. */
+void stub_vm_offered(struct stub_vm *vm, bool kept);
 
 /** Has it run: boots it, or goes on with what ran before a restart. */
 void stub_vm_go_on(struct stub_vm *vm);

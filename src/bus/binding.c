@@ -168,39 +168,46 @@ void binding_deliver(struct binding *binding, struct event *event) {
     control_wake(control);
 }
 
-bool binding_take_replay(struct binding *binding, struct vmibus_frame *frame, struct tail **tailp) {
-    const struct endpoint *endpoint = binding->endpoint;
+/* The oldest piece that is to be replayed, of those that are wanted still; NULL: none. */
+static const struct retained *oldest_stale(struct binding *binding) {
     const struct retained *oldest = NULL;
-    unsigned position = 0;
 
     for (unsigned i = 0; i < N_RETAINED; i++) {
-        const struct retained *retained = &endpoint->retained[i];
+        const struct retained *retained = &binding->endpoint->retained[i];
 
         if (!(binding->stale & (1u << i)))
             continue;
-        if (!retained->present || !(binding->kinds & VMIBUS_KIND_BIT(retained->frame.header.kind))) {
+        if (!retained->present || !(binding->kinds & VMIBUS_KIND_BIT(retained->frame.header.kind)))
             binding->stale &= (uint8_t)~(1u << i);
-            continue;
-        }
-        if (!oldest || retained->frame.header.publication < oldest->frame.header.publication) {
+        else if (!oldest || retained->frame.header.publication < oldest->frame.header.publication)
             oldest = retained;
-            position = i;
-        }
     }
-    if (oldest) {
-        *frame = oldest->frame;
-        *tailp = tail_ref(oldest->tail);
+    return oldest;
+}
+
+bool binding_take_replay(struct binding *binding, struct vmibus_frame *frame, struct tail **tailp) {
+    const struct retained *oldest = oldest_stale(binding), *next = oldest;
+    const struct retained *roster = &binding->endpoint->retained[RETAINED_ROSTER];
+
+    /* Nobody hears of an endpoint before its name. */
+    if (!binding->announced && binding->stale & 1u << RETAINED_ROSTER)
+        next = roster;
+    if (next) {
+        *frame = next->frame;
+        *tailp = tail_ref(next->tail);
         if (frame->header.publication > binding->floor)
             binding->floor = frame->header.publication;
-        if (frame->header.kind == VMIBUS_KIND_ROSTER)
+        if (next == roster)
             binding->announced = true;
-        binding->stale &= (uint8_t)~(1u << position);
+        if (next != oldest)
+            frame->header.publication = oldest->frame.header.publication - 1;
+        binding->stale &= (uint8_t)~(1u << (unsigned)(next - binding->endpoint->retained));
     }
     if (!binding->stale) {
         list_unlink(&binding->replay_link);
         binding->lossy = false;
     }
-    return oldest != NULL;
+    return next != NULL;
 }
 
 bool binding_settle(struct binding *binding, const struct vmibus_frame *frame) {

@@ -62,7 +62,8 @@ void binding_deliver(struct binding *binding, struct event *event);
 void binding_drop(struct binding *binding, const struct vmibus_frame *frame);
 
 /**
- * Takes the oldest piece of retained state that is to be replayed.
+ * Takes the oldest piece of retained state that is to be replayed; but ROSTER first, where the control has not been told of the
+ * endpoint yet.  If it was published after others, its copy is numbered before the oldest of them, so that numbers rise.
  * @return true and the frame with its tail (referenced, may be NULL); false: nothing is left, and the binding is off the
  *         replay list
  */

@@ -4,6 +4,8 @@
 #include <assert.h>
 #include <string.h>
 
+#include <vmibus/names.h>
+
 #include "bus/bus.h"
 #include "bus/claim.h"
 #include "bus/control.h"
@@ -234,12 +236,37 @@ static uint64_t command_token(const struct vmibus_frame *frame) {
     }
 }
 
+static bool is_for_sensor(const struct command *command) {
+    return command->frame.header.kind == VMIBUS_KIND_CMD_MONITOR;
+}
+
+/* One that is for a sensor as such has no provider: it was parked only until its intent was recorded. */
+static void command_go_on_to_sensor(struct command *command) {
+    uint32_t needed = vmibus_frame_describe(VMIBUS_KIND_CMD_MONITOR)->capability;
+    struct vmibus_ack refusal = {};
+    struct sensor *sensor = sensor_named(command->endpoint->bus, (const char *)command->frame.cmd_monitor.sensor, &refusal);
+
+    if (deadline_has_passed(&command->frame.header, clock_now()))
+        command_end_with(command, VMIBUS_ERROR_EXPIRED, VMIBUS_REASON_NONE, command->frame.header.deadline_us);
+    else if (!(command->control->grant.capabilities & needed))
+        command_end_with(command, VMIBUS_ERROR_DENIED, VMIBUS_REASON_NO_CAPABILITY, needed);
+    else if (!sensor)
+        command_end_ack(command, &refusal);
+    else
+        command_send(command, sensor, command->tail ? command->tail->data : NULL);
+}
+
 /* What was checked at receipt is checked again. */
 static void command_go_on(struct command *command) {
-    struct sensor *sensor = endpoint_provider(command->endpoint, command->group);
+    struct sensor *sensor;
     enum vmibus_reason reason = VMIBUS_REASON_NONE;
     enum vmibus_error error = VMIBUS_ERROR_OK;
 
+    if (is_for_sensor(command)) {
+        command_go_on_to_sensor(command);
+        return;
+    }
+    sensor = endpoint_provider(command->endpoint, command->group);
     if (command->lease)
         error = lease_check(command->lease, command->control, command_token(&command->frame), &reason);
     command->expects = !error && !sensor && claims_promise(command->endpoint, command->group);
@@ -305,7 +332,8 @@ static void command_recorded(struct audit_waiter *waiter, int error) {
 }
 
 /*
- * What a lease is needed for is not begun before its intent is recorded as policy wants it.  True: it waits for that, or has been
+ * What a lease is needed for, or what has a sensor follow a VM or none, is not begun before its intent is recorded as policy wants
+ * it.  True: it waits for that, or has been
  * refused and answered.
  */
 static bool command_waits_for_record(struct command *command, const void *tail) {
@@ -314,7 +342,7 @@ static bool command_waits_for_record(struct command *command, const void *tail) 
     enum audit_answer answer;
     int r;
 
-    if (!command->lease)
+    if (!command->lease && !is_for_sensor(command))
         return false;
     command->waiter.recorded = command_recorded;
     command->waiter.deadline = deadline_of(&command->frame.header);

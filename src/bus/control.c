@@ -18,10 +18,15 @@
 
 /* --- coming and going -------------------------------------------------------------------------- */
 
+static struct grant grant_on(const struct control *control, const struct endpoint *endpoint) {
+    if (endpoint->slot == 0)
+        return control->grant;
+    return policy_evaluate(control->bus->policy, &control->principal, endpoint->name, endpoint_granted_uuid(endpoint));
+}
+
 /* Binds it to an endpoint if the policy says so, and subscribes what its patterns cover. As region_take(). */
 static int control_bind(struct control *control, struct endpoint *endpoint) {
-    struct grant grant = endpoint->slot ? policy_evaluate(control->bus->policy, &control->principal, endpoint->name, endpoint->uuid)
-                                        : control->grant;
+    struct grant grant = grant_on(control, endpoint);
     struct binding *binding;
     int r;
 
@@ -165,10 +170,8 @@ static void withdraw(struct control *control, struct binding *binding) {
 }
 
 static void renew(struct control *control, struct endpoint *endpoint) {
-    struct bus *bus = control->bus;
     struct binding *binding = control_binding_in(control, endpoint->slot);
-    struct grant grant = endpoint->slot ? policy_evaluate(bus->policy, &control->principal, endpoint->name, endpoint->uuid)
-                                        : control->grant;
+    struct grant grant = grant_on(control, endpoint);
 
     if (binding && grant.capabilities)
         binding_set_grant(binding, grant);

@@ -26,6 +26,18 @@ static uint32_t free_slot(struct bus *bus) {
     return 0;
 }
 
+void endpoint_set_introducer(struct endpoint *endpoint, const struct sensor *sensor) {
+    endpoint->introducer = sensor;
+    if (sensor)
+        memcpy(endpoint->introduced_by, sensor->name, sizeof(endpoint->introduced_by));
+}
+
+const uint8_t *endpoint_granted_uuid(const struct endpoint *endpoint) {
+    static const uint8_t unset[16];
+
+    return endpoint->uuid_doubted ? unset : endpoint->uuid;
+}
+
 /* --- providers --------------------------------------------------------------------------------- */
 
 uint32_t endpoint_groups(const struct endpoint *endpoint) {
@@ -266,7 +278,7 @@ void endpoint_tell_opened(struct endpoint *endpoint) {
         .header = {.kind = VMIBUS_KIND_ENDPOINT_OPENED, .tail_length = (uint32_t)strlen(endpoint->name)},
     };
 
-    memcpy(frame.endpoint_opened.uuid, endpoint->uuid, sizeof(endpoint->uuid));
+    memcpy(frame.endpoint_opened.uuid, endpoint_granted_uuid(endpoint), sizeof(endpoint->uuid));
     bus_tell_link(endpoint->bus, endpoint, &frame, endpoint->name);
     providers_tell_authority(endpoint);
 }
@@ -288,6 +300,7 @@ int endpoint_new(struct endpoint **endpointp, struct bus *bus, const struct endp
     endpoint->generation = bus_next_generation(bus);
     strncpy(endpoint->name, identity->name, VMIBUS_NAME_BOUND);
     memcpy(endpoint->uuid, identity->uuid, sizeof(endpoint->uuid));
+    endpoint_set_introducer(endpoint, sensor);
     endpoint->pid = identity->pid;
     endpoint->start_time = identity->start_time;
     r = charge_take(&endpoint->charge, bus->account, RESOURCE_ENDPOINTS, 1);

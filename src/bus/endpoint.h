@@ -32,6 +32,9 @@ struct endpoint {
     uint64_t generation;
     char name[VMIBUS_NAME_BOUND + 1];
     uint8_t uuid[16];
+    bool uuid_doubted;              /**< who introduced the VM has not said it: nobody is granted anything by it */
+    const struct sensor *introducer; /**< who that is; NULL: it has gone */
+    char introduced_by[32];         /**< its name, by which it is known after a restart */
     uint32_t pid;
     uint64_t start_time;
     uint64_t publication;           /**< last publication number given */
@@ -88,6 +91,12 @@ struct endpoint *endpoint_free(struct endpoint *endpoint, enum vmibus_reason rea
 
 /** Tells the memory authority that it exists, or that its UUID has been learnt, and who provides its memory. */
 void endpoint_tell_opened(struct endpoint *endpoint);
+
+/** Whose word counts for grants (offer.h). @param sensor NULL: nobody's any more */
+void endpoint_set_introducer(struct endpoint *endpoint, const struct sensor *sensor);
+
+/** The UUID by which policy knows it: zeros if there is none, or none that counts. */
+const uint8_t *endpoint_granted_uuid(const struct endpoint *endpoint);
 
 /** What its providers offer together. */
 uint32_t endpoint_groups(const struct endpoint *endpoint);

@@ -10,6 +10,7 @@
 #include "bus/endpoint.h"
 #include "bus/handover_record.h"
 #include "bus/sensor.h"
+#include "bus/sensor_place.h"
 #include "util/clock.h"
 
 /* Never reused. */
@@ -20,6 +21,7 @@ enum {
     BUS_TOKEN = 4,
     BUS_SLOT = 5,
     BUS_COUNTERS = 6,
+    BUS_SENSOR_PLACES = 7,
 };
 
 /* --- settling ---------------------------------------------------------------------------------- */
@@ -96,6 +98,9 @@ void bus_handover_save(struct bus_handover *handover, struct handover_writer *wr
     handover_put_number(writer, BUS_TOKEN, bus->last_token);
     handover_put_number(writer, BUS_SLOT, bus->last_slot);
     handover_put(writer, BUS_COUNTERS, &bus->counters, sizeof(bus->counters));
+    handover_begin(writer, BUS_SENSOR_PLACES);
+    sensor_places_save(&bus->sensor_places, writer);
+    handover_end(writer);
     for (uint32_t slot = 0; slot <= bus->n_endpoints; slot++)
         if (bus->endpoints[slot])
             handover_put_endpoint(handover, writer, BUS_ENDPOINT, bus->endpoints[slot]);
@@ -142,6 +147,9 @@ bool bus_handover_restore(struct bus_handover *handover, struct handover_records
             break;
         case BUS_COUNTERS:
             handover_copy(&record, &bus->counters, sizeof(bus->counters));
+            break;
+        case BUS_SENSOR_PLACES:
+            sensor_places_restore(&bus->sensor_places, &record);
             break;
         default:
             break;

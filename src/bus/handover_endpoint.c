@@ -33,6 +33,8 @@ static const struct handover_member endpoint_members[] = {
     HANDOVER_MEMBER(15, struct endpoint, pressed),
     HANDOVER_MEMBER(16, struct endpoint, memory_session),
     HANDOVER_MEMBER(17, struct endpoint, memory_session_told),
+    HANDOVER_MEMBER(18, struct endpoint, uuid_doubted),
+    HANDOVER_MEMBER(19, struct endpoint, introduced_by),
 };
 
 /* --- written ----------------------------------------------------------------------------------- */
@@ -74,9 +76,13 @@ void handover_put_endpoint(struct bus_handover *handover, struct handover_writer
 
 /* --- read -------------------------------------------------------------------------------------- */
 
-/* A number of this incarnation, given out already. */
+/* Of an incarnation that the bus rose from (bus/resync.h), or of this one and given out already. */
 bool handover_was_given(const struct bus *bus, uint64_t number, uint32_t last) {
-    return number >> 32 == bus->options.incarnation && (uint32_t)number != 0 && (uint32_t)number <= last;
+    uint64_t incarnation = number >> 32;
+
+    if (incarnation == 0 || incarnation > bus->options.incarnation || (uint32_t)number == 0)
+        return false;
+    return incarnation < bus->options.incarnation || (uint32_t)number <= last;
 }
 
 static bool take_retained(struct bus_handover *handover, struct endpoint *endpoint, const struct handover_record *record) {

@@ -5,6 +5,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include <vmibus/names.h>
+
 #include "bus/bus.h"
 #include "bus/control.h"
 #include "bus/lease.h"
@@ -73,10 +75,13 @@ static bool take_fd(const struct handover_record *record, struct event_parts *pa
     return fd >= 0;
 }
 
-/* What indexes anything is checked here. */
+/* What indexes anything is checked here, and what every frame is. */
 static bool is_sound(const struct event_parts *parts, uint32_t tail_bound) {
     const struct vmibus_frame *frame = &parts->frame;
+    const struct vmibus_frame_description *description = vmibus_frame_describe(frame->header.kind);
 
+    if (!description || frame->header.direction != description->direction || frame->header.version != VMIBUS_PROTOCOL_VERSION)
+        return false;
     if (frame->header.priority > VMIBUS_PRIORITY_URGENT || parts->tail_length > tail_bound ||
         frame->header.tail_length != parts->tail_length || frame->header.fd_count != parts->n_fds)
         return false;

@@ -77,7 +77,7 @@ struct event *handover_take_event(struct bus_handover *handover, const struct ha
 /** A result of a charge or a region as a negative errno: without room for what was there before nothing goes on as it was. */
 int handover_outcome(int r);
 
-/** Whether a number is of this incarnation, and given out already. @param last the last one that was */
+/** Whether a number was given out already, in this incarnation or one before. @param last the last one of this that was */
 bool handover_was_given(const struct bus *bus, uint64_t number, uint32_t last);
 
 /** An endpoint with leases, retained state and who provides it; a lease of its. */

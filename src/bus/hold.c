@@ -8,6 +8,7 @@
 #include "bus/command.h"
 #include "bus/control.h"
 #include "bus/endpoint.h"
+#include "bus/sensor.h"
 #include "util/clock.h"
 #include "util/refusal.h"
 #include "util/region.h"
@@ -244,6 +245,15 @@ void hold_drop_sensor(struct endpoint *endpoint, const struct sensor *sensor) {
     finish(holding);
     answer_leaving(holding, &gone);
     fail_all(holding, &gone);
+}
+
+void hold_leave_sensor(struct endpoint *endpoint, const struct sensor *sensor) {
+    struct holding *holding = &endpoint->holding;
+
+    if (holding->state == HOLDING_STILL && holding->sensor == sensor && sensor->keeps)
+        holding->sensor = NULL; /* hold_see_providers() */
+    else
+        hold_drop_sensor(endpoint, sensor);
 }
 
 /* --- over a restart ---------------------------------------------------------------------------- */

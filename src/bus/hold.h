@@ -93,6 +93,9 @@ void hold_answered(struct endpoint *endpoint, enum vmibus_vm_operation operation
 /** A sensor published the run state: if it is who holds the guest, and the guest runs, every hold is over. */
 void hold_see_state(struct endpoint *endpoint, const struct sensor *sensor, enum vmibus_vm_state state);
 
+/** A sensor is started anew: if it keeps what it holds, a guest that stands still goes on doing so. */
+void hold_leave_sensor(struct endpoint *endpoint, const struct sensor *sensor);
+
 /** A sensor does not provide the endpoint any more. */
 void hold_drop_sensor(struct endpoint *endpoint, const struct sensor *sensor);
 

@@ -59,22 +59,65 @@ static void see_uuid(struct endpoint *endpoint) {
         control_see_identity(control, endpoint);
 }
 
-/* True: something was not known before. */
-static bool learn(struct endpoint *endpoint, const struct endpoint_identity *identity) {
-    bool learns_process = !endpoint->pid && identity->pid, learns_uuid = !has_uuid(endpoint->uuid) && has_uuid(identity->uuid);
+static bool is_introducer(const struct endpoint *endpoint, const struct sensor *sensor) {
+    return sensor && endpoint->introducer == sensor;
+}
+
+/* What nobody is granted anything by, the word of who introduced the VM replaces. */
+static bool learns_uuid_from(const struct endpoint *endpoint, const struct endpoint_identity *identity,
+                             const struct sensor *sensor) {
+    if (!has_uuid(identity->uuid) || is_same_uuid(endpoint, identity))
+        return false;
+    return !has_uuid(endpoint->uuid) || (endpoint->uuid_doubted && is_introducer(endpoint, sensor));
+}
+
+/* True: something was not known before. @param sensor who says so; NULL: two endpoints became one */
+static bool learn(struct endpoint *endpoint, const struct endpoint_identity *identity, const struct sensor *sensor) {
+    bool learns_process = !endpoint->pid && identity->pid, learns_uuid = learns_uuid_from(endpoint, identity, sensor);
+    bool was_doubted = endpoint->uuid_doubted;
 
     if (learns_process) {
         endpoint->pid = identity->pid;
         endpoint->start_time = identity->start_time;
     }
-    if (learns_uuid) {
+    if (learns_uuid)
         memcpy(endpoint->uuid, identity->uuid, sizeof(endpoint->uuid));
+    if (is_introducer(endpoint, sensor) && is_same_uuid(endpoint, identity))
+        endpoint->uuid_doubted = false;
+    else if (learns_uuid)
+        endpoint->uuid_doubted = true;
+    if (learns_uuid || endpoint->uuid_doubted != was_doubted)
         see_uuid(endpoint);
-    }
     return learns_process || learns_uuid;
 }
 
 /* --- two that are one -------------------------------------------------------------------------- */
+
+/* What it said, or says now. */
+static const uint8_t *said_by_introducer(const struct endpoint *endpoint, const struct endpoint_identity *identity,
+                                         const struct sensor *sensor) {
+    return is_introducer(endpoint, sensor) && has_uuid(identity->uuid) ? identity->uuid : endpoint_granted_uuid(endpoint);
+}
+
+/*
+ * Of one VM under two names the grants of both would be given to all of it.  So who introduced one has to have introduced the other
+ * by the same name, or both by the same UUID.
+ */
+static bool agree(const struct endpoint *one, const struct endpoint *other, const struct endpoint_identity *identity,
+                  const struct sensor *sensor) {
+    const uint8_t *a = said_by_introducer(one, identity, sensor), *b = said_by_introducer(other, identity, sensor);
+
+    return strcmp(one->name, other->name) == 0 || (has_uuid(a) && memcmp(a, b, sizeof(one->uuid)) == 0);
+}
+
+/* Whose process it is, that is the VM, and what its introducer says counts. Returns who says what is known of the younger. */
+static const struct sensor *take_word(struct endpoint *older, const struct endpoint *younger) {
+    if (older->pid || !younger->pid)
+        return NULL;
+    endpoint_set_introducer(older, younger->introducer);
+    older->uuid_doubted = younger->uuid_doubted || !has_uuid(younger->uuid);
+    return older->uuid_doubted ? NULL : older->introducer;
+}
 
 /*
  * Those who only joined hear of the older one by the roster.  Nothing stays behind: neither a key that is down nor a guest held
@@ -83,6 +126,7 @@ static bool learn(struct endpoint *endpoint, const struct endpoint_identity *ide
 static void merge(struct endpoint *older, struct endpoint *younger) {
     struct endpoint_identity identity = {.pid = younger->pid, .start_time = younger->start_time};
     struct sensor *holder = younger->holding.sensor;
+    const struct sensor *word;
     struct pressed pressed = younger->pressed;
     struct provider *provider, *following;
     struct list moving;
@@ -91,11 +135,15 @@ static void merge(struct endpoint *older, struct endpoint *younger) {
     memcpy(identity.uuid, younger->uuid, sizeof(identity.uuid));
     list_for_each_safe(provider, following, &younger->providers, endpoint_link)
         if (provider->offer) {
+            provider->former_slot = younger->slot;
+            provider->former_generation = younger->generation;
             list_unlink(&provider->endpoint_link);
             list_append(&moving, &provider->endpoint_link);
         }
+    word = take_word(older, younger);
     endpoint_free(younger, VMIBUS_REASON_SAME_VM);
-    (void)learn(older, &identity);
+    (void)learn(older, &identity, word);
+    see_uuid(older);
     endpoint_publish_roster(older, VMIBUS_ROSTER_CHANGE_ADDED);
     while (!list_is_empty(&moving))
         provider_move(list_first(&moving, struct provider, endpoint_link), older);
@@ -107,14 +155,6 @@ static void merge(struct endpoint *older, struct endpoint *younger) {
     }
 }
 
-/* Returns the one that stays. */
-static struct endpoint *unite(struct endpoint *one, struct endpoint *other) {
-    struct endpoint *older = one->generation < other->generation ? one : other;
-
-    merge(older, older == one ? other : one);
-    return older;
-}
-
 /* --- offers ------------------------------------------------------------------------------------ */
 
 /* How an offer ends. */
@@ -122,20 +162,32 @@ struct verdict {
     struct endpoint *endpoint;  /* NULL: there is none yet */
     enum vmibus_error error;
     enum vmibus_reason reason;
+    bool is_kept;               /* the endpoint was the sensor's before a restart */
 };
 
 static struct verdict refused(enum vmibus_error error, enum vmibus_reason reason) {
     return (struct verdict){.error = error, .reason = reason};
 }
 
-static struct verdict find(struct bus *bus, const struct endpoint_identity *identity) {
+/* The one that stays. */
+static struct verdict unite(struct endpoint *one, struct endpoint *other, const struct endpoint_identity *identity,
+                            const struct sensor *sensor) {
+    struct endpoint *older = one->generation < other->generation ? one : other;
+
+    if (!agree(one, other, identity, sensor))
+        return refused(VMIBUS_ERROR_VALIDATION, VMIBUS_REASON_SAME_VM);
+    merge(older, older == one ? other : one);
+    return (struct verdict){.endpoint = older};
+}
+
+static struct verdict find(struct bus *bus, const struct endpoint_identity *identity, const struct sensor *sensor) {
     struct endpoint *by_process = find_by_process(bus, identity), *by_uuid = NULL;
     unsigned n = find_by_uuid(bus, identity, &by_uuid);
 
     if (n > 1 && !by_process)
         return refused(VMIBUS_ERROR_VALIDATION, VMIBUS_REASON_SAME_VM);
     if (by_process && n == 1 && (!has_uuid(by_process->uuid) || is_same_uuid(by_process, identity)))
-        return (struct verdict){.endpoint = unite(by_process, by_uuid)};
+        return unite(by_process, by_uuid, identity, sensor);
     return (struct verdict){.endpoint = by_process ? by_process : by_uuid};
 }
 
@@ -146,9 +198,10 @@ static bool is_one_vm(const struct endpoint *a, const struct endpoint_identity *
     return (is_same_process(a, b) && (!both_have_uuid || is_same_uuid(a, b))) || (is_same_uuid(a, b) && (!a->pid || !b->pid));
 }
 
-static bool contradicts(const struct endpoint *endpoint, const struct endpoint_identity *identity) {
+static bool contradicts(const struct endpoint *endpoint, const struct endpoint_identity *identity, const struct sensor *sensor) {
     return (identity->pid && endpoint->pid && !is_same_process(endpoint, identity)) ||
-           (has_uuid(identity->uuid) && has_uuid(endpoint->uuid) && !is_same_uuid(endpoint, identity));
+           (has_uuid(identity->uuid) && has_uuid(endpoint->uuid) && !is_same_uuid(endpoint, identity) &&
+            !learns_uuid_from(endpoint, identity, sensor));
 }
 
 /* The endpoint is named by its provider, who has learnt more of it: that may show that it is another one too. */
@@ -163,7 +216,7 @@ static struct verdict find_named(struct sensor *sensor, const struct vmibus_head
     if (!identity->pid && !has_uuid(identity->uuid))
         return (struct verdict){.endpoint = endpoint};
     provider = provider_of(endpoint, sensor);
-    if (!provider || !provider->offer || contradicts(endpoint, identity))
+    if (!provider || !provider->offer || contradicts(endpoint, identity, sensor))
         return refused(VMIBUS_ERROR_VALIDATION, VMIBUS_REASON_BAD_FIELD);
     if (!whole.pid) {
         whole.pid = endpoint->pid;
@@ -180,7 +233,7 @@ static struct verdict find_named(struct sensor *sensor, const struct vmibus_head
             return refused(VMIBUS_ERROR_VALIDATION, VMIBUS_REASON_SAME_VM);
         other = one;
     }
-    return (struct verdict){.endpoint = other ? unite(endpoint, other) : endpoint};
+    return other ? unite(endpoint, other, identity, sensor) : (struct verdict){.endpoint = endpoint};
 }
 
 static void answer(struct sensor *sensor, const struct vmibus_frame *offer, const struct verdict *verdict) {
@@ -194,7 +247,8 @@ static void answer(struct sensor *sensor, const struct vmibus_frame *offer, cons
                    .correlation = offer->header.correlation},
         .ack = {.error = (uint16_t)verdict->error,
                 .reason = (uint16_t)verdict->reason,
-                .command = VMIBUS_KIND_ENDPOINT_OFFER},
+                .command = VMIBUS_KIND_ENDPOINT_OFFER,
+                .count = verdict->is_kept},
     };
 
     sensor->ops->send(sensor, &frame, NULL);
@@ -208,15 +262,19 @@ static bool is_well_formed(const struct vmibus_frame *frame, const void *tail) {
 
 /* One more provider, or the same with other groups. */
 static int join(struct sensor *sensor, const struct vmibus_frame *frame, const struct endpoint_identity *identity,
-                struct endpoint *endpoint) {
+                struct endpoint *endpoint, bool *is_kept) {
     const struct vmibus_endpoint_offer *offer = &frame->endpoint_offer;
     uint64_t published = endpoint->publication;
     uint32_t groups = endpoint_groups(endpoint);
-    bool learnt = learn(endpoint, identity);
+    bool learnt;
     int r;
 
     endpoint->claiming = offer->groups && claim_make_good(endpoint, sensor);
+    if (endpoint->claiming && !endpoint->introducer && strncmp(endpoint->introduced_by, sensor->name, sizeof(sensor->name)) == 0)
+        endpoint_set_introducer(endpoint, sensor);
+    learnt = learn(endpoint, identity, sensor);
     r = provider_add(endpoint, sensor, offer->groups, frame->header.slot ? 0 : frame->header.correlation);
+    *is_kept = endpoint->claiming;
     if (endpoint->claiming) {
         endpoint->claiming = false;
         if (r == 0 && list_is_empty(&endpoint->claims) && !endpoint_roster_is_current(endpoint))
@@ -255,7 +313,7 @@ static struct verdict take(struct sensor *sensor, const struct vmibus_frame *fra
         return refused(VMIBUS_ERROR_QUOTA, VMIBUS_REASON_LIMIT_ENDPOINTS);
     memcpy(name, tail, frame->header.tail_length);
     memcpy(identity.uuid, offer->uuid, sizeof(identity.uuid));
-    verdict = frame->header.slot ? find_named(sensor, &frame->header, &identity) : find(sensor->bus, &identity);
+    verdict = frame->header.slot ? find_named(sensor, &frame->header, &identity) : find(sensor->bus, &identity, sensor);
     if (verdict.error)
         return verdict;
     if (!verdict.endpoint)
@@ -263,10 +321,19 @@ static struct verdict take(struct sensor *sensor, const struct vmibus_frame *fra
     /* An endpoint is there as long as somebody provides a group of it: this one would never go. */
     if (!verdict.endpoint && !(offer->groups & ~GROUPS_OF_KNOWLEDGE))
         return refused(VMIBUS_ERROR_VALIDATION, VMIBUS_REASON_BAD_FIELD);
-    r = verdict.endpoint ? join(sensor, frame, &identity, verdict.endpoint)
+    r = verdict.endpoint ? join(sensor, frame, &identity, verdict.endpoint, &verdict.is_kept)
                          : endpoint_new(&verdict.endpoint, sensor->bus, &identity, sensor, offer->groups,
                                         frame->header.correlation);
     return r ? refused(VMIBUS_ERROR_PRESSURE, VMIBUS_REASON_LIMIT_ENDPOINTS) : verdict;
+}
+
+/* What it went on holding while it was started anew may be over meanwhile. */
+static void end_forgotten_hold(struct sensor *sensor, const struct verdict *verdict, uint32_t groups) {
+    struct endpoint *endpoint = verdict->endpoint;
+
+    if (verdict->is_kept && sensor->keeps && groups & VMIBUS_GROUP_POWER && provider_of(endpoint, sensor) &&
+        endpoint->holding.sensor != sensor && !endpoint->holding.asked)
+        command_begin_hold(endpoint, sensor, VMIBUS_VM_OPERATION_LET_GO);
 }
 
 void offer_hear(struct sensor *sensor, const struct vmibus_frame *frame, const void *tail) {
@@ -284,6 +351,7 @@ void offer_hear(struct sensor *sensor, const struct vmibus_frame *frame, const v
     provider = provider_of(verdict.endpoint, sensor);
     if (provider)
         provider_answered(provider);
+    end_forgotten_hold(sensor, &verdict, frame->endpoint_offer.groups);
     endpoint_tell_demand(verdict.endpoint, sensor);
     if (bus_endpoint(sensor->bus, slot, generation))
         claims_see_providers(bus_endpoint(sensor->bus, slot, generation));

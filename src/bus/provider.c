@@ -278,6 +278,8 @@ int provider_add(struct endpoint *endpoint, struct sensor *sensor, uint32_t grou
 }
 
 void provider_free(struct provider *provider) {
+    if (provider->endpoint->introducer == provider->sensor)
+        endpoint_set_introducer(provider->endpoint, NULL);
     detach(provider);
     free(provider);
 }
@@ -308,11 +310,23 @@ void provider_remove(struct provider *provider, enum vmibus_reason reason) {
         endpoint_publish_roster(endpoint, VMIBUS_ROSTER_CHANGE_ADDED);
 }
 
+static bool has_deputy(const struct provider *leaving, uint32_t group) {
+    const struct provider *provider;
+
+    list_for_each(provider, &leaving->endpoint->providers, endpoint_link)
+        if (provider != leaving && provider->groups & group)
+            return true;
+    return false;
+}
+
 void provider_leave(struct provider *provider) {
     struct endpoint *endpoint = provider->endpoint;
     uint32_t changed;
 
     watch_forget_sensor(endpoint, provider->sensor);
+    /* Who would take its place holds nothing. */
+    if (!has_deputy(provider, VMIBUS_GROUP_POWER))
+        hold_leave_sensor(endpoint, provider->sensor);
     lose(provider, UINT32_MAX, VMIBUS_ERROR_GONE, VMIBUS_REASON_RESTARTED);
     provider_free(provider);
     changed = choose(endpoint);

@@ -38,6 +38,8 @@ struct provider {
     uint32_t told;              /**< those for which the sensor believes itself to be active */
     bool is_answered;           /**< its offer was: it knows what endpoint it is told of */
     uint64_t offer;             /**< correlation of the offer: the sensor's name for its endpoint; 0: it joined */
+    uint32_t former_slot;       /**< the endpoint that it was moved from: its sensor may not have heard of that yet */
+    uint64_t former_generation; /**< 0: none */
     struct vmibus_lifecycle lifecycle;
     bool has_lifecycle;         /**< it told one */
     struct list endpoint_link;  /**< endpoint->providers, in order of offering */

@@ -60,6 +60,23 @@ void bus_memory_replaced(struct bus *bus, bool was_there) {
     }
 }
 
+void bus_rise(struct bus *bus, uint32_t incarnation) {
+    bus->options.incarnation = incarnation;
+    bus->last_token = 0;
+    bus->last_generation = 0;
+}
+
+void bus_disown_all(struct bus *bus) {
+    struct vmibus_frame frame = {
+        .header = {.kind = VMIBUS_KIND_ENDPOINT_CLOSED},
+        .endpoint_closed = {.reason = VMIBUS_REASON_WITHDRAWN},
+    };
+
+    for (uint32_t slot = 1; slot <= bus->n_endpoints; slot++)
+        if (bus->endpoints[slot])
+            bus_tell_link(bus, bus->endpoints[slot], &frame, NULL);
+}
+
 void bus_hear_session_lost(struct bus *bus, const struct vmibus_session_lost *lost) {
     struct control *control;
 

@@ -30,6 +30,15 @@ void bus_memory_returned(struct bus *bus);
  */
 void bus_memory_replaced(struct bus *bus, bool was_there);
 
+/**
+ * The numbers that the bus gives are given already: it goes on with another incarnation.  Before bus_memory_replaced(), which ends
+ * what was given.
+ */
+void bus_rise(struct bus *bus, uint32_t incarnation);
+
+/** Whatever the authority has under the numbers of endpoints that were given already is not of these. Before bus_tell_all(). */
+void bus_disown_all(struct bus *bus);
+
 /** SESSION_LOST: the memory channel of a session has closed, so its leases end. */
 void bus_hear_session_lost(struct bus *bus, const struct vmibus_session_lost *lost);
 

@@ -43,6 +43,22 @@ int sensor_init(struct sensor *sensor, struct bus *bus, const struct sensor_ops 
     return 0;
 }
 
+struct sensor *sensor_named(struct bus *bus, const char *name, struct vmibus_ack *refusal) {
+    struct sensor *sensor, *found = NULL;
+    uint64_t n = 0;
+
+    list_for_each(sensor, &bus->sensors, link)
+        if (*name && strncmp(sensor->name, name, sizeof(sensor->name)) == 0) {
+            found = sensor;
+            n++;
+        }
+    if (n == 0)
+        *refusal = (struct vmibus_ack){.error = VMIBUS_ERROR_UNSUPPORTED, .reason = VMIBUS_REASON_NO_PROVIDER};
+    else if (n > 1)
+        *refusal = (struct vmibus_ack){.error = VMIBUS_ERROR_VALIDATION, .reason = VMIBUS_REASON_SENSOR_NAME, .value = n};
+    return n == 1 ? found : NULL;
+}
+
 static void publish_state(struct sensor *sensor, const void *message, uint32_t length) {
     struct vmibus_frame frame = {
         .header = {.kind = VMIBUS_KIND_SENSOR,
@@ -77,6 +93,7 @@ static void hear_announce(struct sensor *sensor, const struct vmibus_frame *fram
     sensor->state = (enum vmibus_sensor_state)announce->state;
     sensor->groups = announce->groups;
     sensor->fallback = announce->fallback;
+    sensor->keeps = announce->flags & VMIBUS_SENSOR_KEEPS;
     memcpy(sensor->name, announce->name, sizeof(sensor->name));
     sensor->name[sizeof(sensor->name) - 1] = '\0';
     if (is_first)
@@ -89,8 +106,16 @@ static void hear_announce(struct sensor *sensor, const struct vmibus_frame *fram
 
 static struct provider *find_provider(const struct sensor *sensor, const struct vmibus_header *header) {
     struct endpoint *endpoint = bus_endpoint(sensor->bus, header->slot, header->generation);
+    struct provider *provider;
 
-    return endpoint ? provider_of(endpoint, sensor) : NULL;
+    if (endpoint)
+        return provider_of(endpoint, sensor);
+    /* What is on its way while two endpoints turn out to be one VM is of that VM all the same. */
+    list_for_each(provider, &sensor->providers, sensor_link)
+        if (provider->former_generation && provider->former_generation == header->generation &&
+            provider->former_slot == header->slot)
+            return provider;
+    return NULL;
 }
 
 static bool tail_is_allowed(const struct vmibus_frame_description *description, uint32_t length) {

@@ -47,6 +47,12 @@ int sensor_init(struct sensor *sensor, struct bus *bus, const struct sensor_ops 
 void sensor_deinit(struct sensor *sensor);
 
 /**
+ * The one sensor of a name.
+ * @param refusal filled if it is NULL: UNSUPPORTED, NO_PROVIDER (nobody has it) or VALIDATION, SENSOR_NAME (several have)
+ */
+struct sensor *sensor_named(struct bus *bus, const char *name, struct vmibus_ack *refusal);
+
+/**
  * Hears a sensor: SENSOR_ANNOUNCE, ENDPOINT_OFFER, ENDPOINT_WITHDRAW, published events, and ACKs to commands.  What makes no sense
  * is ignored: a sensor may speak of an endpoint that has just gone.
  * @param tail header.tail_length octets, borrowed; NULL although there are some: they were lost, and an event is a gap

@@ -198,7 +198,7 @@ static bool is_unprovided(const struct watch *watch, uint64_t epoch) {
 static bool is_ungranted(const struct watch *watch, uint64_t epoch) {
     const struct endpoint *endpoint = watch->endpoint;
     struct grant grant =
-        policy_evaluate(endpoint->bus->policy, &watch->control->principal, endpoint->name, endpoint->uuid);
+        policy_evaluate(endpoint->bus->policy, &watch->control->principal, endpoint->name, endpoint_granted_uuid(endpoint));
 
     (void)epoch;
     return !(grant.capabilities & VMIBUS_CAP_WATCH);

@@ -7,6 +7,7 @@
 #include <sys/random.h>
 
 #include "bus/bus.h"
+#include "bus/sensor_place.h"
 #include "core/core.h"
 #include "core/handover.h"
 #include "host/sensor_inbox.h"
@@ -120,6 +121,7 @@ static int open_channels(struct local_sensor *local) {
         return r < 0 ? r : -EUSERS;
     memcpy(local->sensor.session, session, sizeof(local->sensor.session));
     strncpy(local->sensor.name, module->name, sizeof(local->sensor.name) - 1);
+    sensor_place_take(&local->sensor);
     local->sensor.groups = module->groups;
     local->sensor.fallback = module->fallback;
     local->sensor.keeps = sensor_module_has(module, save);
@@ -140,7 +142,7 @@ int local_sensor_new(struct vmibus_core *core, struct sensor_library library, co
         local = calloc(1, sizeof(*local));
         r = local ? 0 : -ENOMEM;
     }
-    if (r < 0) {
+    if (!local) {
         sensor_library_unload(&library);
         return r;
     }

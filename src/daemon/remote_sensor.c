@@ -275,7 +275,10 @@ static void announce(struct remote_sensor *remote, enum vmibus_sensor_state stat
                    .direction = VMIBUS_DIRECTION_UP,
                    .version = VMIBUS_PROTOCOL_VERSION,
                    .timestamp = clock_now()},
-        .sensor_announce = {.state = (uint8_t)state, .groups = module->groups, .fallback = module->fallback},
+        .sensor_announce = {.state = (uint8_t)state,
+                            .flags = sensor_module_has(module, save) ? VMIBUS_SENSOR_KEEPS : 0,
+                            .groups = module->groups,
+                            .fallback = module->fallback},
     };
 
     strncpy((char *)frame.sensor_announce.name, module->name, sizeof(frame.sensor_announce.name) - 1);

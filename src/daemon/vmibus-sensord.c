@@ -18,6 +18,7 @@
 #include "daemon/remote_sensor.h"
 #include "daemon/sensor_keeping.h"
 #include "daemon/sensor_module.h"
+#include "daemon/sensor_undo.h"
 #include "daemon/service.h"
 #include "daemon/signals.h"
 #include "daemon/watchdog.h"
@@ -40,6 +41,8 @@ struct sensord {
     struct loop_timer retry;
     struct remote_sensor *remote;   /* NULL: not connected */
     struct sensor_keeping keeping;  /* of the instance before */
+    struct loop_timer patience;     /* until what is kept for a bus that is away is undone, and until that is done */
+    struct sensor_undo undo;
     struct service_fds given;
     bool restarts;                  /* asked to end: another process may follow */
     uint64_t backoff_ms;
@@ -90,6 +93,13 @@ static void retry_later(struct sensord *sensord) {
     sensord->backoff_ms = sensord->backoff_ms * 2 < BACKOFF_LAST_MS ? sensord->backoff_ms * 2 : BACKOFF_LAST_MS;
 }
 
+/* A bus that is started anew comes soon. */
+static void be_patient(struct sensord *sensord) {
+    if (sensor_keeping_state(&sensord->keeping) &&
+        loop_timer_set(&sensord->patience, clock_now() + SENSOR_UNDO_AFTER_MS * NS_PER_MS) < 0)
+        loop_stop(sensord->loop, -ENOMEM);
+}
+
 static void lost(void *context, int error, const struct vmibus_error_body *why) {
     struct sensord *sensord = context;
     const char *name = vmibus_error_name(why->error);
@@ -102,6 +112,7 @@ static void lost(void *context, int error, const struct vmibus_error_body *why) 
                   (uintmax_t)why->bound);
     else
         log_warning("the connection was lost: %s; the sensor starts anew with the next one", strerror(-error));
+    be_patient(sensord);
     retry_later(sensord);
 }
 
@@ -129,12 +140,31 @@ static void try_to_connect(struct sensord *sensord) {
         retry_later(sensord);
     } else {
         sensord->told = 0;
+        loop_timer_cancel(&sensord->patience);
         sensor_keeping_deinit(&sensord->keeping);
         sensord->backoff_ms = BACKOFF_FIRST_MS;
         log_info("sensor %s: connected to the bus at %s", sensord->sensor->name, sensord->config.socket);
         snprintf(status, sizeof(status), "sensor %s, connected to %s", sensord->sensor->name, sensord->config.socket);
         service_ready(status);
     }
+}
+
+static void patience_is_over(struct loop_timer *timer) {
+    struct sensord *sensord = container_of(timer, struct sensord, patience);
+    const struct config_sensor *sensor = sensord->sensor;
+
+    if (sensord->undo.is_running) {
+        sensor_undo_end(&sensord->undo, &sensord->keeping);
+        try_to_connect(sensord);
+        return;
+    }
+    log_warning("sensor %s: the bus stays away; guests that were held still for it go on", sensor->name);
+    if (sensor_undo_begin(&sensord->undo, sensord->loop, sensord->library.module, sensor->options, sensor->n_options,
+                          &sensord->keeping) < 0)
+        return;
+    loop_timer_cancel(&sensord->retry);
+    if (loop_timer_set(&sensord->patience, clock_now() + SENSOR_UNDO_MS * NS_PER_MS) < 0)
+        loop_stop(sensord->loop, -ENOMEM);
 }
 
 static void retry_due(struct loop_timer *timer) {
@@ -200,13 +230,10 @@ static void print_help(void) {
          "See vmibus-sensord(8), vmibusd.conf(5).");
 }
 
+/* KEY=VALUE, as take_arguments() has seen. */
 static int set_option(struct config_sensor *sensor, char *argument) {
     char *equals = strchr(argument, '=');
 
-    if (!equals || equals == argument) {
-        fprintf(stderr, "vmibus-sensord: --set %s: KEY=VALUE is wanted\n", argument);
-        return -EINVAL;
-    }
     *equals = '\0';
     return config_sensor_set(sensor, argument, equals + 1);
 }
@@ -256,6 +283,9 @@ static int take_arguments(struct sensord *sensord, int argc, char **argv, int *s
             given = true;
         } else if (option == OPTION_WANTED) {
             wanted = true;
+        } else if (option == OPTION_SET && (!strchr(optarg, '=') || *optarg == '=')) {
+            fprintf(stderr, "vmibus-sensord: --set %s: KEY=VALUE is wanted\n", optarg);
+            return 1;
         } else if (option == OPTION_HELP || option == OPTION_VERSION) {
             if (option == OPTION_HELP)
                 print_help();
@@ -314,6 +344,7 @@ static void restart(struct sensord *sensord) {
     uint32_t timeout_ms = sensord->config.handover_ms;
     int r = 0;
 
+    sensor_undo_end(&sensord->undo, &sensord->keeping);
     if (!sensord->restarts || !service_is_there() || timeout_ms == 0)
         return;
     if (sensord->remote) {
@@ -332,6 +363,8 @@ static int run(struct sensord *sensord) {
     if (r < 0)
         return r;
     loop_timer_init(&sensord->retry, sensord->loop, retry_due);
+    loop_timer_init(&sensord->patience, sensord->loop, patience_is_over);
+    be_patient(sensord);
     sensord->backoff_ms = BACKOFF_FIRST_MS;
     r = signals_watch(&sensord->signals, sensord->loop, signal_came);
     if (r == 0)
@@ -361,14 +394,16 @@ static int take_given(struct sensord *sensord) {
 
 static void tear_down(struct sensord *sensord) {
     sensord->remote = remote_sensor_free(sensord->remote);
-    sensor_keeping_deinit(&sensord->keeping);
     service_fds_deinit(&sensord->given);
     if (sensord->loop) {
+        sensor_undo_end(&sensord->undo, &sensord->keeping);
         loop_timer_cancel(&sensord->retry);
+        loop_timer_cancel(&sensord->patience);
         watchdog_stop(&sensord->watchdog);
         signals_forget(&sensord->signals);
         loop_free(sensord->loop);
     }
+    sensor_keeping_deinit(&sensord->keeping);
     sensor_library_unload(&sensord->library);
     config_deinit(&sensord->config);
 }

@@ -173,7 +173,10 @@ static int api_announce(struct vmibus_sensor_host *host, enum vmibus_sensor_stat
                    .direction = VMIBUS_DIRECTION_UP,
                    .version = VMIBUS_PROTOCOL_VERSION,
                    .tail_length = message ? (uint32_t)strlen(message) : 0},
-        .sensor_announce = {.state = (uint8_t)state, .groups = host->module->groups, .fallback = host->module->fallback},
+        .sensor_announce = {.state = (uint8_t)state,
+                            .flags = sensor_module_has(host->module, save) ? VMIBUS_SENSOR_KEEPS : 0,
+                            .groups = host->module->groups,
+                            .fallback = host->module->fallback},
     };
 
     strncpy((char *)frame.sensor_announce.name, host->module->name, sizeof(frame.sensor_announce.name) - 1);

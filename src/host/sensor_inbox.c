@@ -21,12 +21,22 @@ struct reply {
 
 /* --- what the bus sends ------------------------------------------------------------------------ */
 
+static void tell_offered(struct vmibus_sensor_host *host, const struct vmibus_sensor_endpoint *endpoint,
+                         const struct vmibus_ack *ack) {
+    if (!ack->error && !endpoint->withdrawn && endpoint->groups && sensor_module_has(host->module, offered))
+        host->module->offered(host->instance, endpoint->userdata, ack->count != 0);
+}
+
 static void hear_offer_answer(struct vmibus_sensor_host *host, const struct vmibus_frame *frame) {
     struct vmibus_sensor_endpoint *endpoint;
 
     list_for_each(endpoint, &host->endpoints, link)
         if (endpoint->offer == frame->header.correlation) {
+            bool is_first = !endpoint->answered;
+
             sensor_endpoint_answered(endpoint, &frame->header, (enum vmibus_error)frame->ack.error);
+            if (is_first)
+                tell_offered(host, endpoint, &frame->ack);
             break;
         }
     if (frame->ack.error == VMIBUS_ERROR_VALIDATION && frame->ack.reason == VMIBUS_REASON_SAME_VM)

@@ -305,6 +305,28 @@ TEST(test_p07_state_is_replayed_before_the_answer_and_before_what_is_live, .setu
     ck_assert_str_eq(entry->tail, "other");
 }
 
+/* Also where the roster was published anew since: numbers rise all the same, and what follows is newer than all of it. */
+TEST(test_p07_late_subscriber_hears_the_name_first, .setup = open_stage, .teardown = close_stage) {
+    const struct entry *entry;
+    uint64_t publication = 0;
+    unsigned n = 0;
+
+    fake_lifecycle(&sensor, endpoint, VMIBUS_VM_STATE_PAUSED);
+    stage_memctx(endpoint, 1, VMIBUS_MEMCTX_STATE_READY);
+    endpoint_publish_roster(endpoint, VMIBUS_ROSTER_CHANGE_ADDED);
+    fake_subscribe(&alice, "*", KINDS_RETAINED);
+    fake_lifecycle(&sensor, endpoint, VMIBUS_VM_STATE_RUNNING);
+    while ((entry = fake_control_next(&alice))) {
+        if (entry->frame.header.slot != endpoint->slot)
+            continue;
+        ck_assert_int_eq(entry->frame.header.kind == VMIBUS_KIND_ROSTER, n == 0);
+        ck_assert_uint_gt(entry->frame.header.publication, publication);
+        publication = entry->frame.header.publication;
+        n++;
+    }
+    ck_assert_uint_ge(n, 3);
+}
+
 TEST(test_p07_patterns_cover_vms_that_come_later, .setup = open_stage, .teardown = close_stage) {
     const struct entry *entry;
 

@@ -2,6 +2,7 @@
 /* CMD_MONITOR: a command to a sensor as such. */
 #include "harness.h"
 
+#include <errno.h>
 #include <string.h>
 
 #include <vmibus/names.h>
@@ -95,6 +96,107 @@ TEST(test_is_cancelled_with_its_control, .setup = begin, .teardown = end) {
     fake_complete(&sensor, frame, VMIBUS_ERROR_OK);
     ck_assert_uint_eq(stage_used(RESOURCE_COMMANDS), 0);
     fake_control_open(&alice, 1);
+}
+
+/* Whoever takes the name of another gets nothing that is meant for that one. */
+TEST(test_p09_name_that_two_have_means_neither, .setup = begin, .teardown = end) {
+    struct fake_sensor double_;
+    uint64_t command;
+
+    fake_sensor_open(&double_, "qemu", GROUPS_ALL, 0);
+    command = add("web=/run/web.qmp");
+    ck_assert_uint_eq(fake_control_ack(&alice, command)->value, 2);
+    assert_ack(&alice, command, VALIDATION, SENSOR_NAME);
+    ck_assert_ptr_null(fake_sensor_next(&sensor));
+    ck_assert_ptr_null(fake_sensor_next(&double_));
+    fake_sensor_close(&double_);
+    add("web=/run/web.qmp");
+    ck_assert_ptr_nonnull(fake_sensor_next(&sensor));
+}
+
+/* --- audit ----------------------------------------------------------------------------------- */
+
+TEST(test_record_tells_what_is_followed, .setup = begin, .teardown = end) {
+    struct vmibus_audit_record record;
+
+    add("web=/run/a-folder-with-a-long-name/and-another-one-below-that/web.qmp");
+    ck_assert_int_eq(vmibus_audit_read(stage.audit.header, stage.audit.header->written, &record), 1);
+    ck_assert_uint_eq(record.kind, VMIBUS_KIND_CMD_MONITOR);
+    ck_assert_uint_eq(record.detail, VMIBUS_MONITOR_OPERATION_ADD);
+    ck_assert_str_eq(record.name, "web=/run/a-folder-with-a-long-name/and-another-one-below-that/w");
+}
+
+/* A disk that takes its time. */
+static struct audit_waiter *parked;
+
+static enum audit_answer park(void *context, const struct vmibus_audit_record *record, struct audit_waiter *waiter, int *error) {
+    (void)context;
+    (void)record;
+    (void)error;
+    parked = waiter;
+    return AUDIT_WAIT;
+}
+
+static void keep_nothing(void *context, struct vmibus_audit_record *record) {
+    (void)context;
+    (void)record;
+}
+
+static void count_nothing(void *context, struct audit_counters *counters) {
+    (void)context;
+    *counters = (struct audit_counters){};
+}
+
+static const struct audit_ops slow_disk = {.keep = keep_nothing, .require = park, .count = count_nothing};
+
+static uint64_t add_strictly(void) {
+    stage.audit.ops = &slow_disk;
+    stage.audit.strict = true;
+    return add("web=/run/web.qmp");
+}
+
+static void is_durable(int error) {
+    stage.audit.ops = NULL;
+    stage.audit.strict = false;
+    parked->recorded(parked, error);
+}
+
+TEST(test_p05_strict_waits_for_the_disk, .setup = begin, .teardown = end) {
+    uint64_t command = add_strictly();
+
+    ck_assert_ptr_null(fake_sensor_next(&sensor));
+    ck_assert_ptr_null(fake_control_ack(&alice, command));
+    is_durable(0);
+    ck_assert_str_eq(fake_sensor_next(&sensor)->tail, "web=/run/web.qmp");
+}
+
+TEST(test_p05_what_cannot_be_recorded_is_not_done, .setup = begin, .teardown = end) {
+    uint64_t command = add_strictly();
+
+    is_durable(-ENOSPC);
+    assert_ack(&alice, command, IO, NOT_RECORDED);
+    ck_assert_ptr_null(fake_sensor_next(&sensor));
+    ck_assert_uint_eq(stage_used(RESOURCE_COMMANDS), 0);
+}
+
+/* What was checked at receipt is checked again. */
+TEST(test_p01_what_changes_meanwhile_counts, .setup = begin, .teardown = end) {
+    uint64_t command = add_strictly();
+
+    stage_new_policy();
+    stage_allow(1, "*", VMIBUS_CAP_OBSERVE, 0);
+    stage_apply_policy();
+    is_durable(0);
+    assert_ack(&alice, command, DENIED, NO_CAPABILITY);
+    ck_assert_ptr_null(fake_sensor_next(&sensor));
+    stage_new_policy();
+    stage_allow(1, "*", CAPABILITIES_ALL, 0);
+    stage_apply_policy();
+    command = add_strictly();
+    fake_sensor_close(&sensor);
+    sensor.opened = false;
+    is_durable(0);
+    assert_ack(&alice, command, UNSUPPORTED, NO_PROVIDER);
 }
 
 HARNESS_SUITE("commands to sensors", HARNESS_QUICK)

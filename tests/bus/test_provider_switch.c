@@ -99,7 +99,7 @@ TEST(test_uuid_and_process_are_learnt_from_whoever_knows, .setup = open_stage, .
     frame = last_roster(&alice);
     ck_assert_uint_eq(frame->roster.uuid[0], 7);
     frame = last_link_of(VMIBUS_KIND_ENDPOINT_OPENED);
-    ck_assert_uint_eq(frame->endpoint_opened.uuid[0], 7);
+    ck_assert_uint_eq(frame->endpoint_opened.uuid[0], 0); /* it was not who introduced the VM */
     /* What it knows stays: one process is one VM, whatever UUID comes with it. */
     ck_assert_ptr_eq(fake_offer_as(&second, "vm", 8, 100, GROUPS_ALL), endpoint);
     ck_assert_uint_eq(endpoint->uuid[0], 7);
@@ -119,9 +119,86 @@ TEST(test_p01_grants_and_patterns_follow_a_uuid_that_is_learnt, .setup = open_st
     fake_subscribe(&bob, "*", BIT(VMIBUS_KIND_ROSTER));
     endpoint = fake_offer_as(&first, "vm", 0, 100, GROUPS_ALL);
     ck_assert_ptr_null(last_roster(&alice));
-    fake_offer_as(&second, "vm", 7, 100, GROUPS_ALL);
+    identify(&first, endpoint, 7, 0);
     ck_assert_uint_eq(last_roster(&alice)->header.slot, endpoint->slot);
     ck_assert_ptr_null(last_roster(&bob));
+}
+
+static bool knows(const struct fake_control *control, const struct endpoint *endpoint) {
+    return control_binding(&control->control, endpoint->slot, endpoint->generation);
+}
+
+/* Alice may do everything on the UUID 7, bob on what is called vm. */
+static void grant_by_uuid_and_name(void) {
+    stage_new_policy();
+    stage_allow(1, "uuid:07000000-0000-0000-0000-000000000000", CAPABILITIES_ALL, 0);
+    stage_allow(1, "hers", CAPABILITIES_ALL, 0);
+    stage_allow(2, "vm", CAPABILITIES_ALL, 0);
+    stage_apply_policy();
+}
+
+/* A UUID is who introduced the VM's to say: by that of a second sensor nobody is let near it, here or at the memory authority. */
+TEST(test_p01_uuid_that_a_second_sensor_says_gives_nothing, .setup = open_stage, .teardown = close_stage) {
+    struct endpoint *endpoint;
+
+    grant_by_uuid_and_name();
+    endpoint = fake_offer_as(&first, "vm", 0, 100, GROUPS_ALL);
+    ck_assert_ptr_eq(fake_offer_as(&second, "vm", 7, 100, GROUPS_ALL), endpoint);
+    ck_assert_uint_eq(endpoint->uuid[0], 7);
+    ck_assert(!knows(&alice, endpoint) && knows(&bob, endpoint));
+    ck_assert_uint_eq(last_link_of(VMIBUS_KIND_ENDPOINT_OPENED)->endpoint_opened.uuid[0], 0);
+    identify(&second, endpoint, 7, 100);
+    ck_assert(!knows(&alice, endpoint));
+    /* Not when it is the only one left, either. */
+    go(&first);
+    identify(&second, endpoint, 7, 100);
+    ck_assert(!knows(&alice, endpoint) && knows(&bob, endpoint));
+}
+
+/* Nor does it keep who introduced it from saying what it is. */
+TEST(test_p09_uuid_of_a_second_sensor_gives_way, .setup = open_stage, .teardown = close_stage) {
+    struct endpoint *endpoint;
+
+    grant_by_uuid_and_name();
+    endpoint = fake_offer_as(&first, "vm", 0, 100, GROUPS_ALL);
+    fake_offer_as(&second, "vm", 9, 100, GROUPS_ALL);
+    identify(&first, endpoint, 7, 0);
+    ck_assert_uint_eq(first.last_answer.ack.error, VMIBUS_ERROR_OK);
+    ck_assert_uint_eq(endpoint->uuid[0], 7);
+    ck_assert(knows(&alice, endpoint));
+    ck_assert_uint_eq(last_link_of(VMIBUS_KIND_ENDPOINT_OPENED)->endpoint_opened.uuid[0], 7);
+    identify(&second, endpoint, 9, 0);
+    ck_assert_uint_eq(endpoint->uuid[0], 7);
+}
+
+/* An endpoint of one's own, which then turns out to be the VM of another. */
+TEST(test_p01_vm_does_not_move_under_another_name, .setup = open_stage, .teardown = close_stage) {
+    struct endpoint *hers, *vm;
+
+    grant_by_uuid_and_name();
+    hers = fake_offer_as(&second, "hers", 7, 0, GROUPS_ALL);
+    vm = fake_offer_as(&first, "vm", 0, 100, GROUPS_ALL);
+    identify(&second, hers, 0, 100);
+    ck_assert_uint_eq(second.last_answer.ack.reason, VMIBUS_REASON_SAME_VM);
+    ck_assert_uint_eq(stage.bus->n_present, 2);
+    ck_assert(knows(&alice, hers) && !knows(&alice, vm));
+    ck_assert_ptr_eq(endpoint_provider(vm, VMIBUS_GROUP_MEMORY), &first.sensor);
+    ck_assert_uint_eq(hers->pid, 0);
+}
+
+/* Under the same name they are one: the name counts, the UUID that came with the other one does not. */
+TEST(test_p01_uuid_does_not_come_with_an_endpoint_without_process, .setup = open_stage, .teardown = close_stage) {
+    struct endpoint *hers;
+
+    grant_by_uuid_and_name();
+    hers = fake_offer_as(&second, "vm", 7, 0, GROUPS_ALL);
+    ck_assert(knows(&alice, hers));
+    fake_offer_as(&first, "vm", 0, 100, GROUPS_ALL);
+    identify(&second, hers, 0, 100);
+    ck_assert_uint_eq(stage.bus->n_present, 1);
+    ck_assert(!knows(&alice, hers) && knows(&bob, hers));
+    identify(&first, hers, 7, 0);
+    ck_assert(knows(&alice, hers));
 }
 
 /* A claim to somebody else's UUID takes nothing from whose process contradicts it. */
@@ -146,7 +223,7 @@ TEST(test_p09_claimed_uuid_hijacks_nothing, .setup = open_stage, .teardown = clo
 
 TEST(test_two_endpoints_that_are_one_vm_become_the_older_one, .setup = open_stage, .teardown = close_stage) {
     struct endpoint *older = fake_offer_as(&first, "vm", 7, 0, GROUPS_ALL);
-    struct endpoint *younger = fake_offer_as(&second, "guest", 0, 100, GROUPS_ALL);
+    struct endpoint *younger = fake_offer_as(&second, "vm", 0, 100, GROUPS_ALL);
     struct fake_sensor third;
     uint32_t slot = younger->slot;
     uint64_t generation = younger->generation;
@@ -452,6 +529,92 @@ TEST(test_failed_sensor_that_recovers_provides_again, .setup = open_stage, .tear
     go(&second);
     announce(&first, "first", VMIBUS_SENSOR_STATE_FAILED, 0);
     ck_assert_ptr_eq(endpoint_provider(endpoint, VMIBUS_GROUP_POWER), &first.sensor);
+}
+
+/* --- words on their way ------------------------------------------------------------------------- */
+
+/* A sensor in another process speaks of the endpoint that it was told of last. */
+struct distant {
+    struct fake_sensor *sensor;
+    struct vmibus_header endpoint;  /* that it believes in */
+    uint8_t state;                  /* that it told last; 0: none */
+};
+
+static void believe(struct distant *distant) {
+    distant->endpoint = distant->sensor->last_answer.header;
+}
+
+static void tell_state(struct distant *distant, uint8_t state) {
+    struct vmibus_frame frame = {
+        .header = {.kind = VMIBUS_KIND_LIFECYCLE, .slot = distant->endpoint.slot, .generation = distant->endpoint.generation},
+        .lifecycle = {.state = state},
+    };
+
+    sensor_hear(&distant->sensor->sensor, &frame, NULL, NULL);
+    distant->state = state;
+}
+
+static void withdraw(const struct distant *distant) {
+    struct vmibus_frame frame = {.header = {.kind = VMIBUS_KIND_ENDPOINT_WITHDRAW,
+                                            .slot = distant->endpoint.slot,
+                                            .generation = distant->endpoint.generation}};
+
+    sensor_hear(&distant->sensor->sensor, &frame, NULL, NULL);
+}
+
+/* One offers a VM by its UUID, the other by its process, and one of them learns that they are one: by whatever way round. */
+static void meet(struct distant *one, struct distant *other) {
+    struct endpoint *endpoint = fake_offer_as(one->sensor, "vm", 7, 0, GROUPS_ALL);
+
+    believe(one);
+    ck_assert_ptr_ne(fake_offer_as(other->sensor, "vm", 0, 100, GROUPS_ALL), endpoint);
+    believe(other);
+}
+
+static void unite(struct distant *one, struct distant *other, bool by_one) {
+    struct distant *learner = by_one ? one : other;
+
+    identify(learner->sensor, bus_endpoint(stage.bus, learner->endpoint.slot, learner->endpoint.generation), 7, 100);
+    ck_assert_uint_eq(stage.bus->n_present, 1);
+}
+
+static uint8_t last_state(struct fake_control *control) {
+    const struct vmibus_frame *frame;
+    uint8_t state = 0;
+
+    /* Of the endpoint that stays; what was said of the other one ended with it. */
+    while ((frame = fake_control_next_of(control, VMIBUS_KIND_LIFECYCLE)))
+        if (bus_endpoint(stage.bus, frame->header.slot, frame->header.generation))
+            state = frame->lifecycle.state;
+    return state;
+}
+
+/* Whatever is said when: who subscribed to all knows in the end what the active provider said last. */
+TEST(test_p07_lifecycle_is_told_although_the_younger_endpoint_goes, .setup = open_stage, .teardown = close_stage,
+     .iterations = 64) {
+    struct distant one = {.sensor = _i & 1 ? &first : &second}, other = {.sensor = _i & 1 ? &second : &first};
+    const struct distant *active;
+
+    fake_subscribe(&alice, "*", BIT(VMIBUS_KIND_ROSTER) | BIT(VMIBUS_KIND_LIFECYCLE));
+    meet(&one, &other);
+    if (_i & 2)
+        tell_state(&one, VMIBUS_VM_STATE_PAUSED);
+    if (_i & 4)
+        tell_state(&other, VMIBUS_VM_STATE_PAUSED);
+    unite(&one, &other, _i & 8);
+    /* Neither has heard of that. */
+    if (_i & 16)
+        tell_state(&one, VMIBUS_VM_STATE_RUNNING);
+    if (_i & 32)
+        tell_state(&other, VMIBUS_VM_STATE_SUSPENDED);
+    active = one.sensor == &first ? &one : &other;
+    ck_assert_uint_eq(last_state(&alice), active->state);
+    fake_subscribe(&bob, "*", BIT(VMIBUS_KIND_ROSTER) | BIT(VMIBUS_KIND_LIFECYCLE));
+    ck_assert_uint_eq(last_state(&bob), active->state);
+    /* A VM that ends meanwhile does not stay. */
+    withdraw(&one);
+    withdraw(&other);
+    ck_assert_uint_eq(stage.bus->n_present, 0);
 }
 
 /* --- anything in any order ----------------------------------------------------------------------- */

@@ -12,6 +12,7 @@
 #include <sys/prctl.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
+#include <sys/un.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -40,6 +41,20 @@ bool memd_await_log(struct memd *memd, const char *text) {
     return true;
 }
 
+/* As a service manager does it that listens itself; in the child. */
+static void pass_listener(int fd) {
+    char pid[16];
+
+    snprintf(pid, sizeof(pid), "%d", getpid());
+    setenv("LISTEN_PID", pid, 1);
+    setenv("LISTEN_FDS", "1", 1);
+    unsetenv("LISTEN_FDNAMES");
+    if (fd == 3)
+        fcntl(fd, F_SETFD, 0);
+    else
+        dup2(fd, 3);
+}
+
 static void spawn(struct memd *memd) {
     char program[4096], config[128], state[128];
     const char *build = getenv("top_builddir");
@@ -58,6 +73,8 @@ static void spawn(struct memd *memd) {
         prctl(PR_SET_PDEATHSIG, SIGKILL);
         dup2(pipes[1], STDERR_FILENO);
         unsetenv("NOTIFY_SOCKET");
+        if (memd->listener > 0)
+            pass_listener(memd->listener);
         execl(program, program, "--config", config, "--state-directory", state, "--socket", memd->path, NULL);
         _exit(127);
     }
@@ -82,7 +99,7 @@ void memd_restart(struct memd *memd) {
     ck_assert_int_eq(fcntl(memd->log_fd, F_SETFL, O_NONBLOCK), 0);
 }
 
-void memd_start(struct memd *memd, const char *config) {
+static void prepare(struct memd *memd, const char *config) {
     char path[128];
     FILE *file;
 
@@ -96,6 +113,22 @@ void memd_start(struct memd *memd, const char *config) {
     ck_assert_ptr_nonnull(file);
     fputs(config, file);
     fclose(file);
+}
+
+void memd_start(struct memd *memd, const char *config) {
+    prepare(memd, config);
+    memd_restart(memd);
+}
+
+void memd_start_activated(struct memd *memd, const char *config) {
+    struct sockaddr_un address = {.sun_family = AF_UNIX};
+
+    prepare(memd, config);
+    snprintf(address.sun_path, sizeof(address.sun_path), "%s", memd->path);
+    memd->listener = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    ck_assert_int_ge(memd->listener, 0);
+    ck_assert_int_eq(bind(memd->listener, (const struct sockaddr *)&address, sizeof(address)), 0);
+    ck_assert_int_eq(listen(memd->listener, 16), 0);
     memd_restart(memd);
 }
 
@@ -127,7 +160,10 @@ static int remove_entry(const char *path, const struct stat *st, int type, struc
 void memd_stop(struct memd *memd) {
     ck_assert_int_eq(kill(memd->pid, SIGTERM), 0);
     ck_assert_int_eq(await_exit(memd), 0);
-    ck_assert_int_eq(access(memd->path, F_OK), -1);
+    /* What it was given to listen on is not its own to remove. */
+    ck_assert_int_eq(access(memd->path, F_OK), memd->listener > 0 ? 0 : -1);
+    if (memd->listener > 0)
+        close(memd->listener);
     ck_assert_int_eq(nftw(memd->directory, remove_entry, 8, FTW_DEPTH | FTW_PHYS), 0);
 }
 

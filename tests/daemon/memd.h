@@ -19,6 +19,7 @@ struct memd {
     char directory[64];
     char path[96];              /**< of its socket */
     pid_t pid;
+    int listener;               /**< what it is given to listen on; 0: it listens by itself */
     int log_fd;                 /**< what it writes to stderr */
     char log[4096];             /**< of that, what was read and is not waited for */
     size_t n_log;
@@ -26,6 +27,9 @@ struct memd {
 
 /** Starts one, and waits until it serves. @a config: text of its configuration file */
 void memd_start(struct memd *memd, const char *config);
+
+/** Starts one that is given its socket, as by a service manager that listens itself. */
+void memd_start_activated(struct memd *memd, const char *config);
 
 /** Starts it anew in the same directory, after memd_kill(). */
 void memd_restart(struct memd *memd);

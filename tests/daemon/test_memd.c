@@ -456,4 +456,26 @@ TEST(test_p06_epochs_of_another_start_are_others) {
     end();
 }
 
+/* The socket outlives it: who connects while nobody is there is served by the next one, which begins anew after a kill. */
+TEST(socket_of_a_service_manager_is_served, .timeout = 60) {
+    struct vmibus_frame hello = wire_hello(), frame;
+    struct memd activated;
+    int link, early;
+
+    memd_start_activated(&activated, "");
+    link = memd_link(&activated);
+    close(link);
+    memd_kill(&activated);
+    early = wire_connect(activated.path);
+    hello.hello.role = VMIBUS_ROLE_BUS;
+    hello.hello.channel = VMIBUS_CHANNEL_LINK;
+    ck_assert(wire_send(early, &hello, NULL, 0));
+    memd_restart(&activated);
+    do
+        ck_assert(wire_receive(early, &frame, NULL));
+    while (frame.header.kind != VMIBUS_KIND_WELCOME);
+    close(early);
+    memd_stop(&activated);
+}
+
 HARNESS_SUITE("memd", HARNESS_QUICK)

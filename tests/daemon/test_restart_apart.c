@@ -12,7 +12,9 @@
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
+#include <sys/socket.h>
 #include <sys/stat.h>
+#include <sys/un.h>
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
@@ -37,6 +39,7 @@ static struct {
     char directory[64], socket[96], memory[96], config[96], state[96], memory_state[96], log[96];
     const char *notify;
     pid_t pids[PROGRAMS];
+    bool loses_memory; /* its sensor is killed: epochs end */
 } host;
 
 static const char *build_path(char *path, size_t size, const char *name) {
@@ -192,8 +195,9 @@ static void take(struct client *client, struct channel *channel, struct vmibus_f
     ck_assert_uint_eq(frame->header.delivery, ++channel->deliveries);
     ck_assert_uint_ne(frame->header.kind, VMIBUS_KIND_GAP);
     ck_assert_uint_ne(frame->header.kind, VMIBUS_KIND_ERROR);
-    ck_assert_uint_ne(frame->header.kind, VMIBUS_KIND_MEMCTX_INVALIDATED);
-    if (frame->header.kind == VMIBUS_KIND_ROSTER)
+    if (!host.loses_memory)
+        ck_assert_uint_ne(frame->header.kind, VMIBUS_KIND_MEMCTX_INVALIDATED);
+    if (frame->header.kind == VMIBUS_KIND_ROSTER && !host.loses_memory)
         ck_assert_uint_ne(frame->roster.change, VMIBUS_ROSTER_CHANGE_REMOVED);
     if (frame->header.publication && client->endpoint.slot && frame->header.slot == client->endpoint.slot) {
         ck_assert_uint_eq(frame->header.generation, client->endpoint.generation);
@@ -491,6 +495,189 @@ TEST(test_p05_memory_authority_killed_while_it_hands_over, .timeout = 300) {
         disconnect(&holder);
         finish();
     }
+}
+
+/* Another process may have said that it is ready, since its connection had ended. */
+static void await_socket(void) {
+    struct sockaddr_un address = {.sun_family = AF_UNIX};
+
+    snprintf(address.sun_path, sizeof(address.sun_path), "%s", host.socket);
+    for (unsigned i = 0; i < 600; i++) {
+        int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0), r;
+
+        ck_assert_int_ge(fd, 0);
+        r = connect(fd, (const struct sockaddr *)&address, sizeof(address));
+        close(fd);
+        if (r == 0)
+            return;
+        (void)poll(NULL, 0, 50);
+    }
+    fail_with_log("nobody listens");
+}
+
+/* Waits until the VM is there again, if it went. */
+static void await_vm(void) {
+    struct vmibus_frame hello = wire_hello();
+    int finder;
+
+    await_socket();
+    finder = wire_connect(host.socket);
+    ck_assert(wire_send(finder, &hello, NULL, 0));
+    (void)wire_await(finder, VMIBUS_KIND_WELCOME);
+    (void)wire_find(finder, "stub-0");
+    close(finder);
+}
+
+/* A control of the VM as it is now: a sensor that lost its state has just begun anew, perhaps. */
+static struct client connect_holder(uint64_t *token) {
+    for (unsigned i = 0; i < 200; i++) {
+        struct client client;
+
+        await_vm();
+        client = connect_client();
+        *token = acquire(&client, 0);
+        if (write_value(&client, *token, i).error == VMIBUS_ERROR_OK)
+            return client;
+        disconnect(&client);
+        (void)poll(NULL, 0, 100);
+    }
+    ck_abort_msg("nothing can be written any more");
+}
+
+/* A control that was thrown out comes back, gets what nobody has any more, and nothing that it had is good. */
+static void begin_anew(struct client *before, uint64_t token) {
+    uint64_t given;
+    struct client again = connect_holder(&given);
+
+    ck_assert_uint_gt(given, token);
+    ck_assert_uint_ne(write_value(&again, token, 1).error, VMIBUS_ERROR_OK);
+    disconnect(before);
+    disconnect(&again);
+}
+
+/* Whether a lease is still its holder's; the connection may have ended. */
+static bool still_holds(struct client *client, uint64_t token) {
+    struct vmibus_frame frame = lease_command(client, VMIBUS_LEASE_OPERATION_RENEW);
+    uint64_t correlation = frame.header.correlation;
+
+    frame.cmd_lease.token = token;
+    if (!wire_send(client->bus.fd, &frame, NULL, 0))
+        return false;
+    do
+        if (!wire_receive(client->bus.fd, &frame, NULL))
+            return false;
+    while (frame.header.kind != VMIBUS_KIND_ACK || frame.header.correlation != correlation);
+    return frame.ack.error == VMIBUS_ERROR_OK;
+}
+
+/* The bus, and the sensor, killed at each thing that they say to the manager while they hand over. */
+TEST(test_p05_each_killed_while_it_hands_over, .timeout = 600, .iterations = 2) {
+    enum program program = _i == 0 ? VMIBUSD : SENSORD;
+    unsigned n_kept = 0, n_anew = 0;
+    bool all = false;
+
+    host.loses_memory = program == SENSORD;
+    start("");
+    for (unsigned n = 1; !all; n++) {
+        struct client holder;
+        uint64_t token;
+        int status;
+
+        holder = connect_holder(&token);
+        manager_sync();
+        manager_kill_after(host.pids[program], n);
+        ck_assert_int_eq(kill(host.pids[program], SIGTERM), 0);
+        ck_assert_int_eq(waitpid(host.pids[program], &status, 0), host.pids[program]);
+        manager_kill_after(0, 0);
+        all = WIFEXITED(status);
+        launch(program);
+        if (still_holds(&holder, token)) {
+            struct vmibus_frame frame = write_command(&holder, token, n);
+
+            /* The sensor may have lost the RAM that the token was for: then another epoch says so. */
+            ck_assert(wire_send(holder.memory.fd, &frame, NULL, 0));
+            do
+                ck_assert(wire_receive(holder.memory.fd, &frame, NULL));
+            while (frame.header.kind != VMIBUS_KIND_ACK);
+            ck_assert(frame.ack.error == VMIBUS_ERROR_OK || frame.ack.error == VMIBUS_ERROR_STALE_EPOCH);
+            disconnect(&holder);
+            n_kept++;
+        } else {
+            begin_anew(&holder, token);
+            n_anew++;
+        }
+    }
+    ck_assert_uint_ge(n_kept, 1);
+    ck_assert_uint_ge(n_anew, 1);
+    finish(); /* where each asserts that nothing is charged any more */
+}
+
+/* --- held still --------------------------------------------------------------------------------- */
+
+static uint64_t send_operation(struct client *client, enum vmibus_vm_operation operation) {
+    struct vmibus_frame frame = wire_command(VMIBUS_KIND_CMD_VM, &client->endpoint);
+
+    frame.cmd_vm.operation = (uint8_t)operation;
+    ck_assert(wire_send(client->bus.fd, &frame, NULL, 0));
+    return frame.header.correlation;
+}
+
+static struct vmibus_ack operate(struct client *client, enum vmibus_vm_operation operation) {
+    return answer_to(client, &client->bus, send_operation(client, operation));
+}
+
+static void await_state(struct client *client, enum vmibus_vm_state state) {
+    struct vmibus_frame frame;
+
+    do
+        take(client, &client->bus, &frame);
+    while (frame.header.kind != VMIBUS_KIND_LIFECYCLE || frame.lifecycle.state != state);
+}
+
+/* Whichever of the processes is started anew, the guest stays held, and goes on when its holder says so. */
+TEST(test_p11_guest_is_held_over_restarts_of_each, .timeout = 300) {
+    struct vmibus_ack ack;
+    struct client client;
+
+    start("");
+    client = connect_client();
+    ck_assert_uint_eq(operate(&client, VMIBUS_VM_OPERATION_HOLD).error, VMIBUS_ERROR_OK);
+    await_state(&client, VMIBUS_VM_STATE_PAUSED);
+    for (unsigned i = 0; i < 2 * PROGRAMS; i++) {
+        struct vmibus_frame frame;
+
+        end((enum program)(i % PROGRAMS));
+        launch((enum program)(i % PROGRAMS));
+        for (uint64_t events = client.events; client.events < events + 3;) {
+            take(&client, &client.bus, &frame);
+            if (frame.header.kind == VMIBUS_KIND_LIFECYCLE)
+                ck_assert_uint_eq(frame.lifecycle.state, VMIBUS_VM_STATE_PAUSED);
+        }
+    }
+    ack = operate(&client, VMIBUS_VM_OPERATION_LET_GO);
+    ck_assert_msg(ack.error == VMIBUS_ERROR_OK, "error %u, reason %u", ack.error, ack.reason);
+    await_state(&client, VMIBUS_VM_STATE_RUNNING);
+    disconnect(&client);
+    finish();
+}
+
+/* The bus dies: nobody knows of the hold any more, so the sensor, which lives, ends it when it meets the next one. */
+TEST(test_p11_guest_goes_on_when_the_bus_was_killed, .timeout = 120) {
+    struct client client, again;
+    int status;
+
+    start("");
+    client = connect_client();
+    ck_assert_uint_eq(operate(&client, VMIBUS_VM_OPERATION_HOLD).error, VMIBUS_ERROR_OK);
+    ck_assert_int_eq(kill(host.pids[VMIBUSD], SIGKILL), 0);
+    ck_assert_int_eq(waitpid(host.pids[VMIBUSD], &status, 0), host.pids[VMIBUSD]);
+    launch(VMIBUSD);
+    await_vm();
+    again = connect_client();
+    await_state(&again, VMIBUS_VM_STATE_RUNNING);
+    disconnect(&client);
+    disconnect(&again);
+    finish();
 }
 
 HARNESS_SUITE("restarts of each process", HARNESS_QUICK)

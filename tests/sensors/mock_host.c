@@ -90,6 +90,7 @@ struct mock_host {
     void *instance;
     bool running;
     bool owns_time;
+    const struct vmibus_sensor_saved *saved; /* borrowed */
     uint64_t time;
 
     struct vmibus_sensor_source *sources;
@@ -875,6 +876,15 @@ void mock_host_advance(struct mock_host *host, uint64_t ns) {
 
 /* --- life ------------------------------------------------------------------------------------- */
 
+static int api_saved(struct vmibus_sensor_host *handle, struct vmibus_sensor_saved *state) {
+    struct mock_host *host = host_of(handle);
+
+    if (!host->saved)
+        return -ENOENT;
+    *state = *host->saved;
+    return 0;
+}
+
 static const struct vmibus_sensor_api mock_api = {
     .struct_size = sizeof(mock_api),
     .abi = VMIBUS_SENSOR_ABI,
@@ -899,6 +909,7 @@ static const struct vmibus_sensor_api mock_api = {
     .now = api_now,
     .complete_with = api_complete_with,
     .provide = api_provide,
+    .saved = api_saved,
 };
 
 struct mock_host *mock_host_new(const struct vmibus_sensor_module *module) {
@@ -992,6 +1003,15 @@ void mock_host_stop(struct mock_host *host) {
     }
     for (i = 0; i < host->n_endpoints; i++)
         host->endpoints[i]->gone = true;
+}
+
+void mock_host_give(struct mock_host *host, const struct vmibus_sensor_saved *saved) {
+    host->saved = saved;
+}
+
+void mock_host_accept(struct mock_host *host, struct vmibus_sensor_endpoint *endpoint, bool kept) {
+    if (host->module->offered)
+        host->module->offered(host->instance, endpoint->userdata, kept);
 }
 
 struct mock_host *mock_host_free(struct mock_host *host) {

@@ -111,6 +111,12 @@ struct mock_host *mock_host_new(const struct vmibus_sensor_module *module);
 /** Stops the sensor if it runs, frees everything. Takes and returns NULL. */
 struct mock_host *mock_host_free(struct mock_host *host);
 
+/** What the instance before gave, borrowed; before mock_host_start(). */
+void mock_host_give(struct mock_host *host, const struct vmibus_sensor_saved *saved);
+
+/** The bus has taken an endpoint that was offered: see offered() of the module. */
+void mock_host_accept(struct mock_host *host, struct vmibus_sensor_endpoint *endpoint, bool kept);
+
 /** The mock's behaviour, to be changed. */
 struct mock_behaviour *mock_host_behaviour(struct mock_host *host);
 

@@ -333,6 +333,41 @@ TEST(test_p11_the_end_of_the_sensor_lets_a_guest_go_on) {
     end();
 }
 
+static bool one_runs(void *data) {
+    (void)data;
+    return fake_libvirt_state("one") == VIR_DOMAIN_RUNNING;
+}
+
+/* The next instance goes on with the hold, if the bus still has the endpoint; otherwise it ends it. */
+TEST(test_p11_hold_is_kept_over_a_restart, .iterations = 2) {
+    static uint8_t octets[8192];
+    struct vmibus_sensor_saved state, kept;
+    bool is_kept = _i == 0;
+
+    start();
+    ck_assert_uint_ne(one->pid, 0);
+    ck_assert_int_eq(wait_answer(send_vm(one, VMIBUS_VM_OPERATION_HOLD)).error, VMIBUS_ERROR_OK);
+    ck_assert_int_eq(vmibus_libvirt_sensor.save(mock_host_instance(host), &state), 0);
+    ck_assert_uint_le(state.n_octets, sizeof(octets));
+    memcpy(octets, state.octets, state.n_octets);
+    kept = (struct vmibus_sensor_saved){.octets = octets, .n_octets = state.n_octets};
+    host = mock_host_free(host);
+    ck_assert_int_eq(fake_libvirt_state("one"), VIR_DOMAIN_PAUSED);
+    host = mock_host_new(&vmibus_libvirt_sensor);
+    mock_host_own_time(host);
+    mock_host_give(host, &kept);
+    ck_assert_int_eq(mock_host_start(host, (const char *const[]){fake_libvirt_option(), "monitor=no", NULL}), 0);
+    one = wait_endpoint("one");
+    mock_host_accept(host, one, is_kept);
+    wait_told(one, VMIBUS_VM_STATE_PAUSED, VMIBUS_LIFECYCLE_CAUSE_OBSERVED, false);
+    if (is_kept) {
+        ck_assert_int_eq(fake_libvirt_state("one"), VIR_DOMAIN_PAUSED);
+        ck_assert_int_eq(wait_answer(send_vm(one, VMIBUS_VM_OPERATION_LET_GO)).error, VMIBUS_ERROR_OK);
+    }
+    ck_assert(mock_host_wait(host, one_runs, NULL, WAIT_MS));
+    end();
+}
+
 TEST(test_power_is_libvirts, .iterations = 4) {
     static const struct {
         enum vmibus_power_operation operation;

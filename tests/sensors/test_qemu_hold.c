@@ -73,7 +73,7 @@ static void end(void) {
     ck_assert_int_eq(rmdir(state_directory), 0); /* nothing is left in it */
 }
 
-static void make_host(void) {
+static void make_host_with(const struct vmibus_sensor_saved *saved) {
     char monitor[128], state[96];
     const char *const options[] = {monitor, state, NULL};
 
@@ -81,7 +81,12 @@ static void make_host(void) {
     snprintf(state, sizeof(state), "state-directory=%s", state_directory);
     host = mock_host_new(&vmibus_qemu_sensor);
     mock_host_own_time(host);
+    mock_host_give(host, saved);
     ck_assert_int_eq(mock_host_start(host, options), 0);
+}
+
+static void make_host(void) {
+    make_host_with(NULL);
 }
 
 static void start(void) {
@@ -315,6 +320,212 @@ TEST(test_p11_hold_survives_the_loss_of_the_monitor, .setup = begin, .teardown =
     pass(2000);
     ck_assert_str_eq(fake->status, "paused"); /* a start resumes what a crash left, not what is held */
     expect_ok(LET_GO, 1);
+    ck_assert_str_eq(fake->status, "running");
+    ck_assert_uint_eq(intents(), 0);
+}
+
+/* --- restarts -------------------------------------------------------------------------------- */
+
+static uint8_t kept_octets[8192];
+static struct vmibus_sensor_saved kept;
+
+static void end_for_a_restart(void) {
+    struct vmibus_sensor_saved state;
+
+    ck_assert_int_eq(vmibus_qemu_sensor.save(mock_host_instance(host), &state), 0);
+    ck_assert_uint_le(state.n_octets, sizeof(kept_octets));
+    memcpy(kept_octets, state.octets, state.n_octets);
+    kept = (struct vmibus_sensor_saved){.octets = kept_octets, .n_octets = state.n_octets};
+    host = mock_host_free(host);
+    fake_hang_up(fake);
+}
+
+static void start_next(bool is_kept) {
+    make_host_with(&kept);
+    pass(20);
+    vm = mock_host_endpoint(host, "one");
+    ck_assert_ptr_nonnull(vm);
+    mock_host_accept(host, vm, is_kept);
+    settle();
+}
+
+static void restart(bool is_kept) {
+    end_for_a_restart();
+    start_next(is_kept);
+}
+
+TEST(test_p11_hold_is_kept_over_a_restart, .setup = begin, .teardown = end) {
+    start();
+    expect_ok(HOLD, 1);
+    restart(true);
+    restart(true);
+    ck_assert_str_eq(fake->status, "paused");
+    ck_assert_uint_eq(conts(), 0);
+    ck_assert_uint_eq(intents(), 1);
+    expect_ok(LET_GO, 1);
+    ck_assert_str_eq(fake->status, "running");
+    ck_assert_uint_eq(stops(), 1);
+    ck_assert_uint_eq(intents(), 0);
+}
+
+TEST(test_p11_pause_is_kept_over_a_restart, .setup = begin, .teardown = end) {
+    start();
+    expect_ok(HOLD, 1);
+    expect_ok(PAUSE, 1);
+    restart(true);
+    expect_ok(LET_GO, 0);
+    ck_assert_str_eq(fake->status, "paused");
+    restart(true);
+    expect_ok(HOLD, 0);
+    expect_ok(RESUME, 1);
+    restart(true);
+    ck_assert_str_eq(fake->status, "paused");
+    expect_ok(LET_GO, 1);
+    ck_assert_str_eq(fake->status, "running");
+}
+
+/* Whether the guest ran before is still known. */
+TEST(test_p11_foreign_pause_under_a_hold_is_kept_over_a_restart, .setup = begin, .teardown = end) {
+    start();
+    somebody("STOP", "paused");
+    expect_ok(HOLD, 0);
+    restart(true);
+    expect_ok(LET_GO, 0);
+    ck_assert_str_eq(fake->status, "paused");
+    ck_assert_uint_eq(conts(), 0);
+}
+
+TEST(test_p11_hold_that_nobody_wants_after_a_restart_ends, .setup = begin, .teardown = end) {
+    start();
+    expect_ok(HOLD, 1);
+    restart(false);
+    ck_assert_str_eq(fake->status, "running");
+    ck_assert_uint_eq(intents(), 0);
+}
+
+/* Also where the bus answers before the monitor does. */
+TEST(test_p11_hold_that_nobody_wants_is_refused_early, .setup = begin, .teardown = end) {
+    start();
+    expect_ok(PAUSE, 1);
+    end_for_a_restart();
+    fake->hold = "info registers -a";
+    start_next(false);
+    ck_assert_str_eq(fake->status, "paused");
+    fake->hold = NULL;
+    fake_hang_up(fake);
+    pass(2000);
+    ck_assert_str_eq(fake->status, "running");
+    ck_assert_uint_eq(intents(), 0);
+}
+
+/* Nothing follows: whoever starts the sensor without what was saved ends the stop, as after a crash. */
+TEST(test_p11_hold_whose_state_is_lost_ends, .setup = begin, .teardown = end) {
+    start();
+    expect_ok(HOLD, 1);
+    end_for_a_restart();
+    kept = (struct vmibus_sensor_saved){};
+    start_next(true);
+    ck_assert_str_eq(fake->status, "running");
+    ck_assert_uint_eq(intents(), 0);
+}
+
+/* Somebody let it run while nobody looked, and stopped it again: that pause is his. */
+TEST(test_p11_guest_that_ran_over_a_restart_is_not_let_go, .setup = begin, .teardown = end, .iterations = 2) {
+    start();
+    expect_ok(HOLD, 1);
+    end_for_a_restart();
+    fake->registers = ELSEWHERE;
+    start_next(_i == 0);
+    expect_ok(LET_GO, 0);
+    ck_assert_str_eq(fake->status, "paused");
+    ck_assert_uint_eq(conts(), 0);
+    ck_assert_uint_eq(intents(), 0);
+}
+
+TEST(test_p11_guest_that_runs_after_a_restart_is_not_held, .setup = begin, .teardown = end) {
+    start();
+    expect_ok(HOLD, 1);
+    end_for_a_restart();
+    fake->status = "running";
+    start_next(true);
+    ck_assert_uint_eq(intents(), 0);
+    expect_ok(HOLD, 1);
+    expect_ok(LET_GO, 1);
+    ck_assert_str_eq(fake->status, "running");
+}
+
+static void send_key(uint16_t code, int32_t value) {
+    const struct vmibus_frame frame = {
+        .header.kind = VMIBUS_KIND_CMD_INPUT,
+        .cmd_input = {.count = 1, .events = {{.type = VMIBUS_INPUT_TYPE_KEY, .code = code, .value = value}}}};
+    uint64_t id = mock_host_execute(host, vm, &frame, NULL, 0);
+
+    settle();
+    expect(id, VMIBUS_ERROR_OK, 1);
+}
+
+static uint64_t release(void) {
+    const struct vmibus_frame frame = {.header.kind = VMIBUS_KIND_INPUT_RELEASE};
+    uint64_t id = mock_host_execute(host, vm, &frame, NULL, 0);
+
+    settle();
+    return id;
+}
+
+TEST(test_p05_keys_are_kept_over_a_restart, .setup = begin, .teardown = end) {
+    start();
+    send_key(30, 1);
+    send_key(48, 1);
+    send_key(48, 0);
+    restart(true);
+    ck_assert_uint_eq(fake_count(fake, "false"), 1);
+    expect(release(), VMIBUS_ERROR_OK, 1);
+    ck_assert_uint_eq(fake_count(fake, "false"), 2);
+}
+
+TEST(test_p05_keys_that_nobody_wants_after_a_restart_are_released, .setup = begin, .teardown = end) {
+    start();
+    send_key(30, 1);
+    restart(false);
+    ck_assert_uint_eq(fake_count(fake, "false"), 1);
+    expect(release(), VMIBUS_ERROR_OK, 0);
+}
+
+TEST(test_p05_end_in_order_releases_keys, .setup = begin, .teardown = end) {
+    start();
+    send_key(30, 1);
+    mock_host_stop(host);
+    fake_serve(fake);
+    ck_assert_uint_eq(fake_count(fake, "false"), 1);
+}
+
+/* Octets of another version, or of nobody's. */
+TEST(test_p12_what_was_saved_is_checked, .setup = begin, .teardown = end, .timeout = 120) {
+    struct vmibus_sensor_saved ignored;
+    uint8_t octets[sizeof(kept_octets)];
+    size_t n;
+
+    start();
+    send_key(30, 1);
+    expect_ok(HOLD, 1);
+    end_for_a_restart();
+    n = kept.n_octets;
+    memcpy(octets, kept_octets, n);
+    for (size_t i = 0; i < 2 * n; i++) {
+        memcpy(kept_octets, octets, n);
+        kept.n_octets = i < n ? i : n;
+        if (i >= n)
+            kept_octets[i - n] ^= 0xff;
+        make_host_with(&kept);
+        pass(20);
+        /* So that the end of this one undoes nothing. */
+        ck_assert_int_eq(vmibus_qemu_sensor.save(mock_host_instance(host), &ignored), 0);
+        host = mock_host_free(host);
+        fake_hang_up(fake);
+    }
+    memcpy(kept_octets, octets, n);
+    kept.n_octets = n;
+    start_next(false);
     ck_assert_str_eq(fake->status, "running");
     ck_assert_uint_eq(intents(), 0);
 }

@@ -51,6 +51,10 @@ static bool has_endpoint(void *data) {
     return vm != NULL;
 }
 
+/* What the instance before gave. */
+static uint8_t kept_octets[8192];
+static struct vmibus_sensor_saved kept;
+
 static void start_sensor(void) {
     char monitor[256], state[256];
     const char *const options[] = {monitor, state, NULL};
@@ -58,6 +62,7 @@ static void start_sensor(void) {
     snprintf(monitor, sizeof(monitor), "monitor.guest=%s", bed->qmp);
     snprintf(state, sizeof(state), "state-directory=%s", bed->directory);
     host = mock_host_new(&vmibus_qemu_sensor);
+    mock_host_give(host, kept.octets ? &kept : NULL);
     ck_assert_int_eq(mock_host_start(host, options), 0);
     ck_assert(mock_host_wait(host, has_endpoint, NULL, WAIT_MS));
 }
@@ -135,6 +140,37 @@ static bool kill_once(void) {
     was_paused = guest_is("paused");
 
     return was_paused;
+}
+
+/* @param is_kept as the bus answers the offer: it still has the endpoint */
+static void restart_sensor(bool is_kept) {
+    struct vmibus_sensor_saved state;
+
+    ck_assert_int_eq(vmibus_qemu_sensor.save(mock_host_instance(host), &state), 0);
+    ck_assert_uint_le(state.n_octets, sizeof(kept_octets));
+    memcpy(kept_octets, state.octets, state.n_octets);
+    kept = (struct vmibus_sensor_saved){.octets = kept_octets, .n_octets = state.n_octets};
+    host = mock_host_free(host);
+    start_sensor();
+    mock_host_accept(host, vm, is_kept);
+    mock_host_settle(host);
+}
+
+TEST(test_p11_guest_is_held_over_restarts_of_the_sensor, .timeout = 180) {
+    boot();
+    start_sensor();
+    for (int i = 0; i < 3; i++) {
+        ck_assert_uint_eq(command(VMIBUS_VM_OPERATION_HOLD)->error, VMIBUS_ERROR_OK);
+        restart_sensor(true);
+        restart_sensor(true);
+        ck_assert(guest_is("paused"));
+        ck_assert_uint_eq(command(VMIBUS_VM_OPERATION_LET_GO)->error, VMIBUS_ERROR_OK);
+        ck_assert(guest_is("running"));
+    }
+    ck_assert_uint_eq(command(VMIBUS_VM_OPERATION_HOLD)->error, VMIBUS_ERROR_OK);
+    restart_sensor(false);
+    ck_assert(mock_host_wait(host, runs, NULL, WAIT_MS));
+    finish();
 }
 
 TEST(test_p11_killed_at_random_a_guest_that_ran_runs, .timeout = 180) {

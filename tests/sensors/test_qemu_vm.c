@@ -337,6 +337,15 @@ TEST(test_run_states, .setup = begin, .teardown = end) {
     event("STOP", NULL);
     expect_lifecycle(VMIBUS_VM_STATE_PAUSED, VMIBUS_LIFECYCLE_CAUSE_IO_ERROR, false);
     event("RESUME", NULL);
+    event("WATCHDOG", "{\"action\": \"none\"}");
+    expect_lifecycle(VMIBUS_VM_STATE_RUNNING, VMIBUS_LIFECYCLE_CAUSE_RESUMED, false);
+    event("WATCHDOG", "{\"action\": \"pause\"}");
+    event("STOP", NULL);
+    expect_lifecycle(VMIBUS_VM_STATE_PAUSED, VMIBUS_LIFECYCLE_CAUSE_WATCHDOG, false);
+    event("RESUME", NULL);
+    event("STOP", NULL);
+    expect_lifecycle(VMIBUS_VM_STATE_PAUSED, VMIBUS_LIFECYCLE_CAUSE_PAUSED, false);
+    event("RESUME", NULL);
     event("SUSPEND", NULL);
     expect_lifecycle(VMIBUS_VM_STATE_SUSPENDED, VMIBUS_LIFECYCLE_CAUSE_SUSPENDED, false);
     event("WAKEUP", NULL);
@@ -357,7 +366,7 @@ TEST(test_p09_malformed_events, .setup = begin, .teardown = end) {
     static const char *const names[] = {
         "STOP",           "RESUME",         "RESET",     "SHUTDOWN",
         "GUEST_PANICKED", "BLOCK_IO_ERROR", "MIGRATION", "JOB_STATUS_CHANGE",
-        "DEVICE_DELETED", "NO_SUCH_EVENT"};
+        "DEVICE_DELETED", "WATCHDOG",       "NO_SUCH_EVENT"};
     static const char *const data[] = {
         NULL,
         "null",
