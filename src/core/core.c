@@ -10,6 +10,7 @@
 #include "core/local_sensor.h"
 #include "memory/authority.h"
 #include "memory/opener.h"
+#include "policy/numbering.h"
 #include "transport/listener.h"
 #include "util/fault.h"
 
@@ -198,6 +199,7 @@ int core_new(struct vmibus_core **corep, const struct core_options *options) {
         r = loop_new(&core->loop);
     if (r == 0 && options->audit_fd >= 0)
         core->audit_error = audit_init(&core->audit, options->audit_fd, options->audit_records, options->incarnation);
+    policy_number_rules(core->policy, &core->audit);
     if (r == 0)
         r = reserve(core, options, &region_octets);
     if (r == 0 && !options->memory_path)
@@ -242,6 +244,7 @@ void core_set_policy(struct vmibus_core *core, struct policy *policy) {
     struct policy *old = core->policy;
 
     core->policy = policy;
+    policy_number_rules(policy, &core->audit);
     if (core->authority)
         authority_set_policy(core->authority, policy);
     bus_set_policy(core->bus, policy);

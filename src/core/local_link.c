@@ -88,7 +88,8 @@ static int message_from_item(struct vmibus_message *message, struct control_item
 
         if (!copy)
             return -ENOMEM;
-        message->tail = memcpy(copy, item->tail->data, item->tail->length);
+        memcpy(copy, item->tail->data, item->tail->length);
+        message->tail = copy;
     }
     for (size_t i = 0; i < VMIBUS_FDS_PER_FRAME; i++) {
         message->fds[i] = -1;

@@ -38,17 +38,36 @@ static void try_later(struct memory_link *link) {
 
 /* --- hearing ----------------------------------------------------------------------------------- */
 
+/*
+ * Whoever has told nothing yet and finds its own incarnation taken is not the first to have it: numbers that were used come with
+ * it, so another one is begun. True: it was.
+ */
+static bool rise(struct memory_link *link) {
+    uint32_t own = link->options.bus->options.incarnation, incarnation;
+
+    if (link->taken < own || (link->taken == own && link->incarnation != 0))
+        return false;
+    if (!link->rise || link->rise(link->news_context, own, link->taken, &incarnation) < 0)
+        return false;
+    bus_rise(link->options.bus, incarnation);
+    return true;
+}
+
 static void hear_welcome(struct memory_link *link, const struct vmibus_welcome *welcome) {
     struct bus *bus = link->options.bus;
+    bool rose;
 
     loop_timer_cancel(&link->retry);
     link->refused = false;
     link->pause_ns = FIRST_PAUSE_NS;
     bus_memory_returned(bus);
-    if (welcome->incarnation != link->incarnation)
-        bus_memory_replaced(bus, link->incarnation != 0);
+    rose = rise(link);
+    if (rose || welcome->incarnation != link->incarnation)
+        bus_memory_replaced(bus, rose || link->incarnation != 0);
     link->incarnation = welcome->incarnation;
     link->welcomed = true;
+    if (rose)
+        bus_disown_all(bus);
     bus_tell_all(bus);
     if (link_is_up(&link->link))
         tell_news(link, MEMORY_LINK_UP, NULL);
@@ -59,6 +78,8 @@ static void hear(void *context, const struct vmibus_frame *frame, const void *ta
 
     if (link->welcomed) {
         bus_hear_link(link->options.bus, frame, tail);
+    } else if (frame->header.kind == VMIBUS_KIND_NUMBERS_TAKEN) {
+        link->taken = frame->numbers_taken.incarnation;
     } else if (frame->header.kind == VMIBUS_KIND_WELCOME && frame->welcome.magic == VMIBUS_MAGIC) {
         hear_welcome(link, &frame->welcome);
     } else if (frame->header.kind == VMIBUS_KIND_ERROR && !link->refused) {
@@ -117,6 +138,7 @@ static void say_hello(struct memory_link *link) {
 static void attempt(struct memory_link *link) {
     int fd = connect_to(link->options.path);
 
+    link->taken = 0;
     if (fd < 0 || link_begin_consume_fd(&link->link, fd) < 0) {
         try_later(link);
         return;

@@ -31,6 +31,14 @@ enum memory_link_news {
 /** @a refusal: with MEMORY_LINK_REFUSED; NULL otherwise */
 typedef void (*memory_link_news_fn)(void *context, enum memory_link_news news, const struct vmibus_error_body *refusal);
 
+/**
+ * Numbers of incarnations up to @a taken are used, by a bus whose state is lost: begins another incarnation, for good.
+ * @param own         of the bus
+ * @param incarnation receives one that is higher than both
+ * @return 0 or a negative errno: the bus goes on with its own, and its tokens are refused
+ */
+typedef int (*memory_link_rise_fn)(void *context, uint32_t own, uint32_t taken, uint32_t *incarnation);
+
 struct memory_link_options {
     struct loop *loop;      /**< borrowed */
     struct arena *arena;    /**< borrowed: link_memory_needed() octets are carved from it */
@@ -42,11 +50,13 @@ struct memory_link_options {
 struct memory_link {
     struct memory_link_options options;
     memory_link_news_fn news;       /**< NULL: nobody wants them */
-    void *news_context;
+    memory_link_rise_fn rise;       /**< NULL: it cannot */
+    void *news_context;             /**< of both */
     struct link link;
     struct loop_timer retry;        /**< of the next attempt, or of WELCOME */
     uint64_t pause_ns;              /**< before the next attempt */
     uint32_t incarnation;           /**< of the authority that was told all last; 0: none was */
+    uint32_t taken;                 /**< incarnations of a bus up to this one, as the authority says before its WELCOME */
     bool welcomed;
     bool refused;
 };

@@ -52,11 +52,17 @@ static int write_number(int directory, uint32_t number) {
 }
 
 int incarnation_raise(int directory, uint32_t *incarnation) {
+    return incarnation_raise_above(directory, 0, incarnation);
+}
+
+int incarnation_raise_above(int directory, uint32_t used, uint32_t *incarnation) {
     uint32_t number;
     int r = read_number(directory, &number);
 
     if (r < 0)
         return r;
+    if (number < used)
+        number = used;
     if (number == UINT32_MAX)
         return -EOVERFLOW;
     r = write_number(directory, number + 1);

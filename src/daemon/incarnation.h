@@ -16,6 +16,11 @@
  */
 int incarnation_raise(int directory, uint32_t *incarnation);
 
+/**
+ * The same, above a number that is used although it is not the one that is kept.
+ * @return as above; -EOVERFLOW also if nothing is above it
+ */
+int incarnation_raise_above(int directory, uint32_t used, uint32_t *incarnation);
 
 /** Goes on with the number of the daemon before, which handed over. 0; -ESTALE: another one has been used since; or as above. */
 int incarnation_keep(int directory, uint32_t incarnation);

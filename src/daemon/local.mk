@@ -4,6 +4,7 @@
 
 # What takes out of reach what a daemon has no need of.
 sandbox_sources = \
+	src/daemon/counts.h \
 	src/daemon/privileges.c src/daemon/privileges.h \
 	src/daemon/sandbox.c src/daemon/sandbox.h \
 	src/daemon/sandbox_basis.c \
@@ -57,6 +58,7 @@ vmibus_opend_SOURCES = \
 	src/daemon/sandbox_wish.c \
 	$(sandbox_sources) \
 	src/daemon/service.c src/daemon/service.h \
+	src/daemon/signals.c src/daemon/signals.h \
 	src/daemon/trusted_file.c src/daemon/trusted_file.h \
 	src/daemon/watchdog.c src/daemon/watchdog.h \
 	src/daemon/vmibus-opend.c
@@ -95,6 +97,7 @@ vmibus_sensord_SOURCES = \
 	src/daemon/manifest.c src/daemon/manifest.h \
 	src/daemon/remote_sensor.c src/daemon/remote_sensor.h \
 	src/daemon/sensor_keeping.c src/daemon/sensor_keeping.h \
+	src/daemon/sensor_undo.c src/daemon/sensor_undo.h \
 	src/daemon/sensor_module.c src/daemon/sensor_module.h \
 	src/daemon/service.c src/daemon/service.h \
 	src/daemon/signals.c src/daemon/signals.h \

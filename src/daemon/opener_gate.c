@@ -199,12 +199,18 @@ static int gate_open_process(const struct opener *opener, const struct opener_pr
     return pass(opener, process, gate_of(opener)->inner->open_process);
 }
 
-static int gate_open_memory(const struct opener *opener, const struct opener_process *process) {
+static int pass_memory(const struct opener *opener, const struct opener_process *process, open_fn fn) {
     struct opener_gate *gate = gate_of(opener);
 
-    if (!gate->rules->process_memory)
-        return refuse(gate, "[opener] process-memory is 'no'");
-    return pass(opener, process, gate->inner->open_memory);
+    return gate->rules->process_memory ? pass(opener, process, fn) : refuse(gate, "[opener] process-memory is 'no'");
+}
+
+static int gate_open_memory(const struct opener *opener, const struct opener_process *process) {
+    return pass_memory(opener, process, gate_of(opener)->inner->open_memory);
+}
+
+static int gate_open_memory_to_read(const struct opener *opener, const struct opener_process *process) {
+    return pass_memory(opener, process, gate_of(opener)->inner->open_memory_to_read);
 }
 
 static int gate_open_pagemap(const struct opener *opener, const struct opener_process *process) {
@@ -297,6 +303,7 @@ void opener_gate_init(struct opener_gate *gate, const struct opener *inner, cons
                 .open_maps = gate_open_maps,
                 .open_process = gate_open_process,
                 .open_memory = gate_open_memory,
+                .open_memory_to_read = gate_open_memory_to_read,
                 .open_pagemap = gate_open_pagemap,
                 .open_file = gate_open_file,
                 .tighten = gate_tighten,

@@ -10,21 +10,21 @@
 #include <sys/ioctl.h>
 #include <sys/prctl.h>
 #include <sys/socket.h>
-#include <sys/stat.h>
-#include <sys/un.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
 #include <vmibus/syscalls.h>
 
+#include "daemon/counts.h"
 #include "daemon/log.h"
 #include "daemon/opener_gate.h"
 #include "memory/opener_protocol.h"
 #include "util/clock.h"
 #include "util/fds.h"
 #include "util/list.h"
+#include "util/unix_socket.h"
 
-VMIBUS_SYSCALLS("accept4 fork getsockopt ioctl kill socketpair unlink unlinkat wait4")
+VMIBUS_SYSCALLS("accept4 fork getsockopt ioctl kill socketpair wait4")
 
 #define BACKLOG 16
 #define LINES_MAX 20u           /* told of what was refused, in each LINES_MS */
@@ -91,6 +91,7 @@ static const char *verb_name(uint16_t verb) {
     static const char *const names[] = {
         [OPENER_MAPS] = "mappings", [OPENER_PROCESS] = "pidfd", [OPENER_MEMORY] = "memory",
         [OPENER_PAGEMAP] = "pagemap", [OPENER_FILE] = "file", [OPENER_TIGHTEN] = "mode of a file",
+        [OPENER_MEMORY_TO_READ] = "memory, to be read,",
     };
 
     return names[verb];
@@ -225,6 +226,7 @@ static void __attribute__((noreturn)) do_it(const struct opener_server *server, 
     if (result == -EACCES && gate.refused)
         strncpy(outcome.refused, gate.refused, sizeof(outcome.refused) - 1);
     (void)opener_send(told, &outcome, sizeof(outcome), request->verb != OPENER_TIGHTEN ? result : -1);
+    counts_leave();
     _exit(EXIT_SUCCESS);
 }
 
@@ -273,6 +275,14 @@ static bool has_unread_answer(const struct asker *asker) {
     return ioctl(asker->fd, SIOCOUTQ, &octets) < 0 || octets > 0;
 }
 
+/* The connection has ended: @a r says how. */
+static void asker_lost(struct asker *asker, int r) {
+    if (r == -EPIPE)
+        asker_free(asker);
+    else
+        asker_drop(asker, strerror(-r));
+}
+
 static void take_request(struct asker *asker) {
     char octets[sizeof(struct opener_request)];
     struct opener_request request;
@@ -280,12 +290,12 @@ static void take_request(struct asker *asker) {
     size_t len, n_fds;
 
     r = opener_receive(asker->fd, octets, sizeof(octets), &len, fds, &n_fds);
-    if (r == -EPIPE)
-        asker_free(asker);
-    else if (r < 0 && r != -EAGAIN)
-        asker_drop(asker, strerror(-r));
-    if (r < 0)
+    if (r == -EAGAIN)
         return;
+    if (r < 0) {
+        asker_lost(asker, r);
+        return;
+    }
     if (opener_request_parse(octets, len, n_fds, &request) < 0) {
         asker_drop(asker, "what it sent is no request; is it of another version of vmibus?");
     } else if (has_unread_answer(asker)) {
@@ -352,44 +362,9 @@ static void take_asker(struct loop_source *source, uint32_t events) {
 
 /* --- the server -------------------------------------------------------------------------------- */
 
-/* A socket file that nobody listens at is removed, and nothing else: the path may be a mistake. */
-static int remove_dead(const struct sockaddr_un *address) {
-    _cleanup_fd_ int fd = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
-    struct stat st;
-
-    if (fd < 0)
-        return -errno;
-    if (lstat(address->sun_path, &st) < 0)
-        return errno == ENOENT ? 0 : -errno;
-    if (!S_ISSOCK(st.st_mode))
-        return -EEXIST;
-    if (connect(fd, (const struct sockaddr *)address, sizeof(*address)) == 0 || errno != ECONNREFUSED)
-        return -EADDRINUSE;
-    return unlink(address->sun_path) < 0 ? -errno : 0;
-}
-
+/* Who may ask is decided for each connection. */
 int opener_server_bind(const char *path) {
-    struct sockaddr_un address = {.sun_family = AF_UNIX};
-    _cleanup_fd_ int fd = -1;
-    mode_t mask;
-    int r;
-
-    if (strlen(path) >= sizeof(address.sun_path))
-        return -ENAMETOOLONG;
-    strcpy(address.sun_path, path);
-    r = remove_dead(&address);
-    if (r < 0)
-        return r;
-    fd = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
-    if (fd < 0)
-        return -errno;
-    /* Who may ask is decided for each connection. */
-    mask = umask(0111);
-    r = bind(fd, (struct sockaddr *)&address, sizeof(address)) < 0 ? -errno : 0;
-    umask(mask);
-    if (r == 0 && listen(fd, BACKLOG) < 0)
-        r = -errno;
-    return r < 0 ? r : fd_steal(&fd);
+    return unix_socket_listen(path, SOCK_SEQPACKET, 0666, BACKLOG);
 }
 
 int opener_server_new_consume_fd(struct opener_server **serverp, struct loop *loop, int fd, const struct opener *inner,

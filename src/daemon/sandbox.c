@@ -7,6 +7,7 @@
 #include <string.h>
 #include <sys/prctl.h>
 
+#include "daemon/counts.h"
 #include "daemon/log.h"
 
 int sandbox_close_process(bool open_to_user) {
@@ -79,6 +80,7 @@ static void violation(int signal_number, siginfo_t *info, void *context) {
     n = write(STDERR_FILENO, text, (size_t)(at - text));
     (void)n;
     (void)sigaction(signal_number, &fall_back, NULL);
+    counts_leave();
     (void)raise(signal_number);
 }
 

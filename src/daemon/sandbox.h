@@ -27,8 +27,8 @@ enum sandbox_wish {
     SANDBOX_REQUIRE,    /**< or the daemon does not start */
 };
 
-/** Sanitizers and coverage make system calls of their own, which nobody says: their builds have none unless told. */
-#if defined(VMIBUS_SANITIZED) || defined(VMIBUS_COVERAGE)
+/** Sanitizers make system calls of their own, which nobody says: their builds have none unless told. */
+#ifdef VMIBUS_SANITIZED
 #define SANDBOX_DEFAULT SANDBOX_NO
 #else
 #define SANDBOX_DEFAULT SANDBOX_YES

@@ -10,6 +10,7 @@
 
 #include <vmibus/syscalls.h>
 
+#include "daemon/counts.h"
 #include "daemon/log.h"
 #include "daemon/sandbox.h"
 #include "util/fds.h"
@@ -115,7 +116,8 @@ static int restrict_to(int version, const struct sandbox_path *paths, size_t n_p
         .scoped = version >= 6 && !abstract ? SCOPE_ABSTRACT_UNIX_SOCKET : 0,
     };
     _cleanup_fd_ int ruleset = (int)syscall(SYS_landlock_create_ruleset, &attributes, sizeof(attributes), 0);
-    int r = ruleset < 0 ? -errno : 0;
+    const struct sandbox_path counts = {.path = COUNTS_FOLDER, .access = SANDBOX_WRITE};
+    int r = ruleset < 0 ? -errno : add_path(ruleset, attributes.handled_fs, &counts);
 
     for (size_t i = 0; r == 0 && i < n_paths; i++)
         r = add_path(ruleset, attributes.handled_fs, &paths[i]);

@@ -26,6 +26,7 @@
 #include "memory/handover.h"
 #include "memory/opener.h"
 #include "memory/opener_remote.h"
+#include "policy/numbering.h"
 #include "transport/listener.h"
 #include "transport/memory_home.h"
 #include "util/arena.h"
@@ -216,6 +217,7 @@ static void set_policy(struct memd *memd, struct policy *policy) {
 
     keep_total_limits(memd, policy);
     memd->policy = policy;
+    policy_number_rules(policy, &memd->audit);
     authority_set_policy(memd->authority, policy);
     memory_home_set_policy(&memd->home, policy);
     policy_free(old);
@@ -330,6 +332,7 @@ static int make_home(struct memd *memd) {
     int r;
 
     memd->policy = config_take_policy(&memd->config);
+    policy_number_rules(memd->policy, &memd->audit);
     ledger_init(&memd->ledger, memd->policy->limits_total);
     memd->has_ledger = true;
     r = loop_new(&memd->loop);

@@ -10,7 +10,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/signalfd.h>
 #include <unistd.h>
 
 #include <vmibus/syscalls.h>
@@ -21,12 +20,13 @@
 #include "daemon/privileges.h"
 #include "daemon/sandbox.h"
 #include "daemon/service.h"
+#include "daemon/signals.h"
 #include "daemon/watchdog.h"
 #include "memory/opener.h"
 #include "util/fds.h"
 #include "util/loop.h"
 
-VMIBUS_SYSCALLS("signalfd4 unlink unlinkat")
+VMIBUS_SYSCALLS("unlink unlinkat")
 
 enum {
     OPTION_CHECK = 256,
@@ -141,31 +141,11 @@ static void signal_came(struct loop_source *source, uint32_t events) {
     struct opend *opend = container_of(source, struct opend, signals);
 
     (void)events;
-    loop_stop(opend->loop, 0);
-    (void)loop_source_modify(source, 0);
+    /* What it permits is fixed at the start: SIGHUP is taken, and nothing comes of it. */
+    for (int number; (number = signals_take(source));)
+        if (number != SIGHUP)
+            loop_stop(opend->loop, 0);
 }
-
-/* Its children have them blocked too, and are ended by SIGKILL. */
-static int watch_signals(struct opend *opend) {
-    sigset_t set;
-    int fd, r;
-
-    sigemptyset(&set);
-    sigaddset(&set, SIGINT);
-    sigaddset(&set, SIGTERM);
-    (void)sigprocmask(SIG_BLOCK, &set, NULL);
-    /* What it permits is fixed at the start. */
-    (void)signal(SIGHUP, SIG_IGN);
-    (void)signal(SIGPIPE, SIG_IGN);
-    fd = signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);
-    if (fd < 0)
-        return -errno;
-    r = loop_source_init(&opend->signals, opend->loop, fd, EPOLLIN, signal_came);
-    if (r < 0)
-        fd_close(fd);
-    return r;
-}
-
 static int drop_privileges(void) {
     static const struct {
         unsigned number;
@@ -208,10 +188,12 @@ static int open_socket(struct opend *opend) {
 }
 
 static int set_up(struct opend *opend) {
-    int fd, r = loop_new(&opend->loop);
+    int fd, r;
 
+    signals_hold(); /* its children have them blocked too, and are ended by SIGKILL */
+    r = loop_new(&opend->loop);
     if (r == 0)
-        r = watch_signals(opend);
+        r = signals_watch(&opend->signals, opend->loop, signal_came);
     if (r == 0)
         r = watchdog_start(&opend->watchdog, opend->loop);
     if (r < 0) {
@@ -238,10 +220,7 @@ static void tear_down(struct opend *opend) {
     watchdog_stop(&opend->watchdog);
     if (opend->bound)
         unlink(opend->config.socket);
-    if (opend->signals.loop) {
-        loop_source_deinit(&opend->signals);
-        fd_close(opend->signals.fd);
-    }
+    signals_forget(&opend->signals);
     loop_free(opend->loop);
     opener_config_deinit(&opend->config);
 }

@@ -414,7 +414,25 @@ static void tell_memory(void *context, enum memory_link_news news, const struct 
     }
 }
 
+/* The state directory was lost, or is another one's: nothing may be numbered as it was before. */
+static int rise_above(void *context, uint32_t own, uint32_t taken, uint32_t *incarnation) {
+    const struct daemon *daemon = context;
+    const char *path = daemon->config.state_directory;
+    int r = incarnation_raise_above(daemon->state_fd, taken > own ? taken : own, incarnation);
+
+    if (r == 0)
+        log_warning("the memory authority has heard from a bus of incarnation %u, and %s says %u: the state of that one is lost; this "
+                    "bus goes on with %u, and leases of MEMWRITE that were given end",
+                    taken, path, own, *incarnation);
+    else
+        log_error("the memory authority has heard from a bus of incarnation %u, and %s says %u, and another one cannot be begun: %s; "
+                  "leases of MEMWRITE are good for nothing until vmibus-memd is started anew",
+                  taken, path, own, strerror(-r));
+    return r;
+}
+
 static void watch_memory(struct daemon *daemon) {
+    daemon->core->memory_link.rise = rise_above;
     daemon->core->memory_link.news = tell_memory;
     daemon->core->memory_link.news_context = daemon;
 }

@@ -40,17 +40,12 @@ static void look(struct loop_timer *timer) {
 
 /* --- the authority ----------------------------------------------------------------------------- */
 
-/* Whoever mapped it must not take a dead authority's epoch for a current one, also where no slot wants it. */
-static void adopt_page(struct authority *authority, const struct authority_page *page) {
-    struct memory_endpoint *endpoint = authority_slot(authority, page->slot);
-    struct epoch_page unwanted;
+void authority_end_page(const struct authority *authority, const struct authority_page *page) {
+    const struct authority_options *options = &authority->options;
 
-    epoch_page_init(&unwanted);
-    if (endpoint && !epoch_page_is_there(&endpoint->page))
-        (void)epoch_page_adopt_dup_fd(&endpoint->page, page->fd);
-    else
-        (void)epoch_page_adopt_dup_fd(&unwanted, page->fd);
-    epoch_page_deinit(&unwanted);
+    (void)epoch_page_end_fd(page->fd);
+    if (options->keep)
+        options->keep(options->keep_context, page->slot, -1);
 }
 
 int authority_new(struct authority **authorityp, const struct authority_options *options) {
@@ -83,7 +78,7 @@ int authority_new(struct authority **authorityp, const struct authority_options 
     for (uint32_t slot = 0; slot <= options->n_endpoints; slot++)
         memory_endpoint_init(&authority->endpoints[slot], authority, slot);
     for (size_t i = 0; i < options->n_pages; i++)
-        adopt_page(authority, &options->pages[i]);
+        authority_end_page(authority, &options->pages[i]);
     *authorityp = authority;
     return 0;
 }
@@ -217,11 +212,11 @@ static void look_up(struct authority_client *client, const struct memory_endpoin
     *grant = (struct client_grant){
         .policy_version = authority->policy_version,
         .generation = endpoint->generation,
-        .capabilities = policy_evaluate(policy, &client->principal, endpoint->name, endpoint->uuid).capabilities,
+        .grant = policy_evaluate(policy, &client->principal, endpoint->name, endpoint->uuid),
     };
     if (find_allowance(client, endpoint, &grant->allowance)) {
         grant->policy_version = 0;
-        grant->capabilities &= ~(uint32_t)VMIBUS_CAP_MEM_WRITE;
+        grant->grant.capabilities &= ~(uint32_t)VMIBUS_CAP_MEM_WRITE;
     }
 }
 
@@ -253,7 +248,7 @@ static struct client_grant *client_grant_on(struct authority_client *client, con
 
 uint32_t client_capabilities(struct authority_client *client,
                              const struct memory_endpoint *endpoint) {
-    return client_grant_on(client, endpoint)->capabilities;
+    return client_grant_on(client, endpoint)->grant.capabilities;
 }
 
 bool client_write_allowance(struct authority_client *client, const struct memory_endpoint *endpoint,
@@ -261,10 +256,24 @@ bool client_write_allowance(struct authority_client *client, const struct memory
     const struct client_grant *grant = client_grant_on(client, endpoint);
 
     *allowancep = grant->allowance;
-    return grant->capabilities & VMIBUS_CAP_MEM_WRITE;
+    return grant->grant.capabilities & VMIBUS_CAP_MEM_WRITE;
 }
 
-uint64_t client_audit(const struct authority_client *client, const struct vmibus_frame *frame, uint64_t received,
+/* The capabilities of which a command needs one. A sensor attaches to what it provides, whatever policy says. */
+static uint32_t needed_by(const struct authority_client *client, const struct vmibus_frame *frame) {
+    switch (frame->header.kind) {
+    case VMIBUS_KIND_CMD_MEMWRITE:
+        return VMIBUS_CAP_MEM_WRITE;
+    case VMIBUS_KIND_MEM_READ:
+        return VMIBUS_CAP_MEM_READ;
+    case VMIBUS_KIND_MEM_ATTACH:
+        return client->role == VMIBUS_ROLE_SENSOR ? 0 : VMIBUS_CAP_RAM_FD | VMIBUS_CAP_MEM_READ;
+    default:
+        return 0;
+    }
+}
+
+uint64_t client_audit(struct authority_client *client, const struct vmibus_frame *frame, uint64_t received,
                       struct vmibus_audit_record *record) {
     const struct memory_endpoint *endpoint = authority_slot(client->authority, frame->header.slot);
 
@@ -276,8 +285,10 @@ uint64_t client_audit(const struct authority_client *client, const struct vmibus
     record->kind = frame->header.kind;
     record->correlation = frame->header.correlation;
     record->session = client->session_number;
-    if (endpoint && endpoint->open && endpoint->generation == frame->header.generation)
+    if (endpoint && endpoint->open && endpoint->generation == frame->header.generation) {
         audit_set_name(record, endpoint->name);
+        record->rule = grant_rule(&client_grant_on(client, endpoint)->grant, needed_by(client, frame));
+    }
     return audit_begin(client->authority->options.audit, record);
 }
 

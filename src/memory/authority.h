@@ -131,6 +131,9 @@ void authority_join_session(struct authority *authority, const uint8_t *name);
 /** That channel has closed; with the last one the bus is told, and ends the session's leases. */
 void authority_leave_session(struct authority *authority, const uint8_t *name);
 
+/** Apart: the highest incarnation of which it knows a token or a generation; 0: it knows of none. */
+uint32_t authority_numbers_taken(const struct authority *authority);
+
 /** Hears the bus. A frame that makes no sense is ignored: the bus is trusted, but may be older or newer. */
 void authority_hear_link(struct authority *authority, const struct vmibus_frame *frame, const void *tail);
 

@@ -75,6 +75,18 @@ void authority_link_lost(struct authority *authority) {
     }
 }
 
+uint32_t authority_numbers_taken(const struct authority *authority) {
+    uint64_t highest = 0;
+
+    for (uint32_t slot = 1; slot <= authority->options.n_endpoints; slot++) {
+        const struct memory_endpoint *endpoint = &authority->endpoints[slot];
+
+        highest = endpoint->generation > highest ? endpoint->generation : highest;
+        highest = endpoint->fences.highest > highest ? endpoint->fences.highest : highest;
+    }
+    return (uint32_t)(highest >> 32);
+}
+
 bool authority_is_synced(const struct authority *authority) {
     return !authority->suspended;
 }

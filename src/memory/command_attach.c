@@ -8,9 +8,12 @@
  * A sensor in this very process has the authority's memory anyway: it is not asked whether it could open
  * a file again, and it is called when an epoch ends, so it needs no page.  All others are asked, and get one.
  *
- * A sensor is trusted with reading, in whichever process it is.  So for RAM that is private to its process it gets that
- * process's /proc/PID/mem, opened for reading.  Whoever opened that anew for writing would need ptrace(2) access to the process
- * by itself, so the rule is that of files: not to the owner's uid, nor to root, but by policy's explicit word.
+ * A sensor apart reads the memory whose layout it proposed itself, as it has to, to find the root in it.  For all else it needs
+ * what a control needs, RAM_FD by a rule for its user: it reads for whoever the bus says has asked, and the bus may lie.
+ *
+ * What a sensor may read it may read where it is private to a process too: it gets that process's /proc/PID/mem, opened for
+ * reading.  Whoever opened that anew for writing would need ptrace(2) access to the process by itself, so the rule is that of
+ * files: not to the owner's uid, nor to root, but by policy's explicit word.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -26,7 +29,7 @@
 #include "util/fds.h"
 #include "util/refusal.h"
 
-static uint64_t audit_attach(const struct authority_client *client,
+static uint64_t audit_attach(struct authority_client *client,
                              const struct vmibus_frame *frame, uint64_t received) {
     struct vmibus_audit_record record = {.epoch = frame->mem_attach.epoch};
 
@@ -72,14 +75,28 @@ static int find_refusal(const struct authority_client *client, const struct memc
     return 0;
 }
 
+/* What belongs to a process is opened anew by who could trace it (ptrace(2)). */
+static bool is_refused(int fd) {
+    return fd == -EACCES || fd == -EPERM;
+}
+
+static int open_pagemap(const struct authority *authority, const struct memctx *memctx) {
+    const struct opener *opener = authority->options.opener;
+    int fd = ram_object_reopen(memctx->pagemap_fd, O_RDONLY);
+
+    return is_refused(fd) ? opener->open_pagemap(opener, &memctx->process) : fd;
+}
+
 static int open_object(const struct authority *authority, const struct memctx *memctx,
                        const struct ram_object *object) {
     const struct opener *opener = authority->options.opener;
     struct stat ours, theirs;
     int fd;
 
-    if (!object->is_file)
-        return ram_object_reopen(memctx->memory_fd, O_RDONLY);
+    if (!object->is_file) {
+        fd = ram_object_reopen(memctx->memory_fd, O_RDONLY);
+        return is_refused(fd) ? opener->open_memory_to_read(opener, &memctx->process) : fd;
+    }
     fd = ram_object_reopen(object->fd, O_RDONLY);
     if (fd == -EACCES && memctx->process.pid)
         fd = opener->open_file(opener, &memctx->process, &object->file, O_RDONLY);
@@ -129,14 +146,28 @@ static uint16_t open_page(struct authority *authority, struct memory_endpoint *e
 
 /* --- the commands ------------------------------------------------------------------------------ */
 
-/* Passes the gates. A sensor needs no capability: it is one that policy lets be a sensor. */
+/* Without an epoch there is nothing to read, which the gate of epochs tells. */
+static uint16_t gate_sensor(struct authority_client *client, const struct vmibus_frame *frame, struct memory_endpoint **endpointp,
+                            struct vmibus_ack *ack) {
+    const struct memctx *memctx;
+
+    if (gate_endpoint(client->authority, frame, endpointp, ack))
+        return ack->error;
+    memctx = (*endpointp)->current;
+    if (!memctx || is_local_sensor(client) || memctx->retiring.provider == client ||
+        client_capabilities(client, *endpointp) & VMIBUS_CAP_RAM_FD)
+        return 0;
+    return answer_refuse(ack, VMIBUS_ERROR_DENIED, VMIBUS_REASON_SENSOR_GRANT, VMIBUS_CAP_RAM_FD);
+}
+
+/* Passes the gates. */
 static uint16_t pass_gates(struct authority_client *client, const struct vmibus_frame *frame,
                            uint64_t now, struct memory_endpoint **endpointp,
                            struct vmibus_ack *ack) {
     uint64_t epoch = frame->mem_attach.epoch;
 
     if (client->role == VMIBUS_ROLE_SENSOR)
-        gate_endpoint(client->authority, frame, endpointp, ack);
+        gate_sensor(client, frame, endpointp, ack);
     else
         gate_grant(client, frame, VMIBUS_CAP_RAM_FD | VMIBUS_CAP_MEM_READ, 0, VMIBUS_CAP_RAM_FD,
                    endpointp, ack);
@@ -167,12 +198,12 @@ static uint16_t open_descriptors(struct authority_client *client, struct memory_
     }
     if (!r && *n_given && has_process_memory(client, memctx)) {
         refusal = VMIBUS_REASON_PRIVATE_RAM;
-        r = fds[*n_fds] = ram_object_reopen(memctx->pagemap_fd, O_RDONLY);
+        r = fds[*n_fds] = open_pagemap(client->authority, memctx);
         if (r >= 0)
             ++*n_fds;
     }
-    /* An authority without privilege cannot open a process's memory anew. */
-    if ((r == -EACCES || r == -EPERM) && has_process_memory(client, memctx)) {
+    /* Nobody opens it anew: the authority has not the right to, and no opener that has. */
+    if (is_refused(r) && has_process_memory(client, memctx)) {
         fds_close(fds, *n_fds);
         *n_given = *n_fds = 0;
         refusal = VMIBUS_REASON_PRIVATE_RAM;

@@ -24,7 +24,7 @@ struct read_job {
     struct charge octets;
 };
 
-static uint64_t audit_read(const struct authority_client *client, const struct vmibus_frame *frame,
+static uint64_t audit_read(struct authority_client *client, const struct vmibus_frame *frame,
                            uint64_t received) {
     const struct vmibus_mem_read *command = &frame->mem_read;
     struct vmibus_audit_record record = {

@@ -45,7 +45,7 @@ struct write_job {
     void *memory;                   /* pieces, spans, results, extents, source and copy */
 };
 
-static uint64_t audit_write(const struct authority_client *client,
+static uint64_t audit_write(struct authority_client *client,
                             const struct vmibus_frame *frame, uint64_t received) {
     const struct vmibus_cmd_memwrite *command = &frame->cmd_memwrite;
     struct vmibus_audit_record record = {

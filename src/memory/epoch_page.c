@@ -108,20 +108,22 @@ static int take_dup_fd(struct epoch_page *page, int fd) {
     return fd < 0 ? fd : map_consume_fd(page, fd);
 }
 
-int epoch_page_adopt_dup_fd(struct epoch_page *page, int fd) {
-    int r = take_dup_fd(page, fd);
+int epoch_page_end_fd(int fd) {
+    struct epoch_page page;
+    int r;
 
-    if (r == 0)
-        epoch_page_end(page);
+    epoch_page_init(&page);
+    r = take_dup_fd(&page, fd);
+    epoch_page_deinit(&page);
     return r;
 }
 
-int epoch_page_resume_dup_fd(struct epoch_page *page, int fd, uint64_t epoch, uint64_t generation, struct account *account) {
+int epoch_page_resume_dup_fd(struct epoch_page *page, int fd, uint64_t epoch, uint64_t generation) {
     int r = take_dup_fd(page, fd);
 
     /* It is there already, whether it can be paid for or not. */
-    if (r == 0 && account && charge_take(&page->descriptor, account, RESOURCE_FDS, 1) == 0)
-        page->account = account_ref(account);
+    if (r == 0 && page->account)
+        (void)charge_take(&page->descriptor, page->account, RESOURCE_FDS, 1);
     if (r < 0 || (epoch && __atomic_load_n(&page->shown->epoch, __ATOMIC_SEQ_CST) == epoch))
         return r;
     epoch_page_end(page);

@@ -5,7 +5,8 @@
  * One page of a memfd, mapped writable here alone, that begins with struct vmibus_epoch_page.  Its size
  * is sealed, so that no reader can be made to fault; its mode is 0400; readers get descriptors that
  * were opened read-only for them.  It is made with an occupant's first attachment and given up when the occupant
- * goes: what a reader has mapped stays, without an epoch, so one that comes late to look still sees the end.
+ * goes: what a reader has mapped stays, without an epoch, so one that comes late to look still sees the end.  One that is found
+ * after its authority has died is ended, and given up too: nobody reads by it any more, and nobody would pay for it.
  *
  * Written as atomics, in this order: epoch 0, then the rest, then the next epoch.  So epoch is 0 from the moment
  * on that an epoch ends, before anybody is told, and never names an epoch that is not the current one.
@@ -53,18 +54,20 @@ void epoch_page_deinit(struct epoch_page *page);
 int epoch_page_make(struct epoch_page *page, bool kept, struct account *account);
 
 /**
- * Takes a page back that an earlier authority had made, after looking at what it is, and ends whatever it shows.
- * @param fd duplicated
+ * Ends for good whatever a page shows that an earlier authority had made, after looking at what it is.
+ * @param fd borrowed
  * @return 0, -EBADF (no page of ours: nothing was written), or another negative errno
  */
-int epoch_page_adopt_dup_fd(struct epoch_page *page, int fd);
+int epoch_page_end_fd(int fd);
 
 /**
- * The same for one that was handed over with its epoch: it goes on showing that, or ends what else it shows.
+ * Takes a page that was handed over with its epoch: it goes on showing that, or ends what else it shows.
+ * @param page  prepared; its account, if it has one, pays
+ * @param fd    duplicated
  * @param epoch the current one; 0: none
- * @param account who pays; referenced. NULL: nobody
+ * @return as epoch_page_end_fd()
  */
-int epoch_page_resume_dup_fd(struct epoch_page *page, int fd, uint64_t epoch, uint64_t generation, struct account *account);
+int epoch_page_resume_dup_fd(struct epoch_page *page, int fd, uint64_t epoch, uint64_t generation);
 
 /** An epoch has begun. Harmless if there is no page. */
 void epoch_page_begin(struct epoch_page *page, uint64_t epoch, uint64_t generation);

@@ -193,16 +193,19 @@ bool authority_handover_restore(struct authority_handover *handover, struct hand
 static void resume_page(struct authority *authority, const struct authority_page *page) {
     struct memory_endpoint *endpoint = authority_slot(authority, page->slot);
     const struct memctx *memctx = endpoint ? endpoint->current : NULL;
-    struct epoch_page unwanted;
 
-    if (endpoint && !epoch_page_is_there(&endpoint->page)) {
-        (void)epoch_page_resume_dup_fd(&endpoint->page, page->fd, memctx ? memctx->epoch : 0, memctx ? memctx->generation : 0,
-                                       memctx ? memctx->account : NULL);
+    if (!endpoint || !endpoint->open) {
+        authority_end_page(authority, page);
         return;
     }
-    epoch_page_init(&unwanted);
-    (void)epoch_page_adopt_dup_fd(&unwanted, page->fd);
-    epoch_page_deinit(&unwanted);
+    if (epoch_page_is_there(&endpoint->page)) {
+        (void)epoch_page_end_fd(page->fd);
+        return;
+    }
+    /* A version that did not tell who pays had it paid like the memory. */
+    if (!endpoint->page.account && memctx)
+        endpoint->page.account = account_ref(memctx->account);
+    (void)epoch_page_resume_dup_fd(&endpoint->page, page->fd, memctx ? memctx->epoch : 0, memctx ? memctx->generation : 0);
 }
 
 void authority_handover_go_on(struct authority *authority, const struct authority_page *pages, size_t n_pages, bool is_linked) {
@@ -212,8 +215,11 @@ void authority_handover_go_on(struct authority *authority, const struct authorit
         authority_link_lost(authority);
     for (size_t i = 0; i < n_pages; i++)
         resume_page(authority, &pages[i]);
-    for (uint32_t slot = 1; slot <= authority->options.n_endpoints; slot++)
+    for (uint32_t slot = 1; slot <= authority->options.n_endpoints; slot++) {
+        if (!epoch_page_is_there(&authority->endpoints[slot].page))
+            epoch_page_deinit(&authority->endpoints[slot].page); /* of one that did not come back nobody pays */
         memory_endpoint_go_on(&authority->endpoints[slot]);
+    }
     retirement_go_on(authority);
     authority_rely(authority);
     authority_set_policy(authority, authority->policy);

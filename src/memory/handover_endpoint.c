@@ -13,6 +13,7 @@ enum {
     ENDPOINT_MEMCTX = 21,
     ENDPOINT_HIGHEST_TOKEN = 22,
     ENDPOINT_DRAINING = 23,
+    ENDPOINT_PAGE_PAYER = 24, /* uid */
 };
 
 static const struct handover_member endpoint_members[] = {
@@ -55,6 +56,8 @@ void memory_endpoint_put(struct authority_handover *handover, struct handover_wr
     handover_begin(writer, tag);
     PUT(writer, endpoint_members, endpoint);
     handover_put_number(writer, ENDPOINT_HIGHEST_TOKEN, endpoint->fences.highest);
+    if (endpoint->page.account)
+        handover_put_number(writer, ENDPOINT_PAGE_PAYER, endpoint->page.account->uid);
     if (endpoint->fences.current) {
         handover_begin(writer, ENDPOINT_FENCE);
         PUT(writer, fence_members, endpoint->fences.current);
@@ -141,6 +144,17 @@ static struct memory_endpoint *endpoint_from(struct authority *authority, const 
     return endpoint;
 }
 
+/* The page itself comes from the service manager: authority_handover_go_on(). */
+static void take_payer(struct memory_endpoint *endpoint, const struct handover_record *record) {
+    const struct authority *authority = endpoint->authority;
+    uid_t uid = (uid_t)handover_number_below(record, UINT32_MAX);
+
+    if (endpoint->page.account)
+        handover_wrong(record->handover, -EBADMSG);
+    else if (ledger_ref_account(authority->options.ledger, uid, authority->policy->limits, &endpoint->page.account) < 0)
+        handover_wrong(record->handover, -ENOMEM);
+}
+
 void memory_endpoint_take(struct authority_handover *handover, const struct handover_record *record) {
     struct memory_endpoint *endpoint = endpoint_from(handover->authority, record);
     struct handover_records records = handover_in(record);
@@ -157,6 +171,9 @@ void memory_endpoint_take(struct authority_handover *handover, const struct hand
             break;
         case ENDPOINT_MEMCTX:
             take_current(handover, endpoint, &member);
+            break;
+        case ENDPOINT_PAGE_PAYER:
+            take_payer(endpoint, &member);
             break;
         case ENDPOINT_HIGHEST_TOKEN:
             highest = handover_number(&member);

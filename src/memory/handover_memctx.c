@@ -272,12 +272,22 @@ static bool ranges_are_sound(const struct memctx *memctx) {
     return memctx->n_ranges > 0;
 }
 
+/* Of one that has ended nothing is open once only attachments hold it (memctx_unref()). */
+static bool is_let_go(const struct memctx *memctx) {
+    return memctx_ended(memctx) && memctx->n_objects == 0 && memctx->process_fd < 0 && memctx->memory_fd < 0 &&
+           memctx->pagemap_fd < 0 && memctx->maps_fd < 0 && memctx->zeros_fd < 0;
+}
+
+static bool backing_is_sound(const struct memctx *memctx) {
+    return is_let_go(memctx) || (ranges_are_sound(memctx) && (memctx->process.pid == 0) == (memctx->process_fd < 0));
+}
+
 static bool is_sound(const struct authority *authority, const struct memctx *memctx, const struct memctx_rest *rest) {
     return memctx->epoch >> 32 == authority->options.incarnation && (uint32_t)memctx->epoch != 0 &&
            (uint32_t)memctx->epoch <= authority->epochs && memctx->slot && memctx->slot <= authority->options.n_endpoints &&
            memctx->ranges && memctx->addresses && rest->n_addresses == memctx->n_ranges &&
-           (!memctx->process_ranges || rest->n_process_ranges == memctx->n_ranges) && ranges_are_sound(memctx) &&
-           (memctx->process.pid == 0) == (memctx->process_fd < 0) && memctx->process.pid != (uint32_t)getpid() &&
+           (!memctx->process_ranges || rest->n_process_ranges == memctx->n_ranges) && backing_is_sound(memctx) &&
+           memctx->process.pid != (uint32_t)getpid() &&
            memctx->canary.note_len <= CANARY_NOTE && memctx->canary.glance < CANARY_FIRST + CANARY_ENTRIES &&
            (!memctx->ready || memctx->root.root.levels == 4 || memctx->root.root.levels == 5);
 }

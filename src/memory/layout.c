@@ -544,7 +544,7 @@ static int settle_access(struct proof *proof) {
         r = handout_tighten(proof->opener, object->fd, proof->proposal->process.pid != 0);
         if (r == 0)
             r = handout_refusal_to_foreign(object->fd, &reason);
-        if (r < 0)
+        if (r)
             return refuse_errno(proof, r);
         handed = handed && reason == VMIBUS_REASON_NONE;
         ram_object_map(object);

@@ -89,7 +89,8 @@ tests_memory_test_epoch_SOURCES = tests/memory/test_epoch.c $(memory_fixture)
 tests_memory_test_epoch_LDADD = $(memory_test_libraries)
 
 test_programs += tests/memory/test_handover
-tests_memory_test_handover_SOURCES = tests/memory/test_handover.c $(memory_fixture)
+tests_memory_test_handover_SOURCES = \
+	tests/memory/test_handover.c tests/memory/buffers.c tests/memory/buffers.h $(memory_fixture)
 tests_memory_test_handover_LDADD = $(memory_test_libraries)
 
 test_programs += tests/memory/test_failure

@@ -32,6 +32,8 @@ struct opener {
     int (*open_process)(const struct opener *opener, const struct opener_process *process);
     /** /proc/PID/mem, read-write. */
     int (*open_memory)(const struct opener *opener, const struct opener_process *process);
+    /** The same, read-only: for who is to read it and nothing else. */
+    int (*open_memory_to_read)(const struct opener *opener, const struct opener_process *process);
     /** /proc/PID/pagemap, read-only. -EOPNOTSUPP: the kernel has none. */
     int (*open_pagemap)(const struct opener *opener, const struct opener_process *process);
     /**

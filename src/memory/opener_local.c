@@ -115,6 +115,11 @@ static int local_open_memory(const struct opener *opener, const struct opener_pr
     return open_member(process, "mem", O_RDWR);
 }
 
+static int local_open_memory_to_read(const struct opener *opener, const struct opener_process *process) {
+    (void)opener;
+    return open_member(process, "mem", O_RDONLY);
+}
+
 static int local_open_pagemap(const struct opener *opener, const struct opener_process *process) {
     _cleanup_fd_ int directory = open_directory(process);
     int fd, r;
@@ -251,6 +256,7 @@ const struct opener *opener_local(void) {
         .open_maps = local_open_maps,
         .open_process = local_open_process,
         .open_memory = local_open_memory,
+        .open_memory_to_read = local_open_memory_to_read,
         .open_pagemap = local_open_pagemap,
         .open_file = local_open_file,
         .tighten = local_tighten,

@@ -35,6 +35,7 @@ static bool is_good(const struct opener_request *request, size_t n_fds) {
     case OPENER_MAPS:
     case OPENER_PROCESS:
     case OPENER_MEMORY:
+    case OPENER_MEMORY_TO_READ:
     case OPENER_PAGEMAP:
         return n_fds == 0 && names_process(request) && names_no_file(request) && request->mode == 0;
     case OPENER_FILE:
@@ -96,6 +97,8 @@ int opener_execute(const struct opener *opener, const struct opener_request *req
         return opener->open_process(opener, &process);
     case OPENER_MEMORY:
         return opener->open_memory(opener, &process);
+    case OPENER_MEMORY_TO_READ:
+        return opener->open_memory_to_read(opener, &process);
     case OPENER_PAGEMAP:
         return opener->open_pagemap(opener, &process);
     case OPENER_FILE:

@@ -24,6 +24,7 @@ enum opener_verb {
     OPENER_PAGEMAP,
     OPENER_FILE,
     OPENER_TIGHTEN,
+    OPENER_MEMORY_TO_READ,
 };
 
 /** A request. What a verb does not use is zero. */

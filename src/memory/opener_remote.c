@@ -74,6 +74,8 @@ static int await(int socket, uint64_t deadline) {
 static bool is_wanted(const struct opener_request *request, int fd) {
     int flags = fcntl(fd, F_GETFL);
 
+    if (request->verb == OPENER_MEMORY_TO_READ)
+        return flags >= 0 && (flags & O_ACCMODE) == O_RDONLY;
     return request->verb != OPENER_FILE || (flags >= 0 && (flags & O_ACCMODE) == (int)request->flags);
 }
 
@@ -150,6 +152,10 @@ static int remote_open_memory(const struct opener *opener, const struct opener_p
     return ask_of_process(opener, OPENER_MEMORY, process);
 }
 
+static int remote_open_memory_to_read(const struct opener *opener, const struct opener_process *process) {
+    return ask_of_process(opener, OPENER_MEMORY_TO_READ, process);
+}
+
 static int remote_open_pagemap(const struct opener *opener, const struct opener_process *process) {
     return ask_of_process(opener, OPENER_PAGEMAP, process);
 }
@@ -187,6 +193,7 @@ int opener_remote_new(const struct opener **openerp, const char *path) {
         .open_maps = remote_open_maps,
         .open_process = remote_open_process,
         .open_memory = remote_open_memory,
+        .open_memory_to_read = remote_open_memory_to_read,
         .open_pagemap = remote_open_pagemap,
         .open_file = remote_open_file,
         .tighten = remote_tighten,

@@ -48,7 +48,7 @@ struct authority {
 struct client_grant {
     uint64_t policy_version;    /**< 0: not looked up */
     uint64_t generation;        /**< of the endpoint */
-    uint32_t capabilities;
+    struct grant grant;
     struct write_allowance *allowance;  /**< referenced; NULL: writing is not bounded */
 };
 
@@ -70,6 +70,9 @@ struct authority_client {
     struct slot_table grants;           /**< of struct client_grant */
     struct client_grant unkept;         /**< where there is no room for one: looked up each time */
 };
+
+/** Ends a page that nobody continues: whoever mapped it must not take a dead authority's epoch for a current one. */
+void authority_end_page(const struct authority *authority, const struct authority_page *page);
 
 /** The endpoint of a slot, or NULL if there is no such slot. */
 static inline struct memory_endpoint *authority_slot(struct authority *authority, uint32_t slot) {
@@ -97,7 +100,7 @@ void authority_rely(struct authority *authority);
  * @param record what is special to its kind; the rest is filled here
  * @return as audit_begin()
  */
-uint64_t client_audit(const struct authority_client *client, const struct vmibus_frame *frame, uint64_t received,
+uint64_t client_audit(struct authority_client *client, const struct vmibus_frame *frame, uint64_t received,
                       struct vmibus_audit_record *record);
 
 /** Gives a client an answer; the client may be gone afterwards. */

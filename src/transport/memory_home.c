@@ -105,6 +105,20 @@ static void tell_news(struct memory_home *home, enum memory_home_news news, enum
         home->options.news(home->options.news_context, news, loss);
 }
 
+/* One that has lost its state would number its tokens below those that are known here, and they would be good for nothing. */
+static void tell_numbers(struct memory_home *home) {
+    const struct vmibus_frame frame = {
+        .header = {.kind = VMIBUS_KIND_NUMBERS_TAKEN,
+                   .direction = VMIBUS_DIRECTION_UP,
+                   .priority = VMIBUS_PRIORITY_URGENT,
+                   .version = VMIBUS_PROTOCOL_VERSION,
+                   .timestamp = clock_now()},
+        .numbers_taken = {.incarnation = authority_numbers_taken(home->authority)},
+    };
+
+    link_say(&home->link, &frame, NULL);
+}
+
 static void welcome_bus(struct memory_home *home, const struct vmibus_header *hello) {
     const struct memory_home_options *options = &home->options;
     const struct vmibus_frame frame = {
@@ -122,6 +136,7 @@ static void welcome_bus(struct memory_home *home, const struct vmibus_header *he
                     .memory = VMIBUS_MEMORY_LOCATION_HERE},
     };
 
+    tell_numbers(home);
     link_say(&home->link, &frame, NULL);
 }
 

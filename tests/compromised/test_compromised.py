@@ -282,12 +282,24 @@ def test_p09_opener_and_monitor():
         assert attack.run(program).names()[connected] == "EACCES"
 
 
+def socket_of(attack, pid):
+    """The descriptor by which a process is connected to the one that was taken over."""
+    program, places = Program(), {}
+    for fd in FDS:
+        who = program.room(12)
+        places[fd] = who, program.call("getsockopt", fd, socket.SOL_SOCKET, socket.SO_PEERCRED, who,
+                                       program.put(struct.pack("<I", 12)))
+    outcome = attack.run(program)
+    return next((fd for fd, (who, call) in places.items()
+                 if outcome.results[call] == 0 and struct.unpack("<3i", outcome.at(who, 12))[0] == pid), None)
+
+
 def lure(host, attack, path):
     """Plays the bus to the sensor, which is told that memory is at a path; what the sensor says to it there, or None."""
     found = sockets_of(attack)
     listening = next(fd for fd, (own, connected, _, _) in found.items()
                      if own == host.path("bus", "control.sock") and not connected)
-    sensor = next(fd for fd, (_, connected, _, uid) in found.items() if connected and uid == topology.SENSOR)
+    sensor = topology.wait_for(lambda: socket_of(attack, host.pid("vmibus-sensord")), "the sensor qemu")
     kind, header, body = wire.parse(attack.welcome_octets)
     assert kind == "WELCOME"
     welcome = wire.frame("WELCOME", os.fsencode(path), header={"priority": header["priority"], "correlation": 1}, **body)
@@ -315,6 +327,52 @@ def test_p09_sensor_is_not_lured_away():
     said = lure(host, host.attack(), host.path("bus", "control.sock"))
     assert [hello["channel"] for hello in said] == [wire.enumerator("channel", "BUS")] * 2, said
     assert "names another memory authority" in host.log("vmibus-sensord"), host.log("vmibus-sensord")
+    host.revive()
+
+
+def watch(host):
+    """What the sensor watch answers a bus that has it look at the guest's memory for nobody. None: it has no answer yet."""
+    attack, place = host.attack(), host.address()
+    end = socket_of(attack, host.pid("vmibus-sensord-watch"))
+    if end is None:
+        return None
+    program, octets = Program(), wire.frame("WATCH", header={"slot": place[0], "generation": place[1], "correlation": 1 << 60},
+                                            address=topology.MARKER_AT, len=8, watch=1 << 30,
+                                            operation=wire.enumerator("watch_operation", "ADD"),
+                                            flags=wire.flag("watch_flags", "PHYSICAL"))
+    ready, room = program.put(struct.pack("<ihh", end, 1, 0)), program.room(wire.SIZE)
+    program.call("sendto", end, program.put(octets), len(octets), socket.MSG_NOSIGNAL, 0, 0)
+    program.call("poll", ready, 1, 30000)
+    got = program.call("recvfrom", end, room, wire.SIZE, 0, 0, 0)
+    outcome = attack.run(program)
+    if outcome.results[got] != wire.SIZE:
+        return None
+    kind, header, body = wire.parse(outcome.at(room, wire.SIZE))
+    return wire.error_name(body["error"]) if kind == "ACK" and header["correlation"] == 1 << 60 else None
+
+
+def has_watched(host):
+    """The same, once the sensor knows of the guest's memory."""
+    return topology.wait_for(lambda: next((name for name in [watch(host)] if name in ("OK", "DENIED")), None), "an answer")
+
+
+@harness.test
+def test_p09_sensor_reads_nothing_for_the_bus_that_no_rule_lets_it():
+    host = shared()
+    assert has_watched(host) == "DENIED"
+    assert has_watched(host) == "DENIED", "it asked once more"
+    host.revive()
+
+
+@harness.test
+def test_what_a_rule_lets_a_sensor_read_the_bus_reads_by_it():
+    """So the one before can fail."""
+    host = shared()
+    with open(host.path("etc", "vmibusd.conf"), "a", encoding="utf-8") as stream:
+        stream.write(f"[rule sensors]\nuser = {topology.SENSOR}\nendpoints = {topology.VM}\ncapabilities = ram-fd\n")
+    host.processes["vmibus-memd"].send_signal(signal.SIGHUP)
+    topology.wait_for(lambda: "the policy was read anew" in host.log("vmibus-memd"), host.log("vmibus-memd"))
+    assert has_watched(host) == "OK"
     host.revive()
 
 

@@ -108,7 +108,7 @@ class Host:
         self.processes = {}
         for name, uid in (("etc", 0), ("guests", QEMU), ("bus", BUS), ("memory", MEMORY), ("opener", OPENER)):
             self._folder(name, uid, 0o755)
-        for name, uid in (("bus-state", BUS), ("memory-state", MEMORY), ("sensor-state", SENSOR)):
+        for name, uid in (("bus-state", BUS), ("memory-state", MEMORY), ("sensor-state", SENSOR), ("watch-state", SENSOR)):
             self._folder(name, uid, 0o700)
         with open(self.path("etc", "vmibusd.conf"), "w", encoding="utf-8") as stream:
             stream.write(CONFIG.format(directory=self.directory, **{name: globals()[name] for name in
@@ -150,6 +150,7 @@ class Host:
             "vmibus-sensord": [*become(SENSOR), program("vmibus-sensord"), *config, "--socket", control, "--memory", memory,
                                "--sensor-directory", modules, "--state-directory", self.path("sensor-state"), "qemu"],
         }
+        commands["vmibus-sensord-watch"] = [*commands["vmibus-sensord"][:-3], "--state-directory", self.path("watch-state"), "watch"]
         self._run(name, *commands[name])
         socket_of = {"vmibusd": control, "vmibus-memd": memory, "vmibus-opend": self.path("opener", "opener.sock")}.get(name)
         if socket_of:
@@ -168,6 +169,7 @@ class Host:
             for name in ("vmibus-opend", "vmibus-memd", "vmibusd", "vmibus-sensord"):
                 self.start(name)
             wait_for(self.works, f"the permitted user's memory: {self.logs()}")
+            self.start("vmibus-sensord-watch")
         except BaseException:
             self.__exit__()
             raise

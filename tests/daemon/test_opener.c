@@ -55,6 +55,7 @@ static void expect_refused(const struct opener_process *process) {
     ck_assert_int_eq(opener->open_maps(opener, process), -EACCES);
     ck_assert_int_eq(opener->open_process(opener, process), -EACCES);
     ck_assert_int_eq(opener->open_memory(opener, process), -EACCES);
+    ck_assert_int_eq(opener->open_memory_to_read(opener, process), -EACCES);
     ck_assert_int_eq(opener->open_pagemap(opener, process), -EACCES);
     ck_assert_int_eq(opener->open_file(opener, process, &target.ram, O_RDONLY), -EACCES);
 }
@@ -72,6 +73,7 @@ TEST(test_what_is_named_is_opened, .setup = begin, .teardown = end) {
     expect_fd(opener->open_maps(opener, &target.process), O_RDONLY);
     expect_fd(opener->open_process(opener, &target.process), O_RDWR);
     expect_fd(opener->open_memory(opener, &target.process), O_RDWR);
+    expect_fd(opener->open_memory_to_read(opener, &target.process), O_RDONLY);
     expect_fd(opener->open_pagemap(opener, &target.process), O_RDONLY);
     expect_fd(open_file(&target.private, O_RDONLY), O_RDONLY);
     expect_fd(open_file(&target.shm, O_RDWR), O_RDWR);
@@ -200,6 +202,7 @@ TEST(test_p09_memory_only_where_the_policy_says_so) {
     ck_assert_int_eq(scene_end(&scene, SIGTERM), 0);
     scene_start(&scene);
     ck_assert_int_eq(opener->open_memory(opener, &target.process), -EACCES);
+    ck_assert_int_eq(opener->open_memory_to_read(opener, &target.process), -EACCES);
     expect_fd(open_file(&target.ram, O_RDWR), O_RDWR);
     end();
 }
@@ -329,7 +332,7 @@ TEST(test_p09_garbage, .setup = begin, .teardown = end) {
     EXPECT_WRONG(magic, 0);
     EXPECT_WRONG(version, 2);
     EXPECT_WRONG(verb, 0);
-    EXPECT_WRONG(verb, OPENER_TIGHTEN + 1);
+    EXPECT_WRONG(verb, OPENER_MEMORY_TO_READ + 1);
     EXPECT_WRONG(verb, OPENER_TIGHTEN);
     EXPECT_WRONG(verb, OPENER_FILE);
     EXPECT_WRONG(id, 0);

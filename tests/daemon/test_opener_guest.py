@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""vmibus-opend between two real QEMUs and a vmibusd that has no privilege: three users, and layouts that are proven all the same."""
+"""vmibus-opend between real QEMUs and a vmibusd, or a vmibus-memd, that has no privilege: what is proven all the same."""
 
 import contextlib
 import json
@@ -18,7 +18,7 @@ sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), ".."
 import harness
 
 BUILD = harness.top_builddir()
-QEMU_UID, BUS_UID = 64251, 64253
+QEMU_UID, BUS_UID, MEMORY_UID, SENSOR_UID = 64251, 64253, 64254, 64255
 MEMFD = ["-object", "memory-backend-memfd,id=ram,size=256M,share=on", "-machine", "q35,memory-backend=ram", "-m", "256"]
 PRIVATE = ["-m", "128"]
 CONFIG = """[daemon]
@@ -26,7 +26,16 @@ opener-socket = {0}/opener.sock
 [opener]
 socket = {0}/opener.sock
 users = {1}
-memory-users = {2}
+memory-users = {2} {3}
+"""
+APART = """[daemon]
+bus-user = {1}
+sensor-users = {2}
+[rule bus]
+user = {1}
+capabilities = all
+[sensor qemu]
+monitor.{3} = {0}/guests/{3}
 """
 
 
@@ -35,9 +44,9 @@ def become(uid):
     return ["setpriv", f"--reuid={uid}", f"--regid={uid}", "--clear-groups", "--pdeathsig=KILL"]
 
 
-def wait_for(condition, what):
+def wait_for(condition, what, seconds=60):
     """Waits until a condition is met."""
-    deadline = time.monotonic() + harness.scale(60)
+    deadline = time.monotonic() + harness.scale(seconds)
     while True:
         result = condition()
         if result:
@@ -55,7 +64,7 @@ class Host:
             os.mkdir(self.path(name))
             os.chown(self.path(name), uid, uid)
         with open(self.path("vmibusd.conf"), "w", encoding="utf-8") as stream:
-            stream.write(CONFIG.format(directory, QEMU_UID, BUS_UID))
+            stream.write(CONFIG.format(directory, QEMU_UID, BUS_UID, MEMORY_UID))
 
     def path(self, name):
         return os.path.join(self.directory, name)
@@ -87,6 +96,26 @@ class Host:
                            os.path.join(BUILD, "sensors", "modules"), *monitors)
         wait_for(lambda: os.path.exists(self.path("state/control.sock")), "control.sock")
         return process
+
+    def start_apart(self, stack, name):
+        """Bus, memory authority and sensor, each without privilege and with a user of its own."""
+        memory, control = self.path("memory/memory.sock"), self.path("state/control.sock")
+        for folder, uid in (("memory", MEMORY_UID), ("sensor", SENSOR_UID)):
+            os.mkdir(self.path(folder))
+            os.chown(self.path(folder), uid, uid)
+        with open(self.path("vmibusd.conf"), "a", encoding="utf-8") as stream:
+            stream.write(APART.format(self.directory, BUS_UID, SENSOR_UID, name))
+        sensor = ["--memory", memory, "--sensor-directory", os.path.join(BUILD, "sensors", "modules"), "qemu"]
+        started = []
+        for program, uid, folder, arguments in (
+                ("vmibus-memd", MEMORY_UID, "memory", ["--socket", memory]),
+                ("vmibusd", BUS_UID, "state", ["--socket", control, "--memory", memory, "--sensors-apart"]),
+                ("vmibus-sensord", SENSOR_UID, "sensor", ["--socket", control, *sensor])):
+            started.append(self.run(stack, *become(uid), "--inh-caps=-all", "--bounding-set=-all", os.path.join(BUILD, program),
+                                    "--config", self.path("vmibusd.conf"), "--state-directory", self.path(folder), *arguments))
+            wait_for(lambda: os.path.exists(memory), "memory.sock")
+        wait_for(lambda: os.path.exists(control), "control.sock")
+        return started
 
     def ctl(self, *arguments):
         return subprocess.run([*become(BUS_UID), os.path.join(BUILD, "vmibusctl"), "--socket", self.path("state/control.sock"),
@@ -135,6 +164,35 @@ def test_p12_layouts_are_proven_by_what_the_opener_brings():
             answer = here.ctl("write", name, "0x1000", "--physical", "--hex", "766d69627573")
             assert answer.returncode == 0, answer.stderr
             assert "vmibus" in here.ctl("read", name, "0x1000", "16", "--physical").stdout
+
+
+def linux(here):
+    """Arguments of a QEMU that boots the test guest's kernel, from copies that its user can read."""
+    make = os.path.join(harness.top_srcdir(), "tests", "guest", "make-initrd")
+    answer = subprocess.run([make, "--cached"], capture_output=True, text=True, check=False)
+    if answer.returncode:
+        harness.skip("no guest can be had: " + answer.stderr.strip().replace("\n", " "))
+    for name, path in re.findall(r"^(kernel|initrd)=(.*)$", answer.stdout, flags=re.M):
+        shutil.copyfile(path, here.path(name))
+        os.chmod(here.path(name), 0o644)
+    return ["-nodefaults", "-accel", "tcg", "-cpu", "max", "-m", "256", "-kernel", here.path("kernel"), "-initrd",
+            here.path("initrd"), "-append", "console=ttyS0 quiet", "-serial", "null"]
+
+
+@harness.test(full=True, timeout=900)
+def test_p12_root_in_private_memory_is_found_by_a_sensor_apart():
+    """Neither the sensor nor the authority could open the memory of that process, nor open it anew: the opener does, to read."""
+    with host() as (here, stack):
+        here.start_qemu(stack, "private", linux(here))
+        here.start_opener(stack)
+        daemons = here.start_apart(stack, "private")
+        assert not any(capabilities(process) for process in daemons)
+
+        def root():
+            memctx = here.layout("private")
+            return memctx and memctx.get("confidence") == "PROVEN" and memctx
+        found = wait_for(root, "the root", seconds=600)
+        assert "MEDIATED" in found["access"] and found["note"], found
 
 
 @harness.test

@@ -60,6 +60,16 @@ class Home:
         self.processes.append(process)
         return process
 
+    def start_memory(self):
+        """A memory authority apart; returns the arguments that lead the others to it."""
+        path = self.socket + ".memory"
+        with open(self.log_path, "ab") as log:
+            self.processes.append(subprocess.Popen(
+                [os.path.join(harness.top_builddir(), "vmibus-memd"), "--config", self.configuration, "--socket", path,
+                 "--state-directory", os.path.join(self.directory, "memory-state")], stdout=log, stderr=log))
+        self.wait(lambda: os.path.exists(path))
+        return ["--memory", path]
+
     def start_bus(self, *arguments):
         self.bus = self.start("vmibusd", *arguments)
         self.wait(lambda: os.path.exists(self.socket))
@@ -248,7 +258,7 @@ def test_options():
     assert run().returncode == 2
     assert run("stub", "watch").returncode == 2
     assert run("--no-such-option", "stub").returncode == 2
-    assert run("--config", "/dev/null", "--set", "nonsense", "stub").returncode == 1
+    assert run("--config", "/dev/null", "--set", "nonsense", "stub").returncode == 2
     answer = run("--config", "/dev/null", "--sensor-directory", "/nonexistent", "stub")
     assert answer.returncode == 1 and "is the package of that sensor installed?" in answer.stderr
     assert run("--config", "/nonexistent/file", "stub").returncode == 1
@@ -262,6 +272,40 @@ def test_p10_no_folder_to_keep_state_in_is_told_with_the_remedy():
         home.start_sensor("--state-directory", os.path.join(home.directory, "none"), "qemu")
         home.wait(lambda: "No such file or directory; give a directory with --state-directory" in home.log())
         home.wait(lambda: "sensor qemu: connected" in home.log())
+
+
+@harness.test(timeout=300)
+def test_p05_bus_that_lost_its_state_rises_above_what_was_numbered():
+    """A memory authority that goes on knows higher tokens than a bus gives that begins anew, which then could be used by nobody."""
+    with Home() as home:
+        def begin(what=""):
+            home.kill(home.bus)
+            if what:
+                shutil.rmtree(os.path.join(home.directory, "state"))
+            os.unlink(home.socket)
+            home.start_bus(*memory)
+            if what:
+                home.wait(lambda: f"heard from a bus of incarnation {what}" in home.log())
+            home.wait_ready("stub-0")
+            home.ctl("write", "stub-0", "0x1000", "--physical", "--hex", "c0ffee")
+            with open(os.path.join(home.directory, "state", "incarnation"), encoding="utf-8") as file:
+                return int(file.read())
+
+        memory = home.start_memory()
+        home.start_sensor(*memory, "stub")
+        first = begin()
+        assert begin() == first + 1
+        assert begin(what=str(first + 1)) == first + 2
+        assert begin() == first + 3
+        # Also where the number is the same, by accident.
+        home.kill(home.bus)
+        os.unlink(home.socket)
+        with open(os.path.join(home.directory, "state", "incarnation"), "w", encoding="utf-8") as file:
+            file.write(f"{first + 2}\n")
+        home.start_bus(*memory)
+        home.wait(lambda: f"heard from a bus of incarnation {first + 3}" in home.log())
+        home.wait_ready("stub-0")
+        home.ctl("write", "stub-0", "0x1000", "--physical", "--hex", "c0ffee")
 
 
 harness.main()

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 #include "memory/fixture.h"
 
+#include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
 #include <semaphore.h>
@@ -220,7 +221,7 @@ void client_deinit(struct client *client) {
     journal_deinit(&client->journal);
 }
 
-void fixture_init_levels(struct fixture *fixture, enum vm_kind kind, uint8_t levels) {
+void fixture_init_empty(struct fixture *fixture) {
     *fixture = (struct fixture){.slot = 1, .generation = 7};
     ck_assert_int_eq(loop_new(&fixture->loop), 0);
     ck_assert_int_eq(policy_new(&fixture->policy), 0);
@@ -249,6 +250,11 @@ void fixture_init_levels(struct fixture *fixture, enum vm_kind kind, uint8_t lev
     ck_assert_int_eq(authority_new(&fixture->authority, &options), 0);
     client_init(&fixture->sensor, fixture, VMIBUS_ROLE_SENSOR, geteuid(), 0);
     client_init(&fixture->control, fixture, VMIBUS_ROLE_CONTROL, geteuid(), 0);
+    fixture->vm.fd = -1;
+}
+
+void fixture_init_levels(struct fixture *fixture, enum vm_kind kind, uint8_t levels) {
+    fixture_init_empty(fixture);
     vm_init(&fixture->vm, kind, levels);
     link_open(fixture, fixture->generation, "vm");
 }
@@ -400,6 +406,9 @@ struct vmibus_ack *submit(struct client *client, struct vmibus_frame *frame, con
     ck_assert_uint_eq(answer->header.kind, VMIBUS_KIND_ACK);
     ck_assert_uint_eq(answer->header.correlation, frame->header.correlation);
     ck_assert_uint_eq(answer->ack.command, frame->header.kind);
+    /* A layout in a process is proven with the process at hand. */
+    if (answer->ack.error == VMIBUS_ERROR_IO && answer->ack.value == ENOSYS && harness_is_under_valgrind())
+        test_skip("valgrind has no pidfd_open()");
     return &answer->ack;
 }
 

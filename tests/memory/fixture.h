@@ -139,6 +139,9 @@ extern bool fixture_small_writes_on_worker;
 /** Makes everything up to an occupied endpoint in slot 1, named "vm". */
 void fixture_init(struct fixture *fixture, enum vm_kind kind);
 
+/** The same without a VM and without an endpoint. */
+void fixture_init_empty(struct fixture *fixture);
+
 /** The same with 5 paging levels and other choices. */
 void fixture_init_levels(struct fixture *fixture, enum vm_kind kind, uint8_t levels);
 

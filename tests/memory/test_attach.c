@@ -99,6 +99,39 @@ TEST(test_attach_is_audited, READY) {
     ck_assert_uint_eq(record.error, VMIBUS_ERROR_OK);
 }
 
+/* --- sensors apart ----------------------------------------------------------------------------- */
+
+/* It reads for whoever the bus says has asked. */
+TEST(test_p09_sensor_apart_reads_what_a_rule_gives, .setup = ready_foreign, .teardown = teardown) {
+    struct client sensor;
+
+    client_init(&sensor, &fx, VMIBUS_ROLE_SENSOR, FOREIGN + 1, 4712);
+    assert_refused(attach(&sensor, 0), VMIBUS_ERROR_DENIED, VMIBUS_REASON_SENSOR_GRANT);
+    ck_assert_uint_eq(last_answer(&sensor)->ack.value, VMIBUS_CAP_RAM_FD);
+    ck_assert_uint_eq(last_answer(&sensor)->header.fd_count, 0);
+    fixture_grant(&fx, FOREIGN + 1, VMIBUS_CAP_WATCH | VMIBUS_CAP_GUEST | VMIBUS_CAP_MEM_READ);
+    assert_refused(attach(&sensor, fx.epoch), VMIBUS_ERROR_DENIED, VMIBUS_REASON_SENSOR_GRANT);
+    fixture_grant(&fx, FOREIGN + 1, VMIBUS_CAP_RAM_FD);
+    assert_ok(attach(&sensor, fx.epoch));
+    ck_assert_uint_eq(last_answer(&sensor)->header.fd_count, 2);
+    client_deinit(&sensor);
+}
+
+/* It is asked to find the root in it. */
+TEST(test_sensor_apart_reads_what_it_proposed) {
+    struct client other;
+
+    fixture_init(&fx, VM_SEALED);
+    client_deinit(&fx.sensor);
+    client_init(&fx.sensor, &fx, VMIBUS_ROLE_SENSOR, FOREIGN, 4711);
+    client_init(&other, &fx, VMIBUS_ROLE_SENSOR, FOREIGN, 4712);
+    fixture_ready(&fx);
+    assert_ok(attach(&fx.sensor, 0));
+    assert_refused(attach(&other, 0), VMIBUS_ERROR_DENIED, VMIBUS_REASON_SENSOR_GRANT);
+    client_deinit(&other);
+    fixture_deinit(&fx);
+}
+
 /* --- promise 3 --------------------------------------------------------------------------------- */
 
 /* Tries every way that is known to turn a read-only descriptor into a write. Returns the number of the one that worked. */
@@ -309,7 +342,8 @@ TEST(test_p01_attach_needs_a_capability) {
 
 TEST(test_attach_sensor_needs_none) {
     fixture_init(&fx, VM_SEALED);
-    fixture_grant(&fx, FOREIGN, 0);
+    fixture_grant(&fx, FOREIGN, VMIBUS_CAP_RAM_FD);
+    fixture_grant(&fx, 0, VMIBUS_CAP_RAM_FD);
     fixture_ready(&fx);
     assert_ok(attach(&fx.sensor, 0));
     ck_assert_uint_eq(last_answer(&fx.sensor)->header.fd_count, 1);

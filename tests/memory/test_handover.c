@@ -3,15 +3,20 @@
 #include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include "harness.h"
+#include "memory/buffers.h"
 #include "memory/fixture.h"
 #include "memory/handover.h"
 #include "memory/state.h"
 #include "util/fds.h"
+#include "util/lies.h"
 
 #define TAG 1
+#define TAG_SENSOR 2
+#define TAG_CONTROL 3
 
 static struct fixture fx;
 
@@ -118,6 +123,179 @@ TEST(test_p05_what_does_not_go_on_tells_nobody, .setup = begin, .teardown = end)
     authority_free(next);
     ck_assert_uint_eq(fx.link.n, before);
     fence_leave(fence, memory_endpoint_drained, endpoint_of(fx.authority));
+}
+
+/* --- lies ---------------------------------------------------------------------------------------- */
+
+static pid_t vm_process; /* whose memory the RAM is; 0: nobody's */
+static int *given;       /* the descriptors beside the state */
+static size_t n_given;
+
+/* The machine loses its ROM; or its RAM becomes that of another process, which is a copy of this one. */
+static void change_layout(bool in_process) {
+    struct vmibus_frame frame = frame_make(&fx, VMIBUS_KIND_MEM_LAYOUT);
+    struct vmibus_layout_range range = {.len = RAM_SIZE};
+
+    frame.header.tail_length = sizeof(range);
+    frame.mem_layout.range_count = 1;
+    frame.header.fd_count = !in_process;
+    if (in_process) {
+        vm_process = fork();
+        ck_assert_int_ge(vm_process, 0);
+        while (vm_process == 0)
+            pause();
+        range.object = 0xffff;
+        range.location = (uintptr_t)fx.vm.ram;
+        frame.mem_layout.pid = (uint32_t)vm_process;
+        frame.mem_layout.start_time = start_time_of(vm_process);
+    }
+    assert_ok(submit(&fx.sensor, &frame, &range, &fx.vm.fd));
+}
+
+static void attach(struct client *client) {
+    struct vmibus_frame frame = frame_make(&fx, VMIBUS_KIND_MEM_ATTACH);
+
+    assert_ok(submit(client, &frame, NULL, NULL));
+}
+
+static void open_session(void) {
+    struct vmibus_frame frame = {.header = {.kind = VMIBUS_KIND_SESSION_OPENED}};
+
+    memcpy(frame.session_opened.session, "somebody apart", 14);
+    frame.session_opened.role = VMIBUS_ROLE_CONTROL;
+    authority_hear_link(fx.authority, &frame, NULL);
+}
+
+static void put_client(struct authority_handover *handover, struct handover_writer *writer, uint16_t tag,
+                       const struct client *client) {
+    handover_begin(writer, tag);
+    authority_client_handover_save(handover, writer, client->handle);
+    handover_end(writer);
+}
+
+static uint8_t *write_state(size_t *size) {
+    static const uint8_t token[HANDOVER_TOKEN];
+    struct authority_handover handover;
+    struct handover_writer writer = {};
+    int state;
+
+    authority_handover_init(&handover, fx.authority);
+    handover_begin(&writer, TAG);
+    authority_handover_save(&handover, &writer);
+    handover_end(&writer);
+    put_client(&handover, &writer, TAG_SENSOR, &fx.sensor);
+    put_client(&handover, &writer, TAG_CONTROL, &fx.control);
+    authority_handover_deinit(&handover);
+    state = handover_seal(&writer, token, "test");
+    ck_assert_int_ge(state, 0);
+    n_given = writer.n_fds;
+    given = calloc(n_given + 1, sizeof(*given));
+    for (size_t i = 0; i < n_given; i++)
+        given[i] = fd_dup(writer.fds[i]);
+    handover_writer_deinit(&writer);
+    return lies_read_consume_fd(state, size);
+}
+
+/* An epoch that has ended and is held, one that goes on, a buffer, a fence in force and one that drains, a session. */
+static uint8_t *sample(bool in_process, size_t *size) {
+    struct fence *fence;
+    uint8_t *octets;
+
+    fixture_init(&fx, VM_SEALED);
+    fixture_ready(&fx);
+    attach(&fx.control);
+    fence = endpoint_of(fx.authority)->fences.current;
+    fence_enter(fence);
+    link_revoke(&fx, fx.token);
+    link_issue(&fx, &fx.control, fx.token + 1, 0);
+    change_layout(in_process);
+    assert_ok(propose_root(&fx));
+    attach(&fx.control);
+    assert_ok(buffer_allocate(&fx, &fx.control, 65536));
+    open_session();
+    octets = write_state(size);
+    fence_leave(fence, memory_endpoint_drained, endpoint_of(fx.authority));
+    fixture_deinit(&fx);
+    return octets;
+}
+
+static void take_client(struct authority_handover *handover, struct handover *whole, uint16_t tag, struct client *client) {
+    struct handover_record record;
+
+    if (!whole->error && handover_find(handover_all(whole), tag, &record))
+        (void)authority_client_handover_restore(handover, client->handle, handover_in(&record));
+}
+
+/* Reads a state into an authority without anything, which tells nobody. What was wrong, 0: nothing. */
+static int restore(const uint8_t *octets, size_t size) {
+    struct authority_handover handover;
+    struct handover_record record;
+    struct handover whole;
+    int *fds = calloc(n_given + 1, sizeof(*fds)), error;
+
+    for (size_t i = 0; i < n_given; i++)
+        fds[i] = fd_dup(given[i]);
+    fixture_init_empty(&fx);
+    ck_assert_int_eq(handover_open_octets(&whole, octets, size, fds, n_given), 0);
+    authority_handover_init(&handover, fx.authority);
+    if (handover_find(handover_all(&whole), TAG, &record))
+        (void)authority_handover_restore(&handover, handover_in(&record));
+    take_client(&handover, &whole, TAG_SENSOR, &fx.sensor);
+    take_client(&handover, &whole, TAG_CONTROL, &fx.control);
+    authority_handover_deinit(&handover);
+    ck_assert_uint_eq(fx.link.n, 0);
+    error = whole.error;
+    handover_close(&whole);
+    return error;
+}
+
+/* The ledgers assert that nothing is left, the harness that no descriptor is. */
+static bool is_taken(const uint8_t *octets, size_t size) {
+    bool taken = restore(octets, size) == 0;
+
+    if (taken)
+        authority_handover_go_on(fx.authority, NULL, 0, true);
+    fixture_deinit(&fx);
+    return taken;
+}
+
+static void forget_state(void) {
+    fds_close(given, n_given);
+    free(given);
+    if (vm_process) {
+        kill(vm_process, SIGKILL);
+        waitpid(vm_process, NULL, 0);
+    }
+}
+
+/* Its objects are closed since only the attachment holds it; the sensor waits to be told, by whichever process it is. */
+TEST(test_p06_ended_epoch_that_is_held_is_waited_for_by_the_next, .iterations = 2, .teardown = forget_state) {
+    size_t size;
+    uint8_t *octets = sample(_i == 1, &size);
+    struct vmibus_frame frame;
+
+    ck_assert_int_eq(restore(octets, size), 0);
+    authority_handover_go_on(fx.authority, NULL, 0, true);
+    fx.slot = 1;
+    fx.generation = 7;
+    ck_assert_uint_eq(fx.sensor.n_retired, 0);
+    frame = frame_make(&fx, VMIBUS_KIND_MEM_RELEASE);
+    frame.mem_release.epoch = UINT64_C(3) << 32 | 1;
+    assert_ok(submit(&fx.control, &frame, NULL, NULL));
+    ck_assert_uint_eq(fx.sensor.n_retired, 1);
+    ck_assert_uint_eq(fx.sensor.retired, UINT64_C(3) << 32 | 1);
+    fixture_deinit(&fx);
+    free(octets);
+}
+
+TEST(test_p12_lies_are_taken_whole_or_not_at_all, .timeout = 300, .iterations = 2, .teardown = forget_state) {
+    size_t size;
+    uint8_t *octets = sample(_i == 1, &size);
+    struct lies lies = lies_tell(octets, size, harness_is_full() ? 1 : 7, is_taken);
+
+    ck_assert_uint_gt(lies.n_refused, 100);
+    ck_assert_uint_gt(lies.n_taken, 100);
+    free(octets);
 }
 
 HARNESS_SUITE("handover of an authority", HARNESS_QUICK)

@@ -197,25 +197,20 @@ static struct account *make_account(struct ledger *ledger) {
     return account;
 }
 
-TEST(test_p06_adopted_page_shows_no_dead_epoch) {
-    struct epoch_page old, adopted;
+TEST(test_p06_dead_epoch_is_ended_in_its_page) {
+    struct epoch_page old;
     struct ledger ledger;
     struct account *account = make_account(&ledger);
     int kept, reader;
 
     epoch_page_init(&old);
-    epoch_page_init(&adopted);
     ck_assert_int_eq(epoch_page_make(&old, true, account), 0);
     epoch_page_begin(&old, 77, 5);
     kept = fd_dup(old.fd);
     reader = epoch_page_open(&old);
     const volatile struct vmibus_epoch_page *page = mmap(NULL, EPOCH_PAGE_SIZE, PROT_READ, MAP_SHARED, reader, 0);
     ck_assert_uint_eq(page->epoch, 77);
-    ck_assert_int_eq(epoch_page_adopt_dup_fd(&adopted, kept), 0);
-    ck_assert_uint_eq(page->epoch, 0);
-    epoch_page_begin(&adopted, 78, 6);
-    ck_assert_uint_eq(page->epoch, 78);
-    epoch_page_deinit(&adopted);
+    ck_assert_int_eq(epoch_page_end_fd(kept), 0);
     ck_assert_uint_eq(page->epoch, 0);
     epoch_page_deinit(&old);
     fd_close(kept);
@@ -225,13 +220,11 @@ TEST(test_p06_adopted_page_shows_no_dead_epoch) {
 }
 
 /* What came back is written into only if it is what was given. */
-TEST(test_p12_only_pages_are_adopted) {
+TEST(test_p12_only_pages_are_written_into) {
     const int seals = F_SEAL_GROW | F_SEAL_SHRINK;
-    struct epoch_page page;
     uint64_t word = 0x1234;
     int pipes[2];
 
-    epoch_page_init(&page);
     for (int i = 0; i < 5; i++) {
         int fd = memfd_create("other", MFD_CLOEXEC | MFD_ALLOW_SEALING);
 
@@ -245,17 +238,15 @@ TEST(test_p12_only_pages_are_adopted) {
             fd_close(fd);
             continue;
         }
-        ck_assert_int_eq(epoch_page_adopt_dup_fd(&page, fd), -EBADF);
-        ck_assert(!epoch_page_is_there(&page));
+        ck_assert_int_eq(epoch_page_end_fd(fd), -EBADF);
         word = 0;
         ck_assert_int_eq(pread(fd, &word, sizeof(word), 0), sizeof(word));
         ck_assert_uint_eq(word, 0x1234);
         fd_close(fd);
     }
     ck_assert_int_eq(pipe2(pipes, O_CLOEXEC), 0);
-    ck_assert_int_eq(epoch_page_adopt_dup_fd(&page, pipes[0]), -EBADF);
+    ck_assert_int_eq(epoch_page_end_fd(pipes[0]), -EBADF);
     fds_close(pipes, 2);
-    epoch_page_deinit(&page);
 }
 
 /* --- the barrier ------------------------------------------------------------------------------- */
