@@ -76,6 +76,9 @@ void daemon_respawn(struct daemon *daemon);
 /** Waits until all that is charged and open is as it was at the start. */
 void daemon_await_idle(struct daemon *daemon);
 
+/** The same without failing the test. False: it does not come to that, @a why says what is left. */
+bool daemon_wait_idle(struct daemon *daemon, char *why, size_t size);
+
 /** Checks that it came to no harm, ends it, and removes the directory. */
 void daemon_stop(struct daemon *daemon);
 

@@ -79,14 +79,22 @@ void client_disconnect(struct client *client) {
         if (client->pending[i].header.kind == VMIBUS_KIND_CMD_MEMWRITE)
             soak_vms[client->pending[i].header.slot].word_epoch = 0;
     client->n_pending = 0;
+    client_drop_fd(client);
     if (client->fd >= 0)
         close(client->fd);
     client->fd = -1;
 }
 
+void client_drop_fd(struct client *client) {
+    client->keeps_fd = false;
+    if (client->kept_fd >= 0)
+        close(client->kept_fd);
+    client->kept_fd = -1;
+}
+
 static void connection_ended(struct client *client) {
     if (!client->temper->outlaw && !client_losses_allowed)
-        lose(client, "its connection has ended");
+        lose(client, client->welcomed ? "its connection has ended" : "its connection has ended before WELCOME");
     client_disconnect(client);
 }
 
@@ -148,7 +156,10 @@ static void take_answer(struct client *client, const struct vmibus_frame *answer
     duplicate(client, "an answer to what was answered, or never asked");
 }
 
-/* The first client is told of everything, and tells the others. */
+/*
+ * The first client is told of everything, and tells the others.  Of stubs each fourth one comes and goes, as do all guests but
+ * guest-0, which has a kernel, and whose memory counts once that was found; the others have none.
+ */
 static void learn(const struct vmibus_frame *frame, const uint8_t *tail) {
     struct soak_vm *vm = &soak_vms[frame->header.slot % CLIENT_SLOTS];
     unsigned number = 0;
@@ -159,9 +170,11 @@ static void learn(const struct vmibus_frame *frame, const uint8_t *tail) {
         vm->present = frame->roster.change == VMIBUS_ROSTER_CHANGE_ADDED;
         if (vm->generation != frame->header.generation)
             *vm = (struct soak_vm){.present = vm->present, .generation = frame->header.generation};
-        vm->churns = sscanf(name, "stub-%u", &number) != 1 || number % 4 == 3;
+        vm->real = sscanf(name, "guest-%u", &number) == 1;
+        vm->firmware = vm->real && number > 0;
+        vm->churns = vm->real ? vm->firmware : sscanf(name, "stub-%u", &number) != 1 || number % 4 == 3;
     } else if (frame->header.kind == VMIBUS_KIND_MEMCTX && frame->header.generation == vm->generation) {
-        vm->epoch = frame->memctx.cr3 ? frame->memctx.epoch : 0;
+        vm->epoch = frame->memctx.cr3 || vm->firmware ? frame->memctx.epoch : 0;
     } else if (frame->header.kind == VMIBUS_KIND_MEMCTX_INVALIDATED && frame->header.generation == vm->generation) {
         vm->epoch = 0;
     }
@@ -174,6 +187,8 @@ static void take_frame(struct client *client, const struct vmibus_frame *frame, 
         duplicate(client, "a delivery that was there before");
     client->delivery = frame->header.delivery;
     client->welcomed = client->welcomed || frame->header.kind == VMIBUS_KIND_WELCOME;
+    if (frame->header.kind == VMIBUS_KIND_ERROR && !client->temper->outlaw)
+        fprintf(stderr, "client %u: error %u, reason %u\n", client->number, frame->error.error, frame->error.reason);
     if (frame->header.kind == VMIBUS_KIND_ACK) {
         take_answer(client, frame);
     } else if (frame->header.kind == VMIBUS_KIND_GAP) {
@@ -206,13 +221,16 @@ static void take_frames(struct client *client) {
     client->have -= begin;
 }
 
-static void close_received(struct msghdr *message) {
+static void close_received(struct client *client, struct msghdr *message) {
     for (struct cmsghdr *header = CMSG_FIRSTHDR(message); header; header = CMSG_NXTHDR(message, header))
         for (size_t i = 0; header->cmsg_type == SCM_RIGHTS && i < (header->cmsg_len - CMSG_LEN(0)) / sizeof(int); i++) {
             int fd;
 
             memcpy(&fd, CMSG_DATA(header) + i * sizeof(fd), sizeof(fd));
-            close(fd);
+            if (client->keeps_fd && client->kept_fd < 0)
+                client->kept_fd = fd;
+            else
+                close(fd);
         }
 }
 
@@ -231,7 +249,7 @@ void client_read(struct client *client, size_t most) {
             connection_ended(client);
             return;
         }
-        close_received(&message);
+        close_received(client, &message);
         client->have += (size_t)n;
         take_frames(client);
         if (most || (size_t)n < piece.iov_len)

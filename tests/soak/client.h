@@ -3,7 +3,7 @@
  * One control of a soak: a non-blocking connection that counts what comes over it, and a temper that says what it does with it.
  * Nothing of the code under test is used.  What must never be goes into the tally:
  *
- *   lost        a hole in the delivery numbers, a command that is not answered, a connection that ends although its temper is lawful
+ *   lost        a hole in the delivery numbers, a command that is not answered, a connection of a lawful temper that ends
  *   duplicated  a delivery number, an answer or a token that was there before
  */
 #ifndef TESTS_SOAK_CLIENT_H
@@ -22,6 +22,7 @@
 
 struct tally {
     uint64_t events, gaps, dropped, commands, refused, writes, connections;
+    uint64_t proofs;                /**< writes that were read back */
     uint64_t lost, duplicated;
 };
 
@@ -31,6 +32,7 @@ extern struct tally tally;
 /** A VM, as the first client was told of it. */
 struct soak_vm {
     bool present, churns;           /**< churns: it may be ended, and comes again */
+    bool real, firmware;            /**< a guest, no stub: other addresses are free; one without a kernel */
     uint64_t generation, epoch;
     uint64_t highest[CLIENT_CLASSES]; /**< token ever granted */
     uint64_t word, word_epoch;      /**< what the shared word of that epoch holds */
@@ -64,6 +66,8 @@ struct client {
     unsigned phase;                 /**< the rest is the temper's */
     uint32_t slot;
     uint64_t token, number_given;
+    bool keeps_fd;                  /**< of what comes next the first one is kept */
+    int kept_fd;                    /**< -1: none */
     size_t have;
     uint8_t octets[65536];
 };
@@ -91,6 +95,9 @@ void client_send(struct client *client, const void *data, size_t length);
 
 /** A command to the VM of client->slot. */
 struct vmibus_frame client_command(const struct client *client, enum vmibus_kind kind);
+
+/** Closes the descriptor that was kept, if there is one. */
+void client_drop_fd(struct client *client);
 
 /** How many commands are pending that have to be answered soon: a place in a queue for a lease is none. */
 unsigned client_owed(const struct client *client);

@@ -4,12 +4,13 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "stub/stub_map.h"
 
 #define EVERYTHING (VMIBUS_KIND_BIT(VMIBUS_KIND_WATCH_CHANGED) * 2 - 1)
-#define WORD_GPA STUB_FREE_GPA      /* shared by all writers, and what watchers look at */
-#define OCTETS_GPA STUB_LARGE_GPA   /* anybody's */
+#define REAL_GPA UINT64_C(0x4000000) /* guests are told to leave it free: guests.c */
+#define PROOF_OFFSET 0x8000u        /* behind what is anybody's: each client has 8 octets of its own there */
 #define LONG 8000u
 #define BUFFER_SIZE 16384u
 
@@ -37,6 +38,16 @@ static bool choose_vm(struct client *client, bool churns) {
         }
     }
     return false;
+}
+
+/* Shared by all writers, and what watchers look at. */
+static uint64_t word_gpa(const struct client *client) {
+    return soak_vms[client->slot].real ? REAL_GPA : STUB_FREE_GPA;
+}
+
+/* Anybody's. */
+static uint64_t octets_gpa(const struct client *client) {
+    return soak_vms[client->slot].real ? REAL_GPA + STUB_PAGE : STUB_LARGE_GPA;
 }
 
 static void lease(struct client *client, enum vmibus_lease_class lease_class, enum vmibus_lease_operation operation,
@@ -88,8 +99,15 @@ static void act_subscriber(struct client *client) {
         subscribe(client, EVERYTHING);
 }
 
-static const struct temper fast = {.name = "fast", .every_ms = 100, .act = act_subscriber};
-static const struct temper slow = {.name = "slow", .every_ms = 50, .reads = 4096, .act = act_subscriber};
+/* Refused where there was no memory for it. */
+static void subscriber_answered(struct client *client, const struct vmibus_frame *command, const struct vmibus_frame *answer) {
+    (void)command;
+    client->phase = answer->ack.error == VMIBUS_ERROR_OK;
+}
+
+static const struct temper fast = {.name = "fast", .every_ms = 100, .act = act_subscriber, .answered = subscriber_answered};
+static const struct temper slow = {
+    .name = "slow", .every_ms = 50, .reads = 4096, .act = act_subscriber, .answered = subscriber_answered};
 static const struct temper deaf = {.name = "deaf", .every_ms = 100, .deaf = true, .act = act_subscriber};
 
 /* --- those that fight for leases -------------------------------------------------------------------- */
@@ -156,7 +174,7 @@ static const struct temper churner = {.name = "churner", .every_ms = 150, .act =
 static void count_word(struct client *client) {
     struct soak_vm *vm = &soak_vms[client->slot];
     bool first = vm->word_epoch != vm->epoch;
-    struct vmibus_frame frame = write_command(client, WORD_GPA, sizeof(vm->word), first ? 0 : VMIBUS_MEMWRITE_EXPECT);
+    struct vmibus_frame frame = write_command(client, word_gpa(client), sizeof(vm->word), first ? 0 : VMIBUS_MEMWRITE_EXPECT);
     uint64_t next = first ? 1 : vm->word + 1;
 
     memcpy(frame.cmd_memwrite.data, &vm->word, sizeof(vm->word));
@@ -213,7 +231,7 @@ static void write_table(struct client *client) {
     struct vmibus_frame frame = write_command(client, 0, sizeof(tail.octets), VMIBUS_MEMWRITE_TABLE);
 
     for (unsigned i = 0; i < 8; i++) {
-        tail.extents[i] = (struct vmibus_write_extent){.gva = OCTETS_GPA + i * STUB_PAGE, .len = 8};
+        tail.extents[i] = (struct vmibus_write_extent){.gva = octets_gpa(client) + i * STUB_PAGE, .len = 8};
         tail.octets[i] = client->correlation;
     }
     memcpy(frame.cmd_memwrite.data, &source, sizeof(source));
@@ -221,7 +239,7 @@ static void write_table(struct client *client) {
 }
 
 static void write_payload(struct client *client) {
-    struct vmibus_frame frame = write_command(client, OCTETS_GPA, LONG, VMIBUS_MEMWRITE_SRC_PAYLOAD);
+    struct vmibus_frame frame = write_command(client, octets_gpa(client), LONG, VMIBUS_MEMWRITE_SRC_PAYLOAD);
     static const uint8_t octets[LONG];
 
     client_give(client, &frame, octets, LONG);
@@ -229,7 +247,7 @@ static void write_payload(struct client *client) {
 
 static void write_buffer(struct client *client) {
     const struct vmibus_memwrite_source source = {.buffer = 1};
-    struct vmibus_frame frame = write_command(client, OCTETS_GPA, BUFFER_SIZE, VMIBUS_MEMWRITE_SRC_BUFFER);
+    struct vmibus_frame frame = write_command(client, octets_gpa(client), BUFFER_SIZE, VMIBUS_MEMWRITE_SRC_BUFFER);
 
     memcpy(frame.cmd_memwrite.data, &source, sizeof(source));
     client_give(client, &frame, NULL, 0);
@@ -271,6 +289,88 @@ static void bulk_answered(struct client *client, const struct vmibus_frame *comm
 
 static const struct temper bulk = {.name = "bulk", .every_ms = 5, .act = act_bulk, .answered = bulk_answered};
 
+/* --- those that write and read back ---------------------------------------------------------------- */
+
+enum { PROOF_LEASE, PROOF_BUFFER, PROOF_WRITE, PROOF_READ, PROOF_END };
+
+static uint64_t proof_gpa(const struct client *client) {
+    return octets_gpa(client) + PROOF_OFFSET + 8 * client->number;
+}
+
+static void write_proof(struct client *client) {
+    struct vmibus_frame frame = write_command(client, proof_gpa(client), sizeof(client->number_given), 0);
+
+    client->number_given = client->correlation << 8 | client->number;
+    memcpy(frame.cmd_memwrite.data, &client->number_given, sizeof(client->number_given));
+    client_give(client, &frame, NULL, 0);
+}
+
+static void read_proof(struct client *client, uint64_t epoch) {
+    struct vmibus_frame frame = client_command(client, VMIBUS_KIND_MEM_READ);
+
+    frame.mem_read = (struct vmibus_mem_read){.gva = proof_gpa(client),
+                                              .epoch = epoch,
+                                              .len = sizeof(client->number_given),
+                                              .buffer = 1,
+                                              .flags = VMIBUS_MEMREAD_PHYSICAL};
+    client_give(client, &frame, NULL, 0);
+}
+
+/* In the epoch that it was written in nobody else writes there. */
+static void look_at_proof(struct client *client) {
+    uint64_t number = 0;
+
+    if (client->kept_fd < 0 || pread(client->kept_fd, &number, sizeof(number), 0) != sizeof(number))
+        return;
+    tally.proofs++;
+    if (number == client->number_given)
+        return;
+    fprintf(stderr, "slot %u has %#llx where %#llx was written\n", client->slot, (unsigned long long)number,
+            (unsigned long long)client->number_given);
+    tally.lost++;
+}
+
+static void act_prover(struct client *client) {
+    if (client->n_pending || client->phase != PROOF_LEASE || !choose_vm(client, false))
+        return;
+    lease(client, VMIBUS_LEASE_CLASS_MEMWRITE, VMIBUS_LEASE_OPERATION_ACQUIRE, VMIBUS_LEASE_MODE_QUEUE, 0);
+}
+
+static void end_proof(struct client *client) {
+    client->phase = PROOF_END;
+    client_drop_fd(client);
+    use_buffer(client, VMIBUS_BUFFER_OPERATION_FREE);
+    lease(client, VMIBUS_LEASE_CLASS_MEMWRITE, VMIBUS_LEASE_OPERATION_RELEASE, VMIBUS_LEASE_MODE_FAIL, 0);
+}
+
+/* A buffer, the write, the read into it; whatever is refused ends it. */
+static void prover_answered(struct client *client, const struct vmibus_frame *command, const struct vmibus_frame *answer) {
+    bool good = answer->ack.error == VMIBUS_ERROR_OK;
+
+    if (client->phase == PROOF_END) {
+        client->phase = client->n_pending ? PROOF_END : PROOF_LEASE;
+    } else if (client->phase == PROOF_LEASE) {
+        if (!took_lease(client, command, answer))
+            return;
+        client->phase = PROOF_BUFFER;
+        client->keeps_fd = true;
+        use_buffer(client, VMIBUS_BUFFER_OPERATION_ALLOCATE);
+    } else if (!good || client->phase == PROOF_READ) {
+        if (good)
+            look_at_proof(client);
+        end_proof(client);
+    } else if (client->phase == PROOF_BUFFER) {
+        client->phase = PROOF_WRITE;
+        write_proof(client);
+    } else {
+        client->phase = PROOF_READ;
+        tally.writes++;
+        read_proof(client, command->cmd_memwrite.epoch);
+    }
+}
+
+static const struct temper prover = {.name = "prover", .every_ms = 4, .act = act_prover, .answered = prover_answered};
+
 /* --- those that look ------------------------------------------------------------------------------- */
 
 static void act_watcher(struct client *client) {
@@ -280,7 +380,7 @@ static void act_watcher(struct client *client) {
         return;
     frame = client_command(client, VMIBUS_KIND_WATCH);
     if (client->phase == 0)
-        frame.watch = (struct vmibus_watch){.address = WORD_GPA,
+        frame.watch = (struct vmibus_watch){.address = word_gpa(client),
                                             .len = 64,
                                             .flags = VMIBUS_WATCH_PHYSICAL,
                                             .operation = VMIBUS_WATCH_OPERATION_ADD};
@@ -327,6 +427,8 @@ static void reader_answered(struct client *client, const struct vmibus_frame *co
 }
 
 static const struct temper reader = {.name = "reader", .every_ms = 10, .act = act_reader, .answered = reader_answered};
+/* Holds for longer than most epochs of VMs that come and go, and for less than it may. */
+static const struct temper keeper = {.name = "keeper", .every_ms = 1500, .act = act_reader, .answered = reader_answered};
 
 static void act_asker(struct client *client) {
     static const enum vmibus_kind kinds[] = {VMIBUS_KIND_QUERY, VMIBUS_KIND_EXPLAIN, VMIBUS_KIND_MEM_QUERY};
@@ -390,7 +492,7 @@ static const struct temper garbage = {.name = "garbage", .every_ms = 20, .outlaw
 const struct temper *temper_of(unsigned client) {
     static const struct temper *const all[] = {
         &fast, &fighter, &slow,    &writer, &fast, &bulk, &deaf, &fighter, &watcher, &holder, &writer,
-        &fast, &passer,  &churner, &reader, &half, &slow, &fast, &asker,   &fighter, &garbage,
+        &fast, &passer,  &churner, &reader, &half, &slow, &prover, &asker, &keeper,  &garbage,
     };
 
     return all[client % (sizeof(all) / sizeof(all[0]))];
