@@ -30,6 +30,11 @@ users = vm-web
 user = root
 capabilities = all
 
+[rule sensors]
+user = vmibus-sensor
+endpoints = web
+capabilities = ram-fd
+
 [rule looker]
 user = looker
 endpoints = web

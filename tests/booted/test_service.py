@@ -4,6 +4,7 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 
@@ -166,6 +167,24 @@ def test_sensor_that_is_not_configured_does_not_run():
 
 
 @harness.test(timeout=600)
+def test_libvirt_that_comes_later_lets_the_sensors_in():
+    with booted.Machine() as machine:
+        service.install(machine)
+        service.await_works(machine)
+        before = {unit: service.pid(machine, unit) for unit in ("vmibus-opend", service.STUB)}
+        # What is left of an installation of libvirt, as far as it matters here.
+        machine.run("groupadd", "--system", "libvirt")
+        machine.run("dpkg-trigger", "--by-package=libvirt-daemon", "/usr/sbin/libvirtd")
+        machine.run("dpkg", "--configure", "--pending")
+        assert "libvirt" in machine.run("id", "-Gn", "vmibus-sensor").stdout.split()
+        service.await_true(machine, "opener and sensor are other processes",
+                           lambda: all(service.pid(machine, unit) not in (0, pid) for unit, pid in before.items()))
+        group = machine.run("getent", "group", "libvirt").stdout.split(":")[2]
+        assert group in service.status(machine, service.STUB)["Groups"].split()
+        service.await_works(machine)
+
+
+@harness.test(timeout=600)
 def test_all_in_one_process():
     with booted.Machine() as machine:
         service.install(machine)
@@ -197,11 +216,33 @@ def test_journal_explains():
         assert "gave the command CMD_MEMWRITE" in text and "man:vmibus-audit(5)" in text, text
 
 
+METRICS = """[rule metrics]
+user = vmibus-metrics
+capabilities = stats observe
+"""
+
+
+@harness.test(timeout=600)
+def test_promtool_accepts_the_file_and_people_see_the_same():
+    if not shutil.which("promtool"):
+        harness.skip("there is no promtool (Debian: prometheus)")
+    with booted.Machine() as machine:
+        service.install(machine, service.ROOT + METRICS)
+        service.await_works(machine)
+        machine.run("systemctl", "start", "vmibus-metrics-textfile.service")
+        text = machine.read("/var/lib/vmibus-metrics/vmibus.prom")
+        checked = subprocess.run(["promtool", "check", "metrics"], input=text, capture_output=True, text=True, check=False)
+        # It prints what it does not like, and does not fail for all of that.
+        assert checked.returncode == 0 and not checked.stdout + checked.stderr, checked
+        top = service.ctl(machine, "top", "--count", "1", check=True).stdout
+        for vm in json.loads(service.ctl(machine, "list", "--json", check=True).stdout):
+            assert f'vmibus_vm_running{{vm="{vm["name"]}"' in text and vm["name"] in top, (vm, text, top)
+
+
 @harness.test(timeout=600)
 def test_metrics():
-    rules = service.ROOT + "[rule metrics]\nuser = vmibus-metrics\ncapabilities = stats observe\n"
     with booted.Machine() as machine:
-        service.install(machine, rules)
+        service.install(machine, service.ROOT + METRICS)
         service.await_works(machine)
         machine.run("systemctl", "start", "vmibus-metrics-textfile.service")
         text = machine.read("/var/lib/vmibus-metrics/vmibus.prom")
