@@ -166,7 +166,7 @@ static int take_socket(void) {
 #if HAVE_SYSTEMD
     int n = sd_listen_fds(1);
 
-    if (n > 1 || (n == 1 && sd_is_socket(SD_LISTEN_FDS_START, AF_UNIX, SOCK_STREAM, 1) <= 0))
+    if (n < 0 || n > 1 || (n == 1 && sd_is_socket(SD_LISTEN_FDS_START, AF_UNIX, SOCK_STREAM, 1) <= 0))
         return -EINVAL;
     if (n == 1)
         return SD_LISTEN_FDS_START;

@@ -2,6 +2,8 @@
 #
 # tests/core: libvmibus-core, linked as an embedder links it, with the example control.
 
+test_scripts += tests/core/test_examples.py
+
 test_programs += tests/core/test_embedded
 tests_core_test_embedded_SOURCES = \
 	tests/core/test_embedded.c controls/example/watcher.c

@@ -25,6 +25,7 @@ daemon_test_programs = \
 	tests/daemon/test_frames \
 	tests/daemon/test_handover \
 	tests/daemon/test_leases \
+	tests/daemon/test_lies \
 	tests/daemon/test_lifetime \
 	tests/daemon/test_limits \
 	tests/daemon/test_memd \
@@ -72,6 +73,10 @@ tests_daemon_test_memd_SOURCES = tests/daemon/test_memd.c
 tests_daemon_test_memd_LDADD = $(daemon_tests)
 tests_daemon_test_memory_SOURCES = tests/daemon/test_memory.c
 tests_daemon_test_memory_LDADD = $(daemon_tests)
+tests_daemon_test_lies_SOURCES = \
+	tests/daemon/test_lies.c src/daemon/handover_bus.c src/daemon/handover_memory.c \
+	tests/fuzz/memory_world.c tests/fuzz/stream.c tests/fuzz/world.c
+tests_daemon_test_lies_LDADD = libharness.la $(core_libraries)
 tests_daemon_test_lifetime_SOURCES = tests/daemon/test_lifetime.c
 tests_daemon_test_lifetime_LDADD = $(daemon_tests)
 tests_daemon_test_policy_SOURCES = tests/daemon/test_policy.c
@@ -103,7 +108,7 @@ tests_daemon_test_opener_stall_SOURCES = \
 	src/daemon/sandbox_wish.c src/daemon/trusted_file.c
 tests_daemon_test_opener_stall_CPPFLAGS = $(AM_CPPFLAGS) $(INIH_CFLAGS)
 tests_daemon_test_opener_stall_LDADD = libharness.la libvmibus_memory.la libvmibus_util.la $(INIH_LIBS)
-test_scripts += tests/daemon/test_apart.py tests/daemon/test_same_apart.py
+test_scripts += tests/daemon/test_apart.py tests/daemon/test_mistakes.py tests/daemon/test_same_apart.py
 guest_test_scripts += tests/daemon/test_opener_guest.py tests/qemu/test_guest_apart.py
 tests_daemon_test_sandbox_SOURCES = tests/daemon/test_sandbox.c $(sandbox_sources) src/daemon/log.c
 tests_daemon_test_sandbox_CPPFLAGS = $(AM_CPPFLAGS) $(SECCOMP_CFLAGS)

@@ -22,6 +22,7 @@
 
 #include <vmibus/syscalls.h>
 
+#include "daemon/counts.h"
 #include "daemon/sandbox.h"
 #include "daemon/sandbox_notes.h"
 #include "harness.h"
@@ -44,7 +45,9 @@ static int in_child(int (*function)(void)) {
     ck_assert_int_ge(pid, 0);
     if (pid == 0) {
         dup2(pair[1], STDERR_FILENO);
-        _exit(function());
+        status = function();
+        counts_leave();
+        _exit(status);
     }
     close(pair[1]);
     while (n < sizeof(text) - 1 && (got = read(pair[0], text + n, sizeof(text) - 1 - n)) > 0)
@@ -57,7 +60,7 @@ static int in_child(int (*function)(void)) {
 
 /* --- system calls ------------------------------------------------------------------------------ */
 
-#if defined(HAVE_SECCOMP) && !defined(VMIBUS_SANITIZED) && !defined(VMIBUS_COVERAGE)
+#if defined(HAVE_SECCOMP) && !defined(VMIBUS_SANITIZED)
 
 #include <seccomp.h>
 

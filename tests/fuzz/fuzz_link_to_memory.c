@@ -5,100 +5,21 @@
  * the control and one for the sensor, a fence under token 1.  The rest are records: an octet that says whose (0 to 2), a frame, its
  * tail.  Epoch 1 becomes the VM's current one.  In the end nothing is left.
  */
-#include <stdlib.h>
 #include <string.h>
-#include <sys/socket.h>
 #include <unistd.h>
 
 #include "fuzz/clock.h"
+#include "fuzz/memory_world.h"
 #include "fuzz/stream.h"
 #include "fuzz/target.h"
 #include "fuzz/world.h"
-#include "memory/opener.h"
-#include "transport/listener.h"
-#include "transport/memory_home.h"
-#include "transport/peer.h"
 
 #define INPUT_MAX 16384
-#define SLOTS 4
-#define CONNECTIONS 4
-#define ARENA (UINT64_C(1) << 24)
-#define ROUNDS 100000
-
 enum who { BUS, CONTROL, SENSOR, N_WHO };
 
-static struct {
-    struct loop *loop;
-    struct ledger ledger;
-    struct arena arena;
-    struct audit audit;
-    struct policy *policy;
-    struct memory_home home;
-    struct authority *authority;
-    struct listener *listener;
-} memd;
+static struct memory_world memd;
 static struct stream streams[N_WHO];
 static uint64_t epoch; /* of the VM, as the authority told it last */
-
-static void require(int good) {
-    if (!good)
-        fuzz_fail("link_to_memory", "there is no authority");
-}
-
-static void open_memd(void) {
-    const struct memory_home_options home_options = {
-        .loop = (require(loop_new(&memd.loop) == 0 && policy_new(&memd.policy) == 0), memd.loop),
-        .ledger = &memd.ledger,
-        .arena = &memd.arena,
-        .policy = memd.policy,
-        .incarnation = 1,
-        .n_endpoints = SLOTS,
-        .n_connections = CONNECTIONS,
-        .commands = 8,
-        .tail_bound = WORLD_TAIL_BOUND,
-        .half_frame_ms = 60000,
-        .region_octets = 1 << 20,
-    };
-    const struct authority_options options = {
-        .loop = memd.loop,
-        .ledger = &memd.ledger,
-        .audit = &memd.audit,
-        .opener = opener_local(),
-        .policy = memd.policy,
-        .incarnation = 1,
-        .n_endpoints = SLOTS,
-        .retire_ms = 100,
-        .apart = true,
-        .n_sessions = 2 * CONNECTIONS,
-        .link = memory_home_tell,
-        .link_context = &memd.home,
-    };
-    const struct listener_options listener_options = {.home = &memd.home.home,
-                                                      .n_connections = CONNECTIONS,
-                                                      .hello_ms = 60000,
-                                                      .half_frame_ms = 60000,
-                                                      .n_large_tails = 1,
-                                                      .arena = &memd.arena};
-
-    ledger_init(&memd.ledger, memd.policy->limits_total);
-    require(arena_init(&memd.arena, ARENA + memory_home_needed(&home_options)) == 0);
-    require(memory_home_init(&memd.home, &home_options) == 0);
-    require(authority_new(&memd.authority, &options) == 0);
-    memd.home.authority = memd.authority;
-    require(listener_new_consume_fd(&memd.listener, memd.loop, fuzz_listen_nowhere(), &listener_options) == 0);
-    memd.home.listener = memd.listener;
-}
-
-static void close_memd(void) {
-    memd.listener = listener_free(memd.listener);
-    memd.authority = authority_free(memd.authority);
-    memory_home_deinit(&memd.home);
-    memd.loop = loop_free(memd.loop);
-    arena_deinit(&memd.arena);
-    ledger_deinit(&memd.ledger);
-    audit_deinit(&memd.audit);
-    memd.policy = policy_free(memd.policy);
-}
 
 static void hear(struct stream *stream) {
     struct vmibus_frame frame;
@@ -111,9 +32,7 @@ static void hear(struct stream *stream) {
 }
 
 static void go_on(void) {
-    for (unsigned round = 0; loop_dispatch(memd.loop, 0) > 0; round++)
-        if (round == ROUNDS)
-            fuzz_fail("link_to_memory", "there is no end of what there is to do");
+    memory_world_dispatch(&memd);
     for (size_t i = 0; i < N_WHO; i++)
         hear(&streams[i]);
 }
@@ -121,11 +40,8 @@ static void go_on(void) {
 static void come(enum who who) {
     static const enum vmibus_role roles[] = {VMIBUS_ROLE_BUS, VMIBUS_ROLE_CONTROL, VMIBUS_ROLE_SENSOR};
     struct vmibus_frame hello = fuzz_hello(roles[who], who == BUS ? VMIBUS_CHANNEL_LINK : VMIBUS_CHANNEL_MEMORY);
-    int sockets[2];
 
-    require(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, sockets) == 0);
-    peer_new_consume_fd(memd.listener, sockets[0]);
-    stream_open_consume_fd(&streams[who], sockets[1]);
+    stream_open_consume_fd(&streams[who], memory_world_connect(&memd));
     if (who != BUS)
         hello.hello.session[0] = (uint8_t)who;
     stream_say(&streams[who], &hello, NULL, 0);
@@ -193,7 +109,7 @@ FUZZ_TARGET(link_to_memory) {
         return -1;
     fuzz_clock_stop();
     epoch = 0;
-    open_memd();
+    memory_world_open(&memd);
     come(BUS);
     if (data[0] & 1)
         tell_all();
@@ -204,6 +120,6 @@ FUZZ_TARGET(link_to_memory) {
         stream_close(&streams[i]);
     fuzz_clock_advance(UINT64_C(200000000));
     go_on();
-    close_memd();
+    memory_world_close(&memd);
     return 0;
 }

@@ -20,7 +20,7 @@ static void require(int good) {
 
 static void check_request(const struct opener_request *request, size_t len, size_t n_fds) {
     require(len == sizeof(*request) && request->id != 0);
-    require(request->verb >= OPENER_MAPS && request->verb <= OPENER_TIGHTEN);
+    require(request->verb >= OPENER_MAPS && request->verb <= OPENER_MEMORY_TO_READ);
     require(n_fds == (request->verb == OPENER_TIGHTEN));
     if (request->verb == OPENER_TIGHTEN)
         require(request->pid == 0 && request->mode <= 0777);

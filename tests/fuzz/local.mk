@@ -41,6 +41,7 @@ fuzz_sources = \
 	tests/fuzz/fuzz_scan.c \
 	tests/fuzz/fuzz_sensor_peer.c \
 	tests/fuzz/fuzz_shape.c \
+	tests/fuzz/memory_world.c tests/fuzz/memory_world.h \
 	tests/fuzz/player.c tests/fuzz/player.h \
 	tests/fuzz/playing_sensor.c tests/fuzz/playing_sensor.h \
 	tests/fuzz/stream.c tests/fuzz/stream.h \

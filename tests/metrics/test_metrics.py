@@ -72,6 +72,23 @@ class Bus:
         self.await_true(lambda: os.path.exists(path))
         return path
 
+    def serve_given(self, kind=socket.SOCK_STREAM, n=1):
+        """A server with a socket that its manager listens at. Its path, the manager's socket."""
+        path = os.path.join(self.directory, "given.sock")
+        listener = socket.socket(socket.AF_UNIX, kind)
+        listener.bind(path)
+        if kind == socket.SOCK_STREAM:
+            listener.listen()
+        words = f'LISTEN_PID=$$ LISTEN_FDS={n} exec "$0" --socket "$1"'
+        self.server = subprocess.Popen(["sh", "-c", words, PROGRAM, self.socket], stderr=subprocess.PIPE, text=True, pass_fds=(3,),
+                                       preexec_fn=lambda: os.dup2(listener.fileno(), 3))
+        return path, listener
+
+    def ended(self):
+        """How the server ended: its status, what it said."""
+        said = self.server.communicate(timeout=harness.scale(30))[1]
+        return self.server.returncode, said
+
     def request(self, path, text):
         """What the server answers to a request; None: nothing is sent, and the sending side closed."""
         with socket.socket(socket.AF_UNIX) as peer:
@@ -225,6 +242,76 @@ def test_p01_it_needs_a_rule_like_anybody():
         assert "vmibus_up 0" in bus.metrics(status=NO_BUS)
     finally:
         bus.__exit__()
+
+
+@harness.test
+def test_it_serves_at_the_socket_of_its_manager():
+    with Bus() as bus:
+        path, listener = bus.serve_given()
+        with listener:
+            assert "vmibus_up 1" in bus.request(path, b"GET / HTTP/1.0\n\n")
+            assert bus.request(path, None).startswith("# TYPE vmibus_up gauge")
+            assert bus.request(path, b"HEAD / HTTP/1.0\r\n\r\n").endswith("\r\n\r\n")
+            assert bus.request(path, b"DELETE / HTTP/1.0\r\n\r\n").startswith("HTTP/1.1 405 ")
+            assert bus.request(path, b"x" * 8192 + b"\r\n\r\n") == ""
+            with socket.socket(socket.AF_UNIX) as halfway:
+                halfway.connect(path)
+                halfway.sendall(b"GET / HT")
+            for verb in (b"GET", b"POST"):
+                with socket.socket(socket.AF_UNIX) as gone:
+                    gone.connect(path)
+                    gone.sendall(verb + b" / HTTP/1.0\r\n\r\n")
+            assert "vmibus_up 1" in bus.request(path, b"GET / HTTP/1.0\r\n\r\n")
+            listener.shutdown(socket.SHUT_RDWR)
+            status, said = bus.ended()
+            assert status == 1 and "cannot accept" in said, (status, said)
+
+
+@harness.test
+def test_what_is_no_socket_to_serve_at_is_refused():
+    for kind, n in ((socket.SOCK_DGRAM, 1), (socket.SOCK_STREAM, 2)):
+        bus = Bus()
+        try:
+            _, listener = bus.serve_given(kind, n)
+            with listener:
+                status, said = bus.ended()
+                assert status == 1 and "service manager" in said, (status, said)
+        finally:
+            bus.__exit__()
+
+
+@harness.test
+def test_where_it_cannot_write_or_listen_is_told():
+    with tempfile.TemporaryDirectory(prefix="vmibus-metrics-") as directory:
+        nowhere = os.path.join(directory, "nowhere", "file")
+        held = os.path.join(directory, "held")
+        no_socket = os.path.join(directory, "text")
+        with open(no_socket, "w", encoding="utf-8"):
+            pass
+        with socket.socket(socket.AF_UNIX) as listener:
+            listener.bind(held)
+            listener.listen()
+            for words, named in ((["--output", nowhere], nowhere), (["--listen", nowhere], nowhere), (["--listen", held], held),
+                                 (["--listen", no_socket], no_socket), (["--listen", "/" + "x" * 200], "x" * 200),
+                                 (["--output", directory], directory)):
+                answer = subprocess.run([PROGRAM, "--socket", nowhere, *words], capture_output=True, text=True, check=False,
+                                        timeout=harness.scale(60))
+                assert answer.returncode == 1 and named in answer.stderr, (words, answer)
+        assert os.path.exists(no_socket) and sorted(os.listdir(directory)) == ["held", "text"], os.listdir(directory)
+        with open("/dev/full", "w", encoding="utf-8") as full:
+            answer = subprocess.run([PROGRAM, "--socket", nowhere], stdout=full, stderr=subprocess.PIPE, text=True, check=False,
+                                    timeout=harness.scale(60))
+        assert answer.returncode == 1 and "standard output" in answer.stderr, answer
+
+
+@harness.test
+def test_wrong_command_lines():
+    for words in (["--fly"], ["word"], ["--listen"], ["--listen", "a", "--output", "b"]):
+        answer = subprocess.run([PROGRAM, *words], capture_output=True, text=True, check=False, timeout=harness.scale(60))
+        assert answer.returncode == 2 and "--help" in answer.stderr, (words, answer)
+    for word, said in (("--help", "Usage:"), ("--version", "vmibus-metrics ")):
+        answer = subprocess.run([PROGRAM, word], capture_output=True, text=True, check=True, timeout=harness.scale(60))
+        assert said in answer.stdout
 
 
 harness.main()

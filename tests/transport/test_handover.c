@@ -15,6 +15,7 @@
 #include "transport/link.h"
 #include "util/arena.h"
 #include "util/fds.h"
+#include "util/lies.h"
 
 #define TAIL_BOUND 4096u
 #define TAG 1
@@ -205,6 +206,55 @@ TEST(test_p12_other_descriptors_are_not_taken, .setup = begin, .teardown = end) 
     begin();
     ck_assert(!restore(state, fds, n_fds));
     ck_assert(!link_is_up(&link_under_test));
+    close(other);
+}
+
+/* --- lies ---------------------------------------------------------------------------------------- */
+
+static int *given;
+static size_t n_given;
+
+/* The ledger of the link asserts that nothing is left. */
+static bool is_taken(const uint8_t *octets, size_t size) {
+    int *fds = calloc(n_given + 1, sizeof(*fds));
+    struct handover_record record;
+    struct handover whole;
+    bool good = false;
+
+    for (size_t i = 0; i < n_given; i++)
+        fds[i] = fd_dup(given[i]);
+    begin();
+    ck_assert_int_eq(handover_open_octets(&whole, octets, size, fds, n_given), 0);
+    if (handover_find(handover_all(&whole), TAG, &record))
+        good = link_handover_restore(&link_under_test, handover_in(&record));
+    ck_assert(!good || link_is_up(&link_under_test));
+    handover_close(&whole);
+    end();
+    return good;
+}
+
+/* A link amidst a frame with a tail, and with a queue. */
+TEST(test_p12_lies_are_taken_whole_or_not_at_all, .setup = begin) {
+    struct vmibus_frame frame = {.header = {.kind = VMIBUS_KIND_ENDPOINT_OPENED, .direction = VMIBUS_DIRECTION_DOWN, .slot = 1,
+                                            .generation = 1, .tail_length = 5, .version = VMIBUS_PROTOCOL_VERSION}};
+    uint8_t *octets;
+    struct lies lies;
+    size_t size;
+
+    connect_link();
+    (void)say_too_much();
+    ck_assert_int_eq(write(other, &frame, sizeof(frame)), sizeof(frame));
+    ck_assert_int_eq(write(other, "we", 2), 2);
+    link_catch_up(&link_under_test);
+    ck_assert(link_under_test.receiver.in_tail);
+    octets = lies_read_consume_fd(save(&given, &n_given), &size);
+    end();
+    lies = lies_tell(octets, size, harness_is_full() ? 1 : 7, is_taken);
+    ck_assert_uint_gt(lies.n_refused, 10);
+    ck_assert_uint_gt(lies.n_taken, 10);
+    fds_close(given, n_given);
+    free(given);
+    free(octets);
     close(other);
 }
 

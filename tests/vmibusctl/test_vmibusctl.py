@@ -267,7 +267,7 @@ def test_read():
     with Bus() as bus:
         os.pwrite(bus.ram, b"0123456789abcdefXYZ", 0x2000)
         output = bus.run("read", "guest", "0x2000", "19", "--physical").stdout
-        assert "0000000000002000  30 31" in output and "|XYZ|" in output
+        assert "0x0000000000002000  30 31" in output and "|XYZ|" in output
         assert bus.run("read", "guest", "8192", "3", "--physical", "--raw", text=False).stdout == b"012"
         answer = bus.json("read", "guest", "0x2000", "4", "--physical")
         assert answer == {"gpa": 0x2000, "epoch": EPOCH, "len": 4, "data": "30313233"}
@@ -381,7 +381,7 @@ def test_read_without_descriptors():
         with Bus(**behaviour) as bus:
             os.pwrite(bus.ram, b"0123456789abcdefXYZ", 0x2000)
             output = bus.run("read", "guest", "0x2000", "19", "--physical", *words).stdout
-            assert "0000000000002000  30 31" in output and "|XYZ|" in output
+            assert "0x0000000000002000  30 31" in output and "|XYZ|" in output
             assert bus.run("read", "guest", hex(RAM_SIZE - 4), "8", "--physical", "--raw", *words, status=19,
                            text=False).stdout == bytes(4)
             assert len(bus.sent(MEM_READ)) == 2
