@@ -182,7 +182,7 @@ uint16_t grant_rule(const struct grant *grant, uint32_t needed) {
 }
 
 static void grant_add(struct grant *grant, const struct policy_rule *rule) {
-    uint32_t given = policy_rule_capabilities(rule);
+    uint32_t given = policy_rule_capabilities(rule) & CAPABILITIES_ALL;
 
     grant_add_ttl(grant, rule, VMIBUS_LEASE_CLASS_INPUT);
     grant_add_ttl(grant, rule, VMIBUS_LEASE_CLASS_POWER);

@@ -345,10 +345,20 @@ void handover_put_members(struct handover_writer *writer, const struct handover_
     }
 }
 
+static void take_member(const struct handover_record *record, const struct handover_member *member, void *object) {
+    uint8_t *place = (uint8_t *)object + member->offset;
+
+    handover_copy(record, place, member->size);
+    if (member->is_bool && *place > 1) {
+        *place = 0;
+        handover_wrong(record->handover, -EBADMSG);
+    }
+}
+
 bool handover_take_member(const struct handover_record *record, const struct handover_member *members, size_t n, void *object) {
     for (size_t i = 0; i < n; i++)
         if (members[i].tag == record->tag) {
-            handover_copy(record, (uint8_t *)object + members[i].offset, members[i].size);
+            take_member(record, &members[i], object);
             return true;
         }
     return false;

@@ -161,9 +161,11 @@ struct handover_member {
     uint16_t tag;
     uint16_t size;
     uint32_t offset;
+    bool is_bool; /* which has two values, whatever a file says */
 };
 
-#define HANDOVER_MEMBER(tag, type, member) {(tag), sizeof(((type *)NULL)->member), (uint32_t)offsetof(type, member)}
+#define HANDOVER_MEMBER(tag, type, member)                                                                                        \
+    {(tag), sizeof(((type *)NULL)->member), (uint32_t)offsetof(type, member), _Generic(((type *)NULL)->member, bool: true, default: false)}
 
 /** Writes members; what is all zeros is left out. */
 void handover_put_members(struct handover_writer *writer, const struct handover_member *members, size_t n, const void *object);

@@ -119,6 +119,9 @@ static void journal_add(struct journal *journal, const struct vmibus_frame *fram
 
     ck_assert_uint_lt(journal->n, FRAMES_MAX);
     journal->frames[journal->n] = *frame;
+    /* Who has read them all may begin anew by setting n to 0. */
+    free(journal->tails[journal->n]);
+    journal->tails[journal->n] = NULL;
     if (len) {
         journal->tails[journal->n] = malloc(len);
         memcpy(journal->tails[journal->n], tail, len);
@@ -133,8 +136,10 @@ static void journal_add(struct journal *journal, const struct vmibus_frame *fram
 }
 
 static void journal_deinit(struct journal *journal) {
-    for (size_t i = 0; i < journal->n; i++)
+    for (size_t i = 0; i < FRAMES_MAX; i++) {
         free(journal->tails[i]);
+        journal->tails[i] = NULL;
+    }
     fds_close(journal->fds, journal->n_fds);
     journal->n = journal->n_fds = 0;
 }

@@ -75,7 +75,7 @@ BODIES = {
     0x0304: ("MEM_READ", "<QQQQIII4x", "cr3 gva epoch offset len buffer flags", None),
     0x0305: ("BUFFER", "<QIB3x", "size buffer operation", None),
     0x0306: ("MEM_QUERY", "<B", "query", None),
-    0x0401: ("SENSOR_ANNOUNCE", "<B3xII32s", "state groups fallback name", "octets"),
+    0x0401: ("SENSOR_ANNOUNCE", "<BB2xII32s", "state flags groups fallback name", "octets"),
     0x0402: ("ENDPOINT_OFFER", "<16sQII", "uuid start_time pid groups", "octets"),
     0x0403: ("ENDPOINT_WITHDRAW", "<H", "reason", None),
     0x0411: ("MEM_LAYOUT", "<QIH2x", "start_time pid range_count", "layout_range"),
@@ -101,6 +101,7 @@ BODIES = {
     0x050b: ("SESSION_LOST", "<16s", "session", None),
     0x050c: ("LINK_SYNCED", "<", "", None),
     0x0510: ("MEMORY_PROVIDER", "<16s", "session", None),
+    0x0511: ("NUMBERS_TAKEN", "<I", "incarnation", None),
 }
 
 
