@@ -608,7 +608,9 @@ TEST(test_p05_each_killed_while_it_hands_over, .timeout = 600, .iterations = 2) 
         }
     }
     ck_assert_uint_ge(n_kept, 1);
-    ck_assert_uint_ge(n_anew, 1);
+    /* What is the sensor's may be found again in time without what it left. */
+    if (program == VMIBUSD)
+        ck_assert_uint_ge(n_anew, 1);
     finish(); /* where each asserts that nothing is charged any more */
 }
 
