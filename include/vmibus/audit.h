@@ -39,6 +39,7 @@ extern "C" {
 #define VMIBUS_AUDIT_NO_DIGEST UINT16_C(0x0002)    /* the write was longer than the bound on digests: none was taken */
 #define VMIBUS_AUDIT_WAITED UINT16_C(0x0004)       /* the intent was on the disk before the command was executed */
 #define VMIBUS_AUDIT_NOT_DURABLE UINT16_C(0x0008)  /* it should have been, and policy let the command go on without */
+#define VMIBUS_AUDIT_BEGUN UINT16_C(0x2000)        /* in the ring only: it was passed on to be executed */
 #define VMIBUS_AUDIT_COUNTED UINT16_C(0x4000)      /* in the ring only: the chain does not have it, only counts it as lost */
 #define VMIBUS_AUDIT_CHAINED UINT16_C(0x8000)      /* the writer's own, in the ring only */
 

@@ -301,6 +301,15 @@ static int let_go(struct machine *machine, struct power_command *command) {
     return 0;
 }
 
+/* RAM may hold the octets of another moment, in the epoch of the instance before, which is nothing that this one has proposed. */
+static void doubt_kept_memory(struct machine *machine) {
+    if (!machine->endpoint)
+        return;
+    if (!machine->memory.epoch && !machine->memory.proposing)
+        machine->sensor->api->end_epoch(machine->endpoint, VMIBUS_REASON_RELOADED);
+    memory_reloaded(machine);
+}
+
 /* What the instance before had stopped is still so, unless somebody let the guest run since. */
 static void on_proven(void *userdata, const struct monitor_reply *reply) {
     struct power_command *command = userdata;
@@ -315,6 +324,7 @@ static void on_proven(void *userdata, const struct monitor_reply *reply) {
     if (power->fingerprint && fingerprint_of(reply) != power->fingerprint) {
         power->abandoned = false;
         forget_stop(machine);
+        doubt_kept_memory(machine);
     }
     if (!power->abandoned) {
         finish_unchanged(command);
@@ -403,8 +413,11 @@ void power_left(struct machine *machine) {
 }
 
 void power_recover(struct machine *machine) {
-    if ((machine->power.stopped && !is_paused(machine)) || (machine->power.held && machine->lifecycle.running))
+    if ((machine->power.stopped && !is_paused(machine)) || (machine->power.held && machine->lifecycle.running)) {
+        if (machine->power.unproven)
+            doubt_kept_memory(machine);
         power_resumed(machine);
+    }
     /* Without memory the intent stays, for the next time. */
     if (command_new(machine, 0, VMIBUS_KIND_CMD_VM, OPERATION_RECOVER))
         start_next(machine);

@@ -16,7 +16,8 @@
  * resumes it; if they have moved somebody else let it run in between and the pause is his.
  *
  * A restart (saved.h) is no end: the guest stays as it is, and the next instance goes on with what this one knew, if the registers
- * have not moved meanwhile and the bus still has the endpoint.  Otherwise it makes good what is left, as after a crash.
+ * have not moved meanwhile and the bus still has the endpoint.  Otherwise it makes good what is left, as after a crash; and if they
+ * have moved, or the guest runs, the epoch that was kept ends.
  *
  * Commands of CMD_VM, and what a start has to resume, are executed one after the other.
  */

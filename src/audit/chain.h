@@ -155,10 +155,10 @@ int chain_trouble(const struct chain *chain);
 /** Parks a waiter until the record of its position is on the disk. */
 void chain_wait(struct chain *chain, struct audit_waiter *waiter);
 
-/** The name of a file. @param name CHAIN_NAME octets */
+/** The name of a file. In chain_files.c. @param name CHAIN_NAME octets */
 void chain_file_name(char *name, const char *writer, uint64_t segment);
 
-/** The number of a file of a writer, by its name; 0: it is none. */
+/** The number of a file of a writer, by its name; 0: it is none. In chain_files.c. */
 uint64_t chain_file_number(const char *name, const char *writer);
 
 #endif

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * The files of a chain that there are when its writer begins: how they are called, where the chain goes on, what is cut off, what
- * is left alone. Only chain.c uses what takes a chain.
+ * The files of a chain that there are when its writer begins: where the chain goes on, what is cut off, what is left alone.  Only
+ * chain.c uses it; how files are called is in chain.h, for who reads them too.
  */
 #ifndef AUDIT_CHAIN_FILES_H
 #define AUDIT_CHAIN_FILES_H

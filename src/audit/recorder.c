@@ -70,13 +70,13 @@ static void add_digests(struct journal_message *message, const struct vmibus_aud
     }
 }
 
-/* A name is the administrator's: what is no rule has none. */
+/* A name is the administrator's: what is no rule has none. What the file says of a rule may have no end. */
 static void add_rule(struct recorder *recorder, struct journal_message *message, uint16_t number) {
     const struct vmibus_audit_rule *rule = audit_find_rule(recorder->options.audit, number);
 
     if (rule) {
-        journal_add(message, "VMIBUS_RULE", "%s", rule->name);
-        journal_add(message, "VMIBUS_RULE_PLACE", "%s:%" PRIu32, rule->source, rule->line);
+        journal_add(message, "VMIBUS_RULE", "%.*s", (int)sizeof(rule->name) - 1, rule->name);
+        journal_add(message, "VMIBUS_RULE_PLACE", "%.*s:%" PRIu32, (int)sizeof(rule->source) - 1, rule->source, rule->line);
     } else if (number == VMIBUS_AUDIT_RULE_NONE || number == VMIBUS_AUDIT_RULE_OWNER) {
         journal_add(message, "VMIBUS_RULE_PLACE", "%s", number == VMIBUS_AUDIT_RULE_NONE ? "none" : "owner");
     }
@@ -194,7 +194,8 @@ static bool take(struct recorder *recorder, struct vmibus_audit_record *record) 
     bool recovered = record->incarnation != recorder->options.audit->header->incarnation;
     struct vmibus_audit_record copy = *record;
 
-    copy.flags &= (uint16_t)~VMIBUS_AUDIT_CHAINED;
+    copy.flags &= (uint16_t)~(VMIBUS_AUDIT_CHAINED | VMIBUS_AUDIT_BEGUN);
+    copy.name[sizeof(copy.name) - 1] = '\0'; /* of an earlier life it is what the file says */
     if (!chain_append(&recorder->chain, recovered ? VMIBUS_CHAIN_RECOVERED : VMIBUS_CHAIN_COMMAND, &copy,
                       audit_find_rule(recorder->options.audit, copy.rule)))
         return false;
@@ -203,8 +204,10 @@ static bool take(struct recorder *recorder, struct vmibus_audit_record *record) 
     return true;
 }
 
-/* Questions, and what a check refused: it never came to be executed. */
+/* Questions, and what a check refused: it never came to be executed. What is under way as its endpoint goes ends with a reason. */
 static bool is_idle(const struct vmibus_audit_record *record) {
+    if (record->flags & VMIBUS_AUDIT_BEGUN || (record->error == VMIBUS_ERROR_GONE && record->reason))
+        return false;
     switch (record->error) {
     case VMIBUS_ERROR_VALIDATION:
     case VMIBUS_ERROR_DENIED:
@@ -219,9 +222,12 @@ static bool is_idle(const struct vmibus_audit_record *record) {
     }
 }
 
-/* Of what changed nothing a user fills no more of the disk than a bucket of IDLE_SECONDS lets through. */
+/*
+ * Of what changed nothing a user fills no more of the disk than a bucket of IDLE_SECONDS lets through.  By a clock of our own: when
+ * a command finished is what a sensor says.
+ */
 static bool is_too_much(struct recorder *recorder, const struct vmibus_audit_record *record) {
-    uint64_t now = record->finished, *from = &recorder->idle_from[record->uid % CHAIN_USERS], cost;
+    uint64_t now = clock_now(), *from = &recorder->idle_from[record->uid % CHAIN_USERS], cost;
 
     if (!recorder->options.idle_rate || record->error == VMIBUS_AUDIT_PENDING || !is_idle(record))
         return false;

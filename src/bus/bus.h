@@ -26,7 +26,10 @@
 struct endpoint;
 struct control;
 
-/** Tells the memory authority: ENDPOINT_OPENED, ENDPOINT_CLOSED, FENCE_ISSUE, FENCE_REVOKE, SESSION_OPENED, SESSION_CLOSED, QUIESCE_STATE, LINK_SYNCED. */
+/**
+ * Tells the memory authority: ENDPOINT_OPENED, ENDPOINT_CLOSED, FENCE_ISSUE, FENCE_REVOKE, SESSION_OPENED, SESSION_CLOSED,
+ * QUIESCE_STATE, LINK_SYNCED.
+ */
 typedef void (*bus_link_fn)(void *context, const struct vmibus_frame *frame, const void *tail);
 
 /** What the memory authority counts, for QUERY STATS. */

@@ -188,6 +188,7 @@ static void command_send(struct command *command, struct sensor *sensor, const v
     struct vmibus_frame frame = command->frame;
 
     note_pressed(command, tail);
+    audit_note_begun(command->endpoint->bus->audit, command->audit);
     command->sensor = sensor;
     command->started = clock_now();
     frame.header.correlation = command->id;
@@ -333,8 +334,7 @@ static void command_recorded(struct audit_waiter *waiter, int error) {
 
 /*
  * What a lease is needed for, or what has a sensor follow a VM or none, is not begun before its intent is recorded as policy wants
- * it.  True: it waits for that, or has been
- * refused and answered.
+ * it.  True: it waits for that, or has been refused and answered.
  */
 static bool command_waits_for_record(struct command *command, const void *tail) {
     struct audit *audit = command->endpoint->bus->audit;

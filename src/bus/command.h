@@ -108,7 +108,8 @@ void command_begin_hold(struct endpoint *endpoint, struct sensor *sensor, enum v
 void command_begin_unwatch(struct endpoint *endpoint, struct sensor *sensor, struct watch *watch, uint32_t number);
 
 /** Has a watch begun anew, in the bus's own name; watch_begun_anew() tells how it ended, perhaps before this returns. */
-void command_begin_rewatch(struct endpoint *endpoint, struct sensor *sensor, struct watch *watch, const struct vmibus_watch *request);
+void command_begin_rewatch(struct endpoint *endpoint, struct sensor *sensor, struct watch *watch,
+                           const struct vmibus_watch *request);
 
 /** How a sensor answers. */
 struct command_result {

@@ -5,8 +5,8 @@
  *
  * Before: whoever owns the bus stops reading from its controls, has bus_settle_begin() end what no restart survives, dispatches
  * until bus_is_settled() or patience runs out, has bus_settle() answer what is left, and writes.  After: it makes a bus with the
- * same incarnation, reads the bus's record, then each control's into a control_take_over() of its own, calls bus_handover_check() and
- * bus_handover_go_on(); until then nobody has been told anything, so that the whole can still be thrown away.
+ * same incarnation, reads the bus's record, then each control's into a control_take_over() of its own, calls bus_handover_check()
+ * and bus_handover_go_on(); until then nobody has been told anything, so that the whole can still be thrown away.
  *
  * An event that waits for several controls is one event again.  Both sides need one struct bus_handover for all records.
  */
@@ -39,7 +39,7 @@ void bus_settle_begin(struct bus *bus);
 /** Whether nothing is under way at a sensor, or waits for its record (util/audit.h). */
 bool bus_is_settled(const struct bus *bus);
 
-/** Answers whatever still is GONE, RESTARTED: nobody knows what became of it at a sensor, and no other process asks for a record. */
+/** Answers what is under way yet GONE, RESTARTED: nobody knows what a sensor did of it, and no other process asks for a record. */
 void bus_settle(struct bus *bus);
 
 /** Begins either side. */

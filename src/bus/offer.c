@@ -147,6 +147,9 @@ static void merge(struct endpoint *older, struct endpoint *younger) {
     endpoint_publish_roster(older, VMIBUS_ROSTER_CHANGE_ADDED);
     while (!list_is_empty(&moving))
         provider_move(list_first(&moving, struct provider, endpoint_link), older);
+    /* Its word ends with it, and it has to be one of these to be seen ending. */
+    if (older->introducer && !provider_of(older, older->introducer))
+        endpoint_set_introducer(older, NULL);
     if (holder && provider_of(older, holder))
         command_begin_hold(older, holder, VMIBUS_VM_OPERATION_LET_GO);
     if (!pressed_is_empty(&pressed)) {

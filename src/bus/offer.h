@@ -9,13 +9,14 @@
  *  - the same UUID, and the process is not known of one of the two: the same endpoint; if several could be meant, the offer is
  *    refused (SAME_VM);
  *  - else another endpoint.
- * What the endpoint lacks (UUID, process) it learns from whoever knows, and what it knows stays.  If an offer leads to two
+ * What the endpoint lacks (UUID, process) it learns from whoever knows, and what it knows stays, but for a UUID that the sensor
+ * which introduced the VM contradicts.  If an offer leads to two
  * endpoints, by its process to one and by its UUID to another of which no process is known, they are one VM: the younger is removed
  * (SAME_VM) and its providers join the older, unless both have a UUID.
  *
- * What policy grants is another matter: there the word of one sensor counts, of who introduced the VM.  Its name is the one by which
- * it was introduced, and its UUID counts for grants if the same sensor said it.  So nobody gains anything on a VM by what a second
- * sensor says; and two endpoints of different names become one only if both were introduced by the same UUID, else the
+ * What policy grants is another matter: there the word of one sensor counts, of who introduced the VM.  Its name is the one by
+ * which it was introduced, and its UUID counts for grants if the same sensor said it.  So nobody gains anything on a VM by what a
+ * second sensor says; and two endpoints of different names become one only if both were introduced by the same UUID, else the
  * offer is refused (SAME_VM).  Of two that become one, that sensor counts that introduced the process.
  */
 #ifndef BUS_OFFER_H

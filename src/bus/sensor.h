@@ -29,7 +29,7 @@ struct sensor {
     struct list link;           /**< bus->sensors */
     struct list providers;      /**< what it offers */
     uint16_t id;
-    uint32_t preference;        /**< of equals the lowest is the active provider; by the order of adding, if nobody says otherwise */
+    uint32_t preference;        /**< of equals the lowest is the active provider; see sensor_place.h */
     uint8_t session[16];        /**< by which the memory authority knows it; zeros: not at all */
     enum vmibus_sensor_state state;
     uint32_t groups;

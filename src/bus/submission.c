@@ -89,6 +89,44 @@ static void name_monitor(const struct submission *submission, struct vmibus_audi
     audit_set_name(record, text);
 }
 
+/* What is special to its kind. */
+static void describe(const struct submission *submission, struct vmibus_audit_record *record) {
+    const struct vmibus_frame *frame = submission->frame;
+
+    switch (frame->header.kind) {
+    case VMIBUS_KIND_CMD_LEASE:
+        record->detail = frame->cmd_lease.lease_class;
+        record->operation = frame->cmd_lease.operation;
+        record->token = frame->cmd_lease.token;
+        break;
+    case VMIBUS_KIND_CMD_INPUT:
+        record->len = frame->cmd_input.count;
+        record->token = frame->cmd_input.token;
+        break;
+    case VMIBUS_KIND_CMD_POWER:
+        record->detail = frame->cmd_power.operation;
+        record->token = frame->cmd_power.token;
+        break;
+    case VMIBUS_KIND_CMD_VM:
+        record->detail = frame->cmd_vm.operation;
+        record->token = frame->cmd_vm.token;
+        break;
+    case VMIBUS_KIND_CMD_MONITOR:
+        record->detail = frame->cmd_monitor.operation;
+        name_monitor(submission, record);
+        break;
+    case VMIBUS_KIND_WATCH:
+        record->detail = frame->watch.operation;
+        record->len = frame->watch.len;
+        record->epoch = frame->watch.epoch;
+        record->cr3 = frame->watch.cr3;
+        record->address = frame->watch.address;
+        break;
+    default:
+        break;
+    }
+}
+
 static uint64_t submission_audit(const struct submission *submission) {
     const struct vmibus_frame *frame = submission->frame;
     const struct control *control = submission->control;
@@ -108,39 +146,7 @@ static uint64_t submission_audit(const struct submission *submission) {
 
     if (endpoint)
         audit_set_name(&record, endpoint->name);
-
-    switch (frame->header.kind) {
-    case VMIBUS_KIND_CMD_LEASE:
-        record.detail = frame->cmd_lease.lease_class;
-        record.operation = frame->cmd_lease.operation;
-        record.token = frame->cmd_lease.token;
-        break;
-    case VMIBUS_KIND_CMD_INPUT:
-        record.len = frame->cmd_input.count;
-        record.token = frame->cmd_input.token;
-        break;
-    case VMIBUS_KIND_CMD_POWER:
-        record.detail = frame->cmd_power.operation;
-        record.token = frame->cmd_power.token;
-        break;
-    case VMIBUS_KIND_CMD_VM:
-        record.detail = frame->cmd_vm.operation;
-        record.token = frame->cmd_vm.token;
-        break;
-    case VMIBUS_KIND_CMD_MONITOR:
-        record.detail = frame->cmd_monitor.operation;
-        name_monitor(submission, &record);
-        break;
-    case VMIBUS_KIND_WATCH:
-        record.detail = frame->watch.operation;
-        record.len = frame->watch.len;
-        record.epoch = frame->watch.epoch;
-        record.cr3 = frame->watch.cr3;
-        record.address = frame->watch.address;
-        break;
-    default:
-        break;
-    }
+    describe(submission, &record);
     return audit_begin(control->bus->audit, &record);
 }
 

@@ -188,6 +188,13 @@ static struct vmibus_audit_record *find(const struct audit *audit, uint64_t sequ
     return slot->sequence == sequence ? slot : NULL;
 }
 
+void audit_note_begun(struct audit *audit, uint64_t sequence) {
+    struct vmibus_audit_record *slot = find(audit, sequence);
+
+    if (slot)
+        slot->flags |= VMIBUS_AUDIT_BEGUN;
+}
+
 void audit_finish(struct audit *audit, uint64_t sequence, const struct vmibus_ack *ack) {
     struct vmibus_audit_record *slot = find(audit, sequence);
 

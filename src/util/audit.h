@@ -100,6 +100,9 @@ void audit_deinit(struct audit *audit);
  */
 uint16_t audit_number_rule(struct audit *audit, const char *name, const char *source, uint32_t line);
 
+/** A command is passed on to be executed: whatever its outcome will be, it may have changed something. */
+void audit_note_begun(struct audit *audit, uint64_t sequence);
+
 /** The rule of a number; NULL: it is the number of none, or of one that is not kept any more. */
 const struct vmibus_audit_rule *audit_find_rule(const struct audit *audit, uint16_t number);
 

@@ -8,7 +8,7 @@
 #include <stdint.h>
 #include <string.h>
 
-/** Whether all are zero; none are. */
+/** Whether all are zero. True if there are none. */
 static inline bool octets_are_zero(const uint8_t *octets, size_t length) {
     return length == 0 || (octets[0] == 0 && memcmp(octets, octets + 1, length - 1) == 0);
 }

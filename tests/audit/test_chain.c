@@ -457,7 +457,7 @@ static uint64_t command_by(uint16_t rule, uint16_t kind, uint16_t error) {
 
 /* What a reader of single files knows: the rules that the file told so far. */
 struct reading {
-    uint64_t segment, named, unnamed, rules, lost, idle;
+    uint64_t segment, named, unnamed, rules, lost, idle, begun;
     struct vmibus_audit_rule known[8];
     bool is_known[8];
 };
@@ -469,6 +469,7 @@ static void read_record(void *context, uint64_t segment, const struct chain_item
     if (segment != reading->segment)
         memset(reading->is_known, 0, sizeof(reading->is_known));
     reading->segment = segment;
+    reading->begun += chain_has_command(item->record.kind) && item->command.kind == VMIBUS_KIND_CMD_INPUT;
     if (item->record.kind == VMIBUS_CHAIN_RULE) {
         ck_assert(!reading->is_known[item->rule.number]);
         reading->is_known[item->rule.number] = true;
@@ -614,6 +615,86 @@ TEST(test_p09_flood_of_questions_is_counted, .setup = set_up, .teardown = tear_d
     ck_assert_uint_ge(result.commands, 60 + 101);
     ck_assert_uint_lt(result.commands, 500 + 101);
     ck_assert_uint_eq(reading.idle, reading.lost);
+}
+
+/* Whoever is over the rate hides nothing that was executed behind what is said of it. */
+TEST(test_p09_flood_hides_nothing_that_was_begun, .setup = set_up, .teardown = tear_down) {
+    const struct vmibus_ack ends[] = {
+        {.error = VMIBUS_ERROR_UNSUPPORTED, .count = 3, .finished = 1},
+        {.error = VMIBUS_ERROR_DENIED, .finished = INT64_MAX},
+        {.error = VMIBUS_ERROR_GONE, .reason = VMIBUS_REASON_WITHDRAWN, .finished = 1},
+    };
+    struct reading reading;
+    struct verify_result result;
+
+    s->options.idle_rate = 1; /* so 60 at once */
+    scene_begin(s);
+    for (unsigned i = 0; i < 200; i++)
+        command_by(0, VMIBUS_KIND_QUERY, 0);
+    for (size_t i = 0; i < 3; i++) {
+        struct vmibus_audit_record record = {.kind = VMIBUS_KIND_CMD_INPUT, .uid = s->uid, .slot = 1, .generation = 7};
+        uint64_t sequence = audit_begin(&s->audit, &record);
+
+        if (i < 2)
+            audit_note_begun(&s->audit, sequence);
+        audit_finish(&s->audit, sequence, &ends[i]);
+    }
+    scene_settle(s);
+    scene_end(s);
+    result = read_all(&reading);
+    ck_assert_int_eq(result.verdict, VERIFY_GOOD);
+    ck_assert_uint_ge(result.commands, 63);
+    ck_assert_uint_eq(result.commands + result.lost, 203);
+    ck_assert_uint_eq(reading.begun, 3);
+}
+
+/* A time that a sensor says uses up nobody's rate. */
+TEST(test_p09_time_of_an_answer_blinds_nobody, .setup = set_up, .teardown = tear_down) {
+    struct vmibus_audit_record record = {.kind = VMIBUS_KIND_CMD_INPUT, .uid = s->uid, .slot = 1, .generation = 7};
+    struct reading reading;
+
+    s->options.idle_rate = 1;
+    scene_begin(s);
+    audit_finish(&s->audit, audit_begin(&s->audit, &record),
+                 &(struct vmibus_ack){.error = VMIBUS_ERROR_DENIED, .finished = INT64_MAX});
+    for (unsigned i = 0; i < 50; i++)
+        command_by(0, VMIBUS_KIND_CMD_POWER, VMIBUS_ERROR_DENIED);
+    scene_settle(s);
+    scene_end(s);
+    ck_assert_uint_eq(read_all(&reading).commands, 51);
+    ck_assert_uint_eq(reading.lost, 0);
+}
+
+/* What is found in an intents log is read within its bounds, whatever it is. */
+TEST(test_texts_without_an_end_are_cut, .setup = set_up, .teardown = tear_down) {
+    struct sockaddr_un address = {};
+    int fd = listen_as_journal(&address);
+    struct vmibus_audit_record record = {.kind = VMIBUS_KIND_CMD_POWER, .rule = 1}, *found;
+    char text[4096];
+    unsigned n_told = 0;
+    ssize_t n;
+
+    s->options.journal = address.sun_path;
+    scene_begin(s);
+    ck_assert_uint_eq(audit_number_rule(&s->audit, "alice", "/etc/rules", 3), 1);
+    found = &s->audit.records[audit_begin(&s->audit, &record) - 1];
+    memset(found->name, 'A', sizeof(*found) - offsetof(struct vmibus_audit_record, name));
+    memset(s->audit.rules[0].name, 'A', 2 * sizeof(s->audit.rules[0]));
+    scene_crash(s);
+    scene_begin(s);
+    scene_settle(s);
+    while ((n = recv(fd, text, sizeof(text) - 1, 0)) > 0) {
+        text[n] = '\0';
+        if (!strstr(text, "VMIBUS_RULE=A"))
+            continue;
+        n_told++;
+        ck_assert_uint_eq(strcspn(strstr(text, "VMIBUS_ENDPOINT=A") + 16, "\n"), VMIBUS_AUDIT_NAME - 1);
+        ck_assert_uint_eq(strcspn(strstr(text, "VMIBUS_RULE=A") + 12, "\n"), 63);
+        ck_assert_uint_eq(strcspn(strstr(text, "VMIBUS_RULE_PLACE=A") + 18, ":\n"), 119);
+    }
+    ck_assert_uint_eq(n_told, 1);
+    scene_end(s);
+    close(fd);
 }
 
 /* A name with a newline is no field of its own. */

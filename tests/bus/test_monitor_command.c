@@ -126,6 +126,23 @@ TEST(test_record_tells_what_is_followed, .setup = begin, .teardown = end) {
     ck_assert_str_eq(record.name, "web=/run/a-folder-with-a-long-name/and-another-one-below-that/w");
 }
 
+/* Also what fails was begun: a sensor may have done half of it. */
+TEST(test_p05_record_tells_what_was_passed_on, .setup = begin, .teardown = end) {
+    const struct vmibus_audit_record *record;
+
+    add("web=/run/web.qmp");
+    record = &stage.audit.records[stage.audit.header->written - 1];
+    ck_assert_uint_eq(record->flags & VMIBUS_AUDIT_BEGUN, VMIBUS_AUDIT_BEGUN);
+    fake_complete(&sensor, &fake_sensor_next(&sensor)->frame, VMIBUS_ERROR_UNSUPPORTED);
+    ck_assert_uint_eq(record->flags & VMIBUS_AUDIT_BEGUN, VMIBUS_AUDIT_BEGUN);
+    ck_assert_uint_eq(record->error, VMIBUS_ERROR_UNSUPPORTED);
+    fake_sensor_close(&sensor);
+    add("web=/run/web.qmp");
+    record = &stage.audit.records[stage.audit.header->written - 1];
+    ck_assert_uint_eq(record->flags & VMIBUS_AUDIT_BEGUN, 0);
+    fake_sensor_open(&sensor, "qemu", GROUPS_ALL, 0);
+}
+
 /* A disk that takes its time. */
 static struct audit_waiter *parked;
 

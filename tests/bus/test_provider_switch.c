@@ -201,6 +201,27 @@ TEST(test_p01_uuid_does_not_come_with_an_endpoint_without_process, .setup = open
     ck_assert(knows(&alice, hers));
 }
 
+/* One that introduced a VM by an offer that awaits no answer does not go along: its word ends there, and is nobody's after it. */
+TEST(test_p01_word_of_a_sensor_ends_with_it, .setup = open_stage, .teardown = close_stage) {
+    struct vmibus_frame frame = {
+        .header = {.kind = VMIBUS_KIND_ENDPOINT_OFFER, .tail_length = 2},
+        .endpoint_offer = {.pid = 100, .start_time = 100, .groups = GROUPS_ALL},
+    };
+    struct endpoint *vm;
+
+    grant_by_uuid_and_name();
+    vm = fake_offer_as(&first, "vm", 7, 0, GROUPS_ALL);
+    sensor_hear(&second.sensor, &frame, "vm", NULL);
+    ck_assert_uint_eq(stage.bus->n_present, 2);
+    identify(&first, vm, 0, 100);
+    ck_assert_uint_eq(stage.bus->n_present, 1);
+    ck_assert(!knows(&alice, vm) && knows(&bob, vm));
+    go(&second);
+    fake_sensor_open(&second, "third", GROUPS_ALL, 0);
+    ck_assert_ptr_eq(fake_offer_as(&second, "vm", 7, 100, GROUPS_ALL), vm);
+    ck_assert(!knows(&alice, vm) && knows(&bob, vm));
+}
+
 /* A claim to somebody else's UUID takes nothing from whose process contradicts it. */
 TEST(test_p09_claimed_uuid_hijacks_nothing, .setup = open_stage, .teardown = close_stage) {
     struct endpoint *mine = fake_offer_as(&first, "vm", 7, 100, GROUPS_ALL);

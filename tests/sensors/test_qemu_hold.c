@@ -454,6 +454,22 @@ TEST(test_p11_guest_that_runs_after_a_restart_is_not_held, .setup = begin, .tear
     ck_assert_str_eq(fake->status, "running");
 }
 
+/* Who let it run, or loaded a snapshot into it, while nobody looked ends the epoch that the bus has kept. */
+TEST(test_p06_stop_that_did_not_last_over_a_restart, .setup = begin, .teardown = end, .iterations = 3) {
+    start();
+    expect_ok(HOLD, 1);
+    end_for_a_restart();
+    if (_i == 1)
+        fake->registers = ELSEWHERE;
+    else if (_i == 2)
+        fake->status = "running";
+    start_next(true);
+    ck_assert_uint_eq(mock_host_count(host, MOCK_END_EPOCH), _i > 0);
+    if (_i > 0)
+        ck_assert_int_eq(mock_host_last(host, MOCK_END_EPOCH)->reason, VMIBUS_REASON_RELOADED);
+    (void)command(LET_GO);
+}
+
 static void send_key(uint16_t code, int32_t value) {
     const struct vmibus_frame frame = {
         .header.kind = VMIBUS_KIND_CMD_INPUT,
