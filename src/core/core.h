@@ -54,7 +54,7 @@ struct core_options {
     uint32_t tail_bound;
     uint32_t n_large_tails;     /**< of the listener that is going to be made; 0: none is */
     uint64_t memory_cap;        /**< octets that are held for peers at most; 0: DEFAULT_MEMORY more than there must be */
-    const char *memory_path;    /**< where a memory authority listens that has a process of its own; borrowed. NULL: it is in the core */
+    const char *memory_path;    /**< where a memory authority apart listens; borrowed. NULL: it is in the core */
     uint32_t hello_ms;          /**< with memory_path: how long it may take to answer */
     const struct opener *opener; /**< borrowed; NULL: opener_local() */
     authority_keep_fn keep;     /**< keeps epoch pages for the core after this one; NULL: nobody does */

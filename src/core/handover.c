@@ -22,6 +22,8 @@ enum {
 
 void core_settle_begin(struct vmibus_core *core) {
     bus_settle_begin(core->bus);
+    if (core->authority)
+        authority_settle_begin(core->authority);
 }
 
 bool core_is_settled(const struct vmibus_core *core) {

@@ -19,6 +19,7 @@ static void settle_begin(void *context) {
     const struct memory_handover_parts *parts = context;
 
     listener_pause(parts->listener);
+    authority_settle_begin(parts->home->authority);
 }
 
 static bool is_settled(void *context) {

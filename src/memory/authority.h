@@ -43,9 +43,9 @@ struct opener;
 typedef void (*authority_link_fn)(void *context, const struct vmibus_frame *frame, const void *tail);
 
 /**
- * What the authority tells a client: an ACK, its tail and descriptors (borrowed: duplicate what outlives the call); and
- * MEM_RETIRED, whoever proposed the layout.  The header's
- * flags are those of the command: whoever passes the answer on leaves it out for NO_ACK.
+ * What the authority tells a client: an ACK, its tail and descriptors (borrowed: duplicate what outlives the call); and, if it
+ * proposed the layout, MEM_RETIRED.  The header's flags are those of the command: whoever passes the answer on leaves it out for
+ * NO_ACK.
  */
 typedef void (*authority_reply_fn)(void *context, const struct vmibus_frame *frame, const void *tail, const int *fds);
 

@@ -32,6 +32,10 @@ static const struct handover_member session_members[] = {
 
 /* --- settling ------------------------------------------------------------------------------------ */
 
+void authority_settle_begin(struct authority *authority) {
+    retirement_pause(authority);
+}
+
 bool authority_is_settled(const struct authority *authority) {
     const struct authority_client *client;
 

@@ -28,6 +28,9 @@ struct authority_handover {
     size_t n_memctxs, capacity;
 };
 
+/** No client is heard any more: nobody is overdue in releasing what it holds. */
+void authority_settle_begin(struct authority *authority);
+
 /** Whether no command is under way. */
 bool authority_is_settled(const struct authority *authority);
 

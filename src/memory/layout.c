@@ -254,8 +254,8 @@ static int resolve_given(struct proof *proof) {
 /* --- opening ----------------------------------------------------------------------------------- */
 
 /*
- * Whether the sensor's own descriptor does for writing. What it shares with us, it can change meanwhile: an offset, which nobody here
- * uses, and O_APPEND, which would send a write to the file's end; a file that cannot grow refuses that one.
+ * Whether the sensor's own descriptor does for writing. What it shares with us, it can change meanwhile: an offset, which nobody
+ * here uses, and O_APPEND, which would send a write to the file's end; a file that cannot grow refuses that one.
  */
 static bool can_be_shared(int given) {
     int flags = fcntl(given, F_GETFL), seals = fcntl(given, F_GET_SEALS);

@@ -18,7 +18,7 @@
  *
  * It lives until the endpoint, the last attachment and the last write under way have released it; its
  * descriptors until its epoch has ended and nothing but attachments hold it.
- * references are taken and given on the loop's thread.  Layout and objects do not change once it is
+ * References are taken and given on the loop's thread.  Layout and objects do not change once it is
  * published.  The root is written once, before `ready`.  A worker may read all of that, and `ended`.
  */
 #ifndef MEMORY_MEMCTX_H

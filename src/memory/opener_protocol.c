@@ -69,7 +69,8 @@ int opener_answer_parse(const void *octets, size_t len, size_t n_fds, const stru
     memcpy(&came, octets, sizeof(came));
     expected = came.result == 0 && request->verb != OPENER_TIGHTEN ? 1 : 0;
     if (came.magic != OPENER_MAGIC || came.version != OPENER_VERSION || came.verb != request->verb || came.id != request->id ||
-        came.result > 0 || came.result < -ERRNO_MAX || came.reserved[0] || came.reserved[1] || came.reserved[2] || n_fds != expected)
+        came.result > 0 || came.result < -ERRNO_MAX || came.reserved[0] || came.reserved[1] || came.reserved[2] ||
+        n_fds != expected)
         return -EBADMSG;
     *answer = came;
     return 0;

@@ -17,7 +17,8 @@
 /**
  * Makes an opener. It connects when it is needed first, so opend may come later.
  * Beside what struct opener says, its calls fail with -ETIMEDOUT (opend did not answer, or what it opened blocked),
- * -EACCES (its policy does not let it), -ECONNREFUSED (nobody listens there, or it does not take us), -EPROTO (it answered nonsense).
+ * -EACCES (its policy does not let it), -ECONNREFUSED (nobody listens there, or it does not take us), -EPROTO (it answered
+ * nonsense).
  * @param path  of the socket; copied
  * @return 0, -ENAMETOOLONG or -ENOMEM
  */

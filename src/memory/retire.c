@@ -13,7 +13,7 @@ static void arm(struct authority *authority) {
     struct retirement *retirement = &authority->retirement;
     const struct memctx *first;
 
-    if (list_is_empty(&retirement->waiting)) {
+    if (retirement->paused || list_is_empty(&retirement->waiting)) {
         loop_timer_cancel(&retirement->timer);
         return;
     }
@@ -103,7 +103,18 @@ void retire_take_over(struct authority *authority, struct memctx *memctx, uint64
     authority->counters.epochs_retiring++;
 }
 
+void retirement_pause(struct authority *authority) {
+    authority->retirement.paused = true;
+    arm(authority);
+}
+
 void retirement_go_on(struct authority *authority) {
+    uint64_t least = clock_now() + authority->options.retire_ms * NS_PER_MS;
+    struct memctx *memctx;
+
+    list_for_each(memctx, &authority->retirement.waiting, retiring.link)
+        if (memctx->retiring.deadline < least)
+            memctx->retiring.deadline = least;
     arm(authority);
 }
 

@@ -41,6 +41,7 @@ struct retirement {
     struct list waiting;                    /**< contexts, ascending by deadline */
     struct list overdue;                    /**< those whose deadline has passed */
     struct loop_timer timer;
+    bool paused;                            /**< nobody is overdue: releases are not heard */
 };
 
 /** Prepares the authority's part. */
@@ -55,7 +56,12 @@ void retire_begin(struct memory_endpoint *endpoint, struct memctx *memctx);
 /** A context that was handed over while it was retiring. @param deadline CLOCK_MONOTONIC nanoseconds */
 void retire_take_over(struct authority *authority, struct memctx *memctx, uint64_t deadline);
 
-/** Deadlines of such contexts count from now on. */
+/** Nobody is heard from now on, until the process ends: so nobody is overdue. */
+void retirement_pause(struct authority *authority);
+
+/**
+ * Deadlines of such contexts count from now on, and each holder has the whole time: nobody has heard its release meanwhile.
+ */
 void retirement_go_on(struct authority *authority);
 
 /** The last reference to a context is gone: tells its provider, if its epoch had ended. */

@@ -88,8 +88,10 @@ void listener_resume(struct listener *listener) {
     listener->paused = false;
     if (!loop_timer_is_armed(&listener->retry))
         (void)loop_source_modify(&listener->source, EPOLLIN);
-    list_for_each(peer, &listener->peers, link)
+    list_for_each(peer, &listener->peers, link) {
         peer_wait_for(peer, peer->writable);
+        peer_renew_deadline(peer);
+    }
 }
 
 static void connections_wait(struct loop_source *source, uint32_t events) {

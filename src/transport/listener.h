@@ -62,7 +62,7 @@ struct listener *listener_free(struct listener *listener);
 /** Stops accepting and reading; what waits to be sent is sent. */
 void listener_pause(struct listener *listener);
 
-/** Accepts and reads again. */
+/** Accepts and reads again. Nobody is late by what was not read meanwhile: deadlines of peers are counted anew. */
 void listener_resume(struct listener *listener);
 
 /** The home knows more than before: every HELLO that waits is shown to it again, soon. */

@@ -83,6 +83,13 @@ static void set_deadline(struct peer *peer, uint32_t ms) {
         loop_timer_cancel(&peer->deadline);
 }
 
+void peer_renew_deadline(struct peer *peer) {
+    const struct listener_options *options = &peer->listener->options;
+
+    if (peer->state != PEER_CLOSING && loop_timer_is_armed(&peer->deadline))
+        set_deadline(peer, peer->state == PEER_OPEN ? options->half_frame_ms : options->hello_ms);
+}
+
 /* --- sending ----------------------------------------------------------------------------------- */
 
 static bool take_from_session(void *context, struct control_item *item) {
@@ -386,6 +393,11 @@ static void peer_deadline(struct loop_timer *timer) {
     struct peer *peer = container_of(timer, struct peer, deadline);
     struct frame_fault fault = {.error = VMIBUS_ERROR_EXPIRED};
 
+    /* It may have said what is waited for: nobody reads now. */
+    if (peer->listener->paused && peer->state != PEER_CLOSING) {
+        set_deadline(peer, peer->listener->options.hello_ms);
+        return;
+    }
     switch (peer->state) {
     case PEER_WAITING:
         fault.error = VMIBUS_ERROR_DENIED;

@@ -63,6 +63,9 @@ void peer_begin_session(struct peer *peer, struct session *session);
 /** Waits for what can be read and, if wanted, for room to write. */
 void peer_wait_for(struct peer *peer, bool writable);
 
+/** The listener was paused: what it is waited for may have come long ago, so its deadline is counted anew. */
+void peer_renew_deadline(struct peer *peer);
+
 /** Closes it. Takes and returns NULL. */
 struct peer *peer_free(struct peer *peer);
 

@@ -95,7 +95,8 @@ static bool hand_on(struct receiver *receiver, const struct vmibus_frame *frame,
 
     claim(receiver, frame, &claimed);
     /* Fewer than announced are none: whoever looks at them goes by the header. */
-    more = events->frame(context, frame, tail, claimed.n_fds && claimed.n_fds == frame->header.fd_count ? claimed.fds : NULL, received);
+    more = events->frame(context, frame, tail, claimed.n_fds && claimed.n_fds == frame->header.fd_count ? claimed.fds : NULL,
+                         received);
     fds_close(claimed.fds, claimed.n_fds);
     return more;
 }

@@ -413,7 +413,8 @@ int sensor_session_init(struct sensor_session *session, struct bus_home *home, c
     int r;
 
     *session = (struct sensor_session){
-        .session = {.ops = &sensor_session_ops, .owner = request->owner, .gives_fds = true, .is_read_to_the_end = true}, .home = home};
+        .session = {.ops = &sensor_session_ops, .owner = request->owner, .gives_fds = true, .is_read_to_the_end = true},
+        .home = home};
     list_init(&session->waiting);
     loop_timer_init(&session->answer, home->bus->loop, answer_overdue);
     r = open_channels(session, request, refusal);

@@ -116,7 +116,7 @@ struct fixture {
     struct policy *policy;
     struct audit audit;
     int audit_fd;
-    struct opener opener;           /**< opener_local(), to be changed before fixture_start() */
+    struct opener opener;           /**< opener_local(), for tests to change */
     struct authority *authority;
     struct journal link;
     struct client sensor;

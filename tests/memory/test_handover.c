@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /* An authority that is handed over: who may write, what was promised to the bus, and whom it has heard of. */
+#include <errno.h>
 #include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
@@ -286,6 +287,89 @@ TEST(test_p06_ended_epoch_that_is_held_is_waited_for_by_the_next, .iterations = 
     ck_assert_uint_eq(fx.sensor.retired, UINT64_C(3) << 32 | 1);
     fixture_deinit(&fx);
     free(octets);
+}
+
+/* Nobody has heard releases while there was no process: a deadline that passed meanwhile is given anew. */
+TEST(test_p06_nobody_is_overdue_by_a_restart, .iterations = 2, .teardown = forget_state) {
+    struct retirement *retirement;
+    size_t size;
+    uint8_t *octets = sample(_i == 1, &size);
+    struct vmibus_frame frame;
+
+    ck_assert_int_eq(restore(octets, size), 0);
+    retirement = &fx.authority->retirement;
+    ck_assert(!list_is_empty(&retirement->waiting));
+    list_first(&retirement->waiting, struct memctx, retiring.link)->retiring.deadline = 1;
+    authority_handover_go_on(fx.authority, NULL, 0, true);
+    for (unsigned i = 0; i < 3; i++)
+        ck_assert_int_ge(loop_dispatch(fx.loop, 0), -ETIMEDOUT);
+    ck_assert_uint_eq(fx.control.n_disconnected, 0);
+    fx.slot = 1;
+    fx.generation = 7;
+    frame = frame_make(&fx, VMIBUS_KIND_MEM_RELEASE);
+    frame.mem_release.epoch = UINT64_C(3) << 32 | 1;
+    assert_ok(submit(&fx.control, &frame, NULL, NULL));
+    ck_assert_uint_eq(fx.sensor.n_retired, 1);
+    fixture_deinit(&fx);
+    free(octets);
+}
+
+/* Nor by one that is about to end: what is under way may take longer than holders have. */
+TEST(test_p06_nobody_is_overdue_while_nobody_is_heard, .setup = begin, .teardown = end) {
+    struct vmibus_frame frame;
+
+    attach(&fx.control);
+    authority_settle_begin(fx.authority);
+    change_layout(false);
+    ck_assert(!loop_timer_is_armed(&fx.authority->retirement.timer));
+    frame = frame_make(&fx, VMIBUS_KIND_MEM_RELEASE);
+    frame.mem_release.epoch = UINT64_C(3) << 32 | 1;
+    assert_ok(submit(&fx.control, &frame, NULL, NULL));
+}
+
+/* A disk that takes its time: the intent is not durable until a test says so. */
+static struct list parked;
+
+static enum audit_answer never_durable(void *context, const struct vmibus_audit_record *record, struct audit_waiter *waiter,
+                                       int *error) {
+    (void)context;
+    (void)record;
+    (void)error;
+    list_append(&parked, &waiter->link);
+    return AUDIT_WAIT;
+}
+
+static void keep_nothing(void *context, struct vmibus_audit_record *record) {
+    (void)context;
+    (void)record;
+}
+
+/* A write whose intent is not on the disk when the process ends is answered once, and never executed. */
+TEST(test_p05_what_waits_for_its_record_is_answered_once, .setup = begin, .teardown = end) {
+    static const struct audit_ops slow_disk = {.keep = keep_nothing, .require = never_durable};
+    const uint8_t octets[8] = "written!";
+    struct vmibus_frame frame = write_frame(&fx, DATA_GVA, octets, sizeof(octets), 0);
+    size_t n_answers = fx.control.journal.n;
+    struct audit_waiter *waiter;
+
+    list_init(&parked);
+    fx.audit.ops = &slow_disk;
+    fx.audit.strict = true;
+    submit_only(&fx.control, &frame, NULL, NULL);
+    ck_assert(!list_is_empty(&parked));
+    ck_assert_uint_eq(fx.control.journal.n, n_answers);
+    ck_assert(!authority_is_settled(fx.authority));
+    authority_settle(fx.authority);
+    ck_assert(authority_is_settled(fx.authority));
+    ck_assert_uint_eq(fx.control.journal.n, n_answers + 1);
+    assert_refused(&fx.control.journal.frames[n_answers].ack, VMIBUS_ERROR_GONE, VMIBUS_REASON_RESTARTED);
+    fx.audit.ops = NULL;
+    fx.audit.strict = false;
+    /* The disk fails late: whom it would be told to is another process's. */
+    waiter = list_first(&parked, struct audit_waiter, link);
+    list_unlink(&waiter->link);
+    waiter->recorded(waiter, -EIO);
+    ck_assert_uint_eq(fx.control.journal.n, n_answers + 1);
 }
 
 TEST(test_p12_lies_are_taken_whole_or_not_at_all, .timeout = 300, .iterations = 2, .teardown = forget_state) {

@@ -49,6 +49,7 @@ struct temper {
     unsigned reads;                 /**< octets that are read at each of these; 0: all as it comes */
     bool deaf;                      /**< it reads nothing after WELCOME */
     bool outlaw;                    /**< its connection may end at any time */
+    bool holds;                     /**< something, until the next act(), while its phase is not 0 */
     void (*act)(struct client *client);
     void (*answered)(struct client *client, const struct vmibus_frame *command, const struct vmibus_frame *answer);
 };

@@ -408,7 +408,7 @@ static void act_holder(struct client *client) {
     client_give(client, &frame, NULL, 0);
 }
 
-static const struct temper holder = {.name = "holder", .every_ms = 40, .act = act_holder};
+static const struct temper holder = {.name = "holder", .every_ms = 40, .holds = true, .act = act_holder};
 
 static void act_reader(struct client *client) {
     struct vmibus_frame frame;
@@ -426,9 +426,11 @@ static void reader_answered(struct client *client, const struct vmibus_frame *co
     client->token = answer->ack.epoch;
 }
 
-static const struct temper reader = {.name = "reader", .every_ms = 10, .act = act_reader, .answered = reader_answered};
+static const struct temper reader = {
+    .name = "reader", .every_ms = 10, .holds = true, .act = act_reader, .answered = reader_answered};
 /* Holds for longer than most epochs of VMs that come and go, and for less than it may. */
-static const struct temper keeper = {.name = "keeper", .every_ms = 1500, .act = act_reader, .answered = reader_answered};
+static const struct temper keeper = {
+    .name = "keeper", .every_ms = 1500, .holds = true, .act = act_reader, .answered = reader_answered};
 
 static void act_asker(struct client *client) {
     static const enum vmibus_kind kinds[] = {VMIBUS_KIND_QUERY, VMIBUS_KIND_EXPLAIN, VMIBUS_KIND_MEM_QUERY};
