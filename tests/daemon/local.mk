@@ -2,7 +2,8 @@
 #
 # tests/daemon: a real vmibusd with stub VMs, and what hostile peers do to it.
 
-noinst_HEADERS += tests/daemon/channels.h tests/daemon/daemon.h tests/daemon/manager.h tests/daemon/memd.h tests/daemon/wire.h
+noinst_HEADERS += tests/daemon/channels.h tests/daemon/daemon.h tests/daemon/manager.h tests/daemon/memd.h \
+	tests/daemon/states.h tests/daemon/wire.h
 
 check_LTLIBRARIES += libdaemon_test.la
 libdaemon_test_la_SOURCES = \
@@ -40,7 +41,8 @@ daemon_test_programs = \
 	tests/daemon/test_resume \
 	tests/daemon/test_sensor_peer \
 	tests/daemon/test_sandbox \
-	tests/daemon/test_sensors
+	tests/daemon/test_sensors \
+	tests/daemon/test_states
 test_programs += $(daemon_test_programs)
 
 tests_daemon_test_audit_SOURCES = tests/daemon/test_audit.c
@@ -73,10 +75,17 @@ tests_daemon_test_memd_SOURCES = tests/daemon/test_memd.c
 tests_daemon_test_memd_LDADD = $(daemon_tests)
 tests_daemon_test_memory_SOURCES = tests/daemon/test_memory.c
 tests_daemon_test_memory_LDADD = $(daemon_tests)
-tests_daemon_test_lies_SOURCES = \
-	tests/daemon/test_lies.c src/daemon/handover_bus.c src/daemon/handover_memory.c \
+daemon_states = \
+	tests/daemon/states.c src/daemon/handover_bus.c src/daemon/handover_memory.c \
 	tests/fuzz/memory_world.c tests/fuzz/stream.c tests/fuzz/world.c
+tests_daemon_test_lies_SOURCES = \
+	tests/daemon/test_lies.c $(daemon_states)
 tests_daemon_test_lies_LDADD = libharness.la $(core_libraries)
+tests_daemon_test_states_SOURCES = tests/daemon/test_states.c $(daemon_states)
+tests_daemon_test_states_LDADD = libharness.la $(core_libraries)
+EXTRA_DIST += \
+	tests/fixtures/handover/vmibusd-1 tests/fixtures/handover/vmibusd-1.fds \
+	tests/fixtures/handover/vmibus-memd-1 tests/fixtures/handover/vmibus-memd-1.fds
 tests_daemon_test_lifetime_SOURCES = tests/daemon/test_lifetime.c
 tests_daemon_test_lifetime_LDADD = $(daemon_tests)
 tests_daemon_test_policy_SOURCES = tests/daemon/test_policy.c

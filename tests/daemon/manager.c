@@ -34,10 +34,11 @@ static struct {
     size_t n, n_copies;
     unsigned n_ready, n_synced, n_heard;
     unsigned kill_after;
-    bool has_killed;
+    bool has_killed, victim_is_ready;
     pid_t victim;
     bool ignores_barriers;
     int n_more;
+    char serving[128];
 } manager = {.mutex = PTHREAD_MUTEX_INITIALIZER, .changed = PTHREAD_COND_INITIALIZER, .n_more = -1};
 
 static void drop(const char *name) {
@@ -64,8 +65,11 @@ static void value_of(const char *text, const char *key, char *value, size_t size
 }
 
 static void hear(const char *text, int fd) {
-    char name[32];
+    char name[32], status[sizeof(manager.serving)];
 
+    value_of(text, "STATUS=", status, sizeof(status));
+    if (strncmp(status, "serving", strlen("serving")) == 0)
+        strcpy(manager.serving, status);
     value_of(text, "FDNAME=", name, sizeof(name));
     if (strstr(text, "FDSTOREREMOVE=1")) {
         drop(name);
@@ -94,6 +98,7 @@ static void *serve(void *data) {
         struct msghdr message = {
             .msg_iov = &piece, .msg_iovlen = 1, .msg_control = control, .msg_controllen = sizeof(control)};
         ssize_t n = recvmsg(manager.fd, &message, MSG_CMSG_CLOEXEC);
+        struct ucred sender = {};
         int fd = -1;
 
         if (n < 0)
@@ -102,13 +107,19 @@ static void *serve(void *data) {
         for (struct cmsghdr *header = CMSG_FIRSTHDR(&message); header; header = CMSG_NXTHDR(&message, header))
             if (header->cmsg_type == SCM_RIGHTS)
                 memcpy(&fd, CMSG_DATA(header), sizeof(fd));
+            else if (header->cmsg_type == SCM_CREDENTIALS)
+                memcpy(&sender, CMSG_DATA(header), sizeof(sender));
         if (strcmp(text, "TEST=end") == 0)
             return data;
         pthread_mutex_lock(&manager.mutex);
         manager.n_heard += strncmp(text, "TEST=", 5) != 0;
-        if (manager.kill_after && --manager.kill_after == 0) {
+        if (manager.kill_after && sender.pid == manager.victim && --manager.kill_after == 0) {
             kill(manager.victim, SIGKILL);
             manager.has_killed = true;
+        }
+        if (sender.pid == manager.victim && !manager.has_killed && strstr(text, "READY=1")) {
+            manager.victim_is_ready = true;
+            manager.kill_after = 0;
         }
         hear(text, fd);
         pthread_mutex_unlock(&manager.mutex);
@@ -133,6 +144,7 @@ const char *manager_start(void) {
     manager.fd = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0);
     strcpy(address.sun_path, manager.path);
     ck_assert_int_eq(bind(manager.fd, (struct sockaddr *)&address, sizeof(address)), 0);
+    ck_assert_int_eq(setsockopt(manager.fd, SOL_SOCKET, SO_PASSCRED, &(int){1}, sizeof(int)), 0);
     ck_assert_int_eq(pthread_create(&manager.thread, NULL, serve, NULL), 0);
     return manager.path;
 }
@@ -152,7 +164,7 @@ void manager_stop(void) {
 void manager_kill_after(pid_t pid, unsigned n) {
     pthread_mutex_lock(&manager.mutex);
     manager.victim = pid;
-    manager.has_killed = false;
+    manager.has_killed = manager.victim_is_ready = false;
     manager.kill_after = n;
     pthread_mutex_unlock(&manager.mutex);
 }
@@ -207,6 +219,11 @@ unsigned manager_ready(void) {
     return manager.n_ready;
 }
 
+bool manager_serving_is(const char *status) {
+    manager_sync();
+    return strcmp(manager.serving, status) == 0;
+}
+
 void manager_await_ready(unsigned n) {
     pthread_mutex_lock(&manager.mutex);
     while (manager.n_ready < n)
@@ -238,6 +255,22 @@ bool manager_wait_ready_or_death(pid_t pid, unsigned n) {
         pthread_mutex_unlock(&manager.mutex);
     } while (!ready && !dead);
     return ready && !dead;
+}
+
+bool manager_wait_victim(void) {
+    for (;;) {
+        siginfo_t info = {};
+        bool ready;
+
+        pthread_mutex_lock(&manager.mutex);
+        ready = manager.victim_is_ready;
+        pthread_mutex_unlock(&manager.mutex);
+        if (ready)
+            return true;
+        if (waitid(P_PID, (id_t)manager.victim, &info, WEXITED | WNOWAIT | WNOHANG) == 0 && info.si_pid == manager.victim)
+            return false;
+        (void)usleep(10000);
+    }
 }
 
 size_t manager_count(const char *prefix) {

@@ -24,6 +24,9 @@ void manager_refuse(bool barriers, int n_kept);
 /** Kills a process by SIGKILL once it has said so many things more; 0: never. */
 void manager_kill_after(pid_t pid, unsigned n);
 
+/** Waits until whoever is to be killed has said READY=1, and is let live then, or has ended (it is not reaped). True: it lives. */
+bool manager_wait_victim(void);
+
 /** How many things the manager has heard. */
 unsigned manager_heard(void);
 
@@ -35,6 +38,9 @@ void manager_put_back(void);
 
 /** How often a daemon has said READY=1. */
 unsigned manager_ready(void);
+
+/** Whether that is what was said last with STATUS= of how something serves. */
+bool manager_serving_is(const char *status);
 
 /** Waits until the daemon has said READY=1 so many times in all. */
 void manager_await_ready(unsigned n);

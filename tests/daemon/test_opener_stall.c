@@ -206,8 +206,9 @@ static int ask_and_forget(int fd) {
 }
 
 TEST(test_p09_children_that_do_not_die, .timeout = 120) {
+    unsigned n_stuck = 0;
+    int fd, opened, answer;
     pid_t pid;
-    int fd, opened;
 
     if (geteuid() != 0)
         test_skip("it takes root to mount a file system");
@@ -215,10 +216,12 @@ TEST(test_p09_children_that_do_not_die, .timeout = 120) {
     /* In this order: the server has no copy of the descriptor, whose end is to be the file system's. */
     pid = start_server(open_maps_unkillably);
     fd = mount_deaf();
-    for (unsigned i = 0; i < OPENER_CHILDREN_MAX; i++)
-        ck_assert_int_eq(ask_and_forget(fd), -ETIMEDOUT);
+    /* On a busy machine one may be given up before it got as far as to be stuck. */
+    while ((answer = ask_and_forget(fd)) == -ETIMEDOUT)
+        n_stuck++;
     /* Their places are taken, and it says so at once. */
-    ck_assert_int_eq(ask_and_forget(fd), -EBUSY);
+    ck_assert_int_eq(answer, -EBUSY);
+    ck_assert_uint_ge(n_stuck, OPENER_CHILDREN_MAX);
     ck_assert_int_eq(opener->open_process(opener, &target.process), -EBUSY);
     /* The file system ends, and so do they. */
     ck_assert_int_eq(umount2(mount_point, MNT_FORCE | MNT_DETACH), 0);

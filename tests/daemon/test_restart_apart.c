@@ -40,6 +40,7 @@ static struct {
     const char *notify;
     pid_t pids[PROGRAMS];
     bool loses_memory; /* its sensor is killed: epochs end */
+    bool loses_channel; /* so is the memory authority: a control's second connection ends */
 } host;
 
 static const char *build_path(char *path, size_t size, const char *name) {
@@ -110,16 +111,32 @@ static void fail_with_log(const char *what) {
     ck_abort_msg("%s; they said: %s", what, text);
 }
 
-static void launch(enum program program) {
+/* It begins once the manager knows after how many of its words it is killed; 0: never. */
+static void spawn(enum program program, unsigned n_words) {
     static struct daemon store;
-    unsigned before = manager_ready();
+    char octet = 0;
+    int gate[2];
 
     manager_give(&store);
     fflush(NULL);
+    ck_assert_int_eq(pipe2(gate, O_CLOEXEC), 0);
     host.pids[program] = fork();
     ck_assert_int_ge(host.pids[program], 0);
-    if (host.pids[program] == 0)
-        execute(program, &store);
+    if (host.pids[program] == 0) {
+        if (read(gate[0], &octet, 1) == 1)
+            execute(program, &store);
+        _exit(127);
+    }
+    manager_kill_after(host.pids[program], n_words);
+    ck_assert_int_eq(write(gate[1], &octet, 1), 1);
+    close(gate[0]);
+    close(gate[1]);
+}
+
+static void launch(enum program program) {
+    unsigned before = manager_ready();
+
+    spawn(program, 0);
     if (!manager_wait_ready_or_death(host.pids[program], before + 1))
         fail_with_log("a process did not start");
 }
@@ -368,6 +385,7 @@ static void restart_in_turn(unsigned n) {
         end(program);
         launch(program);
         ck_assert_uint_eq(manager_count("handover"), 0);
+        ck_assert(program != VMIBUSD || manager_serving_is("serving, linked to the memory authority"));
         ck_assert(wire_write(holder.memory.fd, (const uint8_t *)&half + 100, sizeof(half) - 100));
         ack = answer_to(&holder, &holder.memory, half.header.correlation);
         ck_assert_msg(ack.error == 0, "a write after restart %u of %s: error %u, reason %u", i, names[program], ack.error, ack.reason);
@@ -570,6 +588,28 @@ static bool still_holds(struct client *client, uint64_t token) {
     return frame.ack.error == VMIBUS_ERROR_OK;
 }
 
+/* Whether a holder goes on, as who lost nothing but RAM; it is thrown out otherwise, and whoever comes begins anew. */
+static bool outlived(struct client *holder, uint64_t token, uint64_t value) {
+    struct vmibus_frame frame = write_command(holder, token, value);
+    bool goes_on = still_holds(holder, token);
+
+    if (goes_on) {
+        goes_on = wire_send(holder->memory.fd, &frame, NULL, 0);
+        do
+            goes_on = goes_on && wire_receive(holder->memory.fd, &frame, NULL);
+        while (goes_on && frame.header.kind != VMIBUS_KIND_ACK);
+        ck_assert(goes_on || host.loses_channel);
+    }
+    if (!goes_on) {
+        begin_anew(holder, token);
+        return false;
+    }
+    /* The sensor may have lost the RAM that the token was for: then another epoch says so. */
+    ck_assert(frame.ack.error == VMIBUS_ERROR_OK || frame.ack.error == VMIBUS_ERROR_STALE_EPOCH);
+    disconnect(holder);
+    return true;
+}
+
 /* The bus, and the sensor, killed at each thing that they say to the manager while they hand over. */
 TEST(test_p05_each_killed_while_it_hands_over, .timeout = 600, .iterations = 2) {
     enum program program = _i == 0 ? VMIBUSD : SENSORD;
@@ -591,27 +631,49 @@ TEST(test_p05_each_killed_while_it_hands_over, .timeout = 600, .iterations = 2) 
         manager_kill_after(0, 0);
         all = WIFEXITED(status);
         launch(program);
-        if (still_holds(&holder, token)) {
-            struct vmibus_frame frame = write_command(&holder, token, n);
-
-            /* The sensor may have lost the RAM that the token was for: then another epoch says so. */
-            ck_assert(wire_send(holder.memory.fd, &frame, NULL, 0));
-            do
-                ck_assert(wire_receive(holder.memory.fd, &frame, NULL));
-            while (frame.header.kind != VMIBUS_KIND_ACK);
-            ck_assert(frame.ack.error == VMIBUS_ERROR_OK || frame.ack.error == VMIBUS_ERROR_STALE_EPOCH);
-            disconnect(&holder);
+        if (outlived(&holder, token, n))
             n_kept++;
-        } else {
-            begin_anew(&holder, token);
+        else
             n_anew++;
-        }
     }
     ck_assert_uint_ge(n_kept, 1);
     /* What is the sensor's may be found again in time without what it left. */
     if (program == VMIBUSD)
         ck_assert_uint_ge(n_anew, 1);
     finish(); /* where each asserts that nothing is charged any more */
+}
+
+/* Each killed at each thing that it says to the manager while it takes over: the next one has all or nothing of it. */
+TEST(test_p05_each_killed_while_it_takes_over, .timeout = 600, .iterations = PROGRAMS) {
+    enum program program = (enum program)_i;
+    unsigned n_kept = 0, n_anew = 0;
+    bool done = false;
+
+    host.loses_memory = program != VMIBUSD;
+    host.loses_channel = program == MEMD;
+    start("");
+    for (unsigned n = 1; !done; n++) {
+        struct client holder;
+        uint64_t token;
+        int status;
+
+        holder = connect_holder(&token);
+        end(program);
+        spawn(program, n);
+        done = manager_wait_victim();
+        if (!done) {
+            ck_assert_int_eq(waitpid(host.pids[program], &status, 0), host.pids[program]);
+            ck_assert(WIFSIGNALED(status) && WTERMSIG(status) == SIGKILL);
+            launch(program);
+        }
+        if (outlived(&holder, token, n))
+            n_kept++;
+        else
+            n_anew++;
+    }
+    ck_assert_uint_ge(n_kept, 1);
+    ck_assert_uint_ge(n_anew, 1);
+    finish();
 }
 
 /* --- held still --------------------------------------------------------------------------------- */
@@ -677,6 +739,59 @@ TEST(test_p11_guest_goes_on_when_the_bus_was_killed, .timeout = 120) {
     await_vm();
     again = connect_client();
     await_state(&again, VMIBUS_VM_STATE_RUNNING);
+    disconnect(&client);
+    disconnect(&again);
+    finish();
+}
+
+static uint32_t keys_held(const struct view *view) {
+    struct stub_input_header header;
+
+    ck_assert_int_eq(pread(view->ram, &header, sizeof(header), STUB_INPUT_GPA), sizeof(header));
+    return header.held;
+}
+
+static void press_key(struct client *client) {
+    struct vmibus_frame frame = lease_command(client, VMIBUS_LEASE_OPERATION_ACQUIRE);
+    struct vmibus_ack ack;
+
+    frame.cmd_lease.lease_class = VMIBUS_LEASE_CLASS_INPUT;
+    frame.cmd_lease.mode = VMIBUS_LEASE_MODE_QUEUE;
+    ack = ask(client, &client->bus, &frame, NULL);
+    ck_assert_uint_eq(ack.error, VMIBUS_ERROR_OK);
+    frame = wire_command(VMIBUS_KIND_CMD_INPUT, &client->endpoint);
+    frame.cmd_input.token = ack.token;
+    frame.cmd_input.count = 1;
+    frame.cmd_input.events[0] = (struct vmibus_input_event){.type = VMIBUS_INPUT_TYPE_KEY, .code = 30, .value = 1};
+    ck_assert_uint_eq(ask(client, &client->bus, &frame, NULL).error, VMIBUS_ERROR_OK);
+}
+
+/* The bus dies and stays away: the sensor undoes what was done for it by itself, before any bus is there that it could ask. */
+TEST(test_p11_what_a_bus_that_stays_away_did_is_undone, .timeout = 180) {
+    struct client client, again;
+    struct view view;
+    int status;
+
+    host.loses_memory = true;
+    start("");
+    client = connect_client();
+    view = attach(&client);
+    press_key(&client);
+    ck_assert_uint_eq(operate(&client, VMIBUS_VM_OPERATION_HOLD).error, VMIBUS_ERROR_OK);
+    await_state(&client, VMIBUS_VM_STATE_PAUSED);
+    ck_assert_uint_eq(keys_held(&view), 1);
+    ck_assert_int_eq(kill(host.pids[VMIBUSD], SIGKILL), 0);
+    ck_assert_int_eq(waitpid(host.pids[VMIBUSD], &status, 0), host.pids[VMIBUSD]);
+    for (unsigned i = 0; i < 1200 && keys_held(&view); i++)
+        (void)poll(NULL, 0, 50);
+    ck_assert_uint_eq(keys_held(&view), 0);
+    ck_assert_int_eq(waitpid(host.pids[SENSORD], &status, WNOHANG), 0);
+    launch(VMIBUSD);
+    await_vm();
+    again = connect_client();
+    await_state(&again, VMIBUS_VM_STATE_RUNNING);
+    ck_assert_uint_eq(keys_held(&view), 0);
+    detach(&view);
     disconnect(&client);
     disconnect(&again);
     finish();

@@ -9,7 +9,7 @@
 #include "transport/peer.h"
 
 #define SLOTS 4
-#define CONNECTIONS 4
+#define CONNECTIONS 8
 #define ARENA (UINT64_C(1) << 24)
 #define ROUNDS 100000
 

@@ -14,7 +14,7 @@
 #include "transport/peer.h"
 
 #define SLOTS 4
-#define CONNECTIONS 4
+#define CONNECTIONS 8
 #define FDS 64
 #define ROUNDS 100000
 

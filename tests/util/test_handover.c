@@ -215,7 +215,7 @@ TEST(other_versions_are_read) {
     struct handover_records records;
     struct handover handover;
     struct thing thing = {.wide = 5};
-    const uint8_t wider[12] = {9}, too_wide[12] = {9, 0, 0, 0, 0, 0, 0, 0, 1};
+    const uint8_t wider[12] = {1}, too_wide[12] = {9, 0, 0, 0, 0, 0, 0, 0, 1};
     const uint16_t narrow = 300;
     int state;
 
@@ -246,6 +246,29 @@ TEST(other_versions_are_read) {
     handover_close(&handover);
     close(state);
     handover_writer_deinit(&writer);
+}
+
+TEST(boolean_is_one_of_two) {
+    for (uint8_t value = 0; value < 4; value++) {
+        struct handover_writer writer = {};
+        struct handover_records records;
+        struct handover_record record;
+        struct handover handover;
+        struct thing thing = {};
+        int state;
+
+        handover_put(&writer, 4, &value, sizeof(value));
+        state = handover_seal(&writer, token, "other");
+        ck_assert_int_eq(handover_open(&handover, state, NULL, 0), 0);
+        records = handover_all(&handover);
+        ck_assert(handover_next(&records, &record));
+        ck_assert(handover_take_member(&record, members, HANDOVER_N(members), &thing));
+        ck_assert_int_eq(handover.error, value > 1 ? -EBADMSG : 0);
+        ck_assert_int_eq(thing.flag, value == 1);
+        handover_close(&handover);
+        close(state);
+        handover_writer_deinit(&writer);
+    }
 }
 
 /* Once something is wrong nothing more is read. */
