@@ -36,6 +36,7 @@ qemu_test_cflags = $(AM_CFLAGS) $(JSON_C_CFLAGS)
 qemu_test_libs = libharness.la libmock_host.la libvmibus_qemu.la libvmibus_guest_internal.la libvmibus_util.la
 
 test_programs += \
+	tests/sensors/test_qemu_answers \
 	tests/sensors/test_qemu_backends \
 	tests/sensors/test_qemu_directory \
 	tests/sensors/test_qemu_hold \
@@ -46,6 +47,12 @@ test_programs += \
 	tests/sensors/test_qemu_root \
 	tests/sensors/test_qemu_screen \
 	tests/sensors/test_qemu_vm
+
+tests_sensors_test_qemu_answers_SOURCES = tests/sensors/test_qemu_answers.c tests/sensors/fake_qemu.c \
+	tests/guest_lib/fake_guest.c
+tests_sensors_test_qemu_answers_CPPFLAGS = $(qemu_test_cppflags)
+tests_sensors_test_qemu_answers_CFLAGS = $(qemu_test_cflags)
+tests_sensors_test_qemu_answers_LDADD = $(qemu_test_libs)
 
 tests_sensors_test_qemu_backends_SOURCES = tests/sensors/test_qemu_backends.c
 tests_sensors_test_qemu_backends_CPPFLAGS = $(qemu_test_cppflags)

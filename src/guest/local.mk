@@ -94,6 +94,11 @@ tests_guest_lib_test_linux_tasks_SOURCES = \
 	tests/guest_lib/test_linux_tasks.c tests/guest_lib/task_image.c tests/guest_lib/fake_btf.c
 tests_guest_lib_test_linux_tasks_LDADD = $(guest_lib_ldadd)
 
+test_programs += tests/guest_lib/test_linux_failing
+tests_guest_lib_test_linux_failing_SOURCES = \
+	tests/guest_lib/test_linux_failing.c tests/guest_lib/task_image.c tests/guest_lib/fake_btf.c
+tests_guest_lib_test_linux_failing_LDADD = $(guest_lib_ldadd)
+
 guest_test_programs += tests/qemu/test_guest_root
 tests_qemu_test_guest_root_SOURCES = tests/qemu/test_guest_root.c
 tests_qemu_test_guest_root_CPPFLAGS = $(AM_CPPFLAGS) -I$(top_srcdir)/tests/bed

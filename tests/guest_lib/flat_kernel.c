@@ -21,7 +21,8 @@ int linux_read(const struct vmibus_linux *kernel, uint64_t gva, void *buffer, si
     struct flat_kernel *flat = flat_of(kernel);
     uint64_t at = gva - FLAT_BASE;
 
-    flat->reads++;
+    if (++flat->reads == flat->fail_at)
+        return flat->failure;
     if (flat->before_read)
         flat->before_read(flat, gva);
     if (at > FLAT_LEN || len > FLAT_LEN - at)

@@ -28,6 +28,8 @@ struct flat_kernel {
     } symbols[FLAT_SYMBOLS];
     size_t n_symbols;
     size_t reads;               /**< linux_read() so far */
+    size_t fail_at;             /**< the number of the read, from 1, that fails; 0: none */
+    int failure;                /**< ... with this */
     void (*before_read)(struct flat_kernel *flat, uint64_t gva); /**< to change things underfoot */
 };
 

@@ -41,7 +41,16 @@ static int read_memory(void *context, uint64_t gpa, void *buffer, size_t len) {
     return 0;
 }
 
+/* Whether this call is the one that fails. */
+static bool fails(const struct vmibus_linux *kernel) {
+    struct image *image = image_of(kernel);
+
+    return ++image->n_calls == image->fail_at;
+}
+
 int linux_read(const struct vmibus_linux *kernel, uint64_t gva, void *buffer, size_t len) {
+    if (fails(kernel))
+        return image_of(kernel)->failure;
     return vmibus_guest_read(&kernel->reader, &kernel->root, gva, buffer, len, NULL, NULL);
 }
 
@@ -49,6 +58,13 @@ int linux_symbol(struct vmibus_linux *kernel, const char *name, uint64_t *gva) {
     const struct image *image = image_of(kernel);
 
     *gva = 0;
+    if (fails(kernel))
+        return image->failure;
+    for (size_t i = 0; i < image->n_symbols; i++)
+        if (strcmp(name, image->symbols[i].name) == 0) {
+            *gva = image->symbols[i].gva;
+            return *gva ? 0 : VMIBUS_GUEST_NOT_FOUND;
+        }
     if (strcmp(name, "init_task") == 0)
         *gva = image->init_task;
     else if (strcmp(name, "tcp_hashinfo") == 0)
@@ -62,6 +78,30 @@ int linux_symbol(struct vmibus_linux *kernel, const char *name, uint64_t *gva) {
     else if (strcmp(name, "nr_threads") == 0)
         *gva = image->counters + 8;
     return *gva ? 0 : VMIBUS_GUEST_NOT_FOUND;
+}
+
+/* What follows a key in the note. */
+static const char *find_line(const struct vmibus_linux *kernel, const char *key) {
+    const char *line = strstr(kernel->note_text, key);
+
+    return line && line[strlen(key)] == '=' ? line + strlen(key) + 1 : NULL;
+}
+
+bool linux_note_symbol(const struct vmibus_linux *kernel, const char *name, uint64_t *gva) {
+    char key[80];
+    const char *value;
+
+    snprintf(key, sizeof(key), "SYMBOL(%s)", name);
+    value = find_line(kernel, key);
+    *gva = value ? strtoull(value, NULL, 16) : 0;
+    return value;
+}
+
+bool linux_note_number(const struct vmibus_linux *kernel, const char *key, uint32_t *number) {
+    const char *value = find_line(kernel, key);
+
+    *number = value ? (uint32_t)strtoul(value, NULL, 10) : 0;
+    return value;
 }
 
 /* --- its layouts ------------------------------------------------------------------------------------------------------ */
@@ -126,12 +166,14 @@ static const struct member members[] = {
     {"super_block", 1472, "s_magic", SUPER_MAGIC, "8"},
     {"socket_alloc", 768, "socket", 0, "list"},
     {"socket_alloc", 768, "vfs_inode", 128, "inode"},
+    {"possible_net", 8, "net", 0, "8"},
     {"sock_common", 136, "skc_daddr", SOCK_DADDR, "4"},
     {"sock_common", 136, "skc_rcv_saddr", SOCK_SADDR, "4"},
     {"sock_common", 136, "skc_dport", SOCK_DPORT, "2"},
     {"sock_common", 136, "skc_num", SOCK_NUM, "2"},
     {"sock_common", 136, "skc_family", SOCK_FAMILY, "2"},
     {"sock_common", 136, "skc_state", SOCK_STATE, "1"},
+    {"sock_common", 136, "skc_net", SOCK_NET, "possible_net"},
     {"sock_common", 136, "skc_v6_daddr", 56, "in6"},
     {"sock_common", 136, "skc_v6_rcv_saddr", 72, "in6"},
     {"sock_common", 136, "skc_node", SOCK_NODE, "list"},
@@ -152,6 +194,26 @@ static const struct member members[] = {
     {"unix_sock", 1024, "peer", 864, "8"},
     {"unix_address", 128, "len", 4, "4"},
     {"unix_address", 128, "name", 8, "1"},
+    {"inet_timewait_sock", 248, "tw_substate", SOCK_WAITING, "1"},
+    {"ns_common", 24, "inum", 16, "4"},
+    {"death_row", 16, "hashinfo", 0, "8"},
+    {"netns_ipv4", 24, "tcp_death_row", 0, "death_row"},
+    {"netns_ipv4", 24, "udp_table", 16, "8"},
+    {"unix_table", 16, "buckets", 8, "8"},
+    {"netns_unix", 16, "table", 0, "unix_table"},
+    {"net", 256, "list", NET_LIST, "list"},
+    {"net", 256, "ns", 32, "ns_common"},
+    {"net", 256, "ipv4", NET_TCP, "netns_ipv4"},
+    {"net", 256, "unx", 128, "netns_unix"},
+    {"uts_namespace", 400, "name", UTS_NAME, "8"},
+    {"seqcount_raw_spinlock", 4, "sequence", 0, "4"},
+    {"tk_read_base", 56, "shift", CLOCK_SHIFT, "4"},
+    {"tk_read_base", 56, "xtime_nsec", CLOCK_NANOSECONDS, "8"},
+    {"tk_read_base", 56, "base", CLOCK_BASE, "8"},
+    {"timekeeper", 280, "tkr_mono", 0, "tk_read_base"},
+    {"timekeeper", 280, "xtime_sec", CLOCK_SECONDS, "8"},
+    {"timekeeper", 280, "offs_real", CLOCK_TO_WALL, "8"},
+    {"timekeeper", 280, "offs_boot", CLOCK_TO_BOOT, "8"},
 };
 
 #define N_MEMBERS (sizeof(members) / sizeof(members[0]))
@@ -176,7 +238,7 @@ static uint32_t id_of(const char *type, const char *const *names, const uint32_t
     abort();
 }
 
-static struct btf *make_btf(void) {
+static struct btf *make_btf(size_t without) {
     static struct fake_btf fake;
     const char *names[N_MEMBERS];
     uint32_t ids[N_MEMBERS];
@@ -195,7 +257,8 @@ static struct btf *make_btf(void) {
             names[n] = members[i].structure;
             ids[n++] = fake_btf_type(&fake, members[i].structure, FAKE_STRUCT, 0, members[i].structure_size);
         }
-        fake_btf_member(&fake, members[i].name, id_of(members[i].type, names, ids, n), members[i].offset * 8);
+        if (i != without)
+            fake_btf_member(&fake, members[i].name, id_of(members[i].type, names, ids, n), members[i].offset * 8);
     }
     octets = fake_btf_octets(&fake, &len);
     if (btf_new(&btf, NULL, octets, len, why) != 0) {
@@ -285,7 +348,38 @@ static void make_socket_tables(struct image *image) {
     }
 }
 
+bool image_member(size_t member, const char **structure, const char **name) {
+    if (member >= N_MEMBERS)
+        return false;
+    *structure = members[member].structure;
+    *name = members[member].name;
+    return true;
+}
+
+void image_symbol(struct image *image, const char *name, uint64_t gva) {
+    size_t at = 0;
+
+    while (at < image->n_symbols && strcmp(image->symbols[at].name, name) != 0)
+        at++;
+    if (at == IMAGE_SYMBOLS)
+        abort();
+    image->symbols[at].name = name;
+    image->symbols[at].gva = gva;
+    image->n_symbols += at == image->n_symbols;
+}
+
+uint64_t image_text(struct image *image, const char *text) {
+    uint64_t gva = image_take(image, strlen(text) + 1);
+
+    memcpy(image->memory + (gva - IMAGE_BASE), text, strlen(text) + 1);
+    return gva;
+}
+
 struct image *image_new(void) {
+    return image_new_without(SIZE_MAX);
+}
+
+struct image *image_new_without(size_t member) {
     struct image *image = calloc(1, sizeof(*image));
 
     if (!image)
@@ -298,7 +392,7 @@ struct image *image_new(void) {
     image->used = FIRST_FREE;
     image->kernel.reader = (struct vmibus_guest_reader){.read = read_memory, .context = image};
     image->kernel.root = (struct vmibus_guest_root){.cr3 = KERNEL_TOP, .levels = 4};
-    image->kernel.btf = make_btf();
+    image->kernel.btf = make_btf(member);
     make_tables(image);
     make_socket_tables(image);
     image->init_task = image_take(image, TASK_SIZE);

@@ -8,6 +8,7 @@
 #ifndef TESTS_GUEST_LIB_TASK_IMAGE_H
 #define TESTS_GUEST_LIB_TASK_IMAGE_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -66,7 +67,24 @@
 #define SOCK_TYPE 514
 #define SOCK_UID 560
 #define SOCK_SOCKET 624
+#define SOCK_NET 48
+#define SOCK_WAITING 141
+#define NET_LIST 0
+#define NET_TCP 64
+#define NET_UDP (NET_TCP + 16)
+#define NET_UNIX 136
+#define NET_INUM 48
+#define UTS_NAME 4
+#define CLOCK_SHIFT 20
+#define CLOCK_NANOSECONDS 24
+#define CLOCK_BASE 32
+#define CLOCK_SECONDS 112
+#define CLOCK_TO_WALL 144
+#define CLOCK_TO_BOOT 152
 #define SOCKET_INODE_NUMBER (128 + INODE_NUMBER)
+
+/** Most symbols that a test gives. */
+#define IMAGE_SYMBOLS 16
 
 struct image {
     struct vmibus_linux kernel; /**< to be given to the functions under test */
@@ -79,12 +97,32 @@ struct image {
     uint64_t listening, connected, datagrams, locals; /**< tables of sockets, IMAGE_CHAINS each */
     size_t reads;
     void (*before_read)(struct image *image, uint64_t gpa); /**< to change things underfoot */
+    struct {
+        const char *name;
+        uint64_t gva;           /**< 0: there is no such symbol */
+    } symbols[IMAGE_SYMBOLS];   /**< besides those of tasks and sockets, or in their place */
+    size_t n_symbols;
+    size_t n_calls;             /**< of linux_read() and linux_symbol() so far */
+    size_t fail_at;             /**< the number of the call, from 1, that fails; 0: none */
+    int failure;                /**< ... with this */
 };
 
 #define IMAGE_CHAINS 512u
 
 /** Makes a kernel with its first task and empty tables of sockets. NULL where there is no memory. */
 struct image *image_new(void);
+
+/** The same without one of the members that the kernel describes: the first of them is 0. */
+struct image *image_new_without(size_t member);
+
+/** Whether there is such a member; of which structure it is. */
+bool image_member(size_t member, const char **structure, const char **name);
+
+/** Gives the kernel a symbol, or takes it away (0). */
+void image_symbol(struct image *image, const char *name, uint64_t gva);
+
+/** Puts text there. Returns its address. */
+uint64_t image_text(struct image *image, const char *text);
 
 /** A memfd that cannot shrink, with what is in its memory: RAM as a guest's. The caller's; negative: an errno. */
 int image_memfd(const struct image *image);

@@ -5,6 +5,7 @@
  */
 #include "harness.h"
 
+#include <errno.h>
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -655,6 +656,76 @@ TEST(test_names_that_file_systems_make) {
         ck_assert_uint_eq(inode.mode, 0100644);
         end();
     }
+}
+
+/* --- what fails ---------------------------------------------------------------------------------------------------------- */
+
+/* Areas of files in a folder of a mount on a mount, and of none; twice as many as a leaf has room for. */
+static uint64_t plant_files(enum flat_trees trees) {
+    uint64_t root = flat_dentry(flat, 0, "/"), at = flat_dentry(flat, root, "mnt"), other = flat_dentry(flat, 0, "/");
+    uint64_t outer = flat_mount(flat, 0, root, root), inner = flat_mount(flat, outer, at, other), mm = flat_mm(flat), areas[10];
+
+    for (size_t i = 0; i < 10; i++) {
+        uint64_t dentry = flat_dentry(flat, i % 2 ? root : other, "program"), from = 0x10000 + 16 * PAGE * i;
+        uint64_t file = i % 3 ? flat_file(flat, i % 2 ? outer : inner, dentry, 100 + i, 8) : 0;
+
+        areas[i] = flat_area(flat, mm, from, from + PAGE, RW, file);
+    }
+    flat_plant(flat, trees, mm, areas, 10, 5);
+    return mm;
+}
+
+/* Each read fails in its turn: an error of the reader is passed on, and what is not whole is not called so. */
+TEST(test_p12_each_read_that_fails, .iterations = 4, .timeout = 60) {
+    enum flat_trees trees = _i & 1 ? FLAT_MAPLE : FLAT_RED_BLACK;
+    size_t k = 1;
+    uint64_t mm;
+
+    begin(trees);
+    mm = plant_files(trees);
+    ck_assert_int_eq(visit(mm), 0);
+    check_whole(10);
+    for (flat->failure = _i & 2 ? -EIO : VMIBUS_GUEST_NOT_PRESENT;; k++) {
+        int r;
+
+        flat->reads = 0;
+        flat->fail_at = k;
+        r = visit(mm);
+        if (flat->reads < k)
+            break;
+        if (flat->failure < 0)
+            ck_assert_msg(r == flat->failure, "read %zu: %d", k, r);
+        ck_assert_msg(r != 0 || seen.n == 10 || picture.n_broken > 0 || !(picture.flags & VMIBUS_LINUX_STEADY), "read %zu", k);
+    }
+    ck_assert_uint_gt(k, 20);
+    end();
+}
+
+/* Each number of the kernel's memory in its turn is something else: a visit ends, and shows no more than it should. */
+TEST(test_p12_each_number_may_be_anything, .iterations = 2, .timeout = 120) {
+    enum flat_trees trees = _i ? FLAT_MAPLE : FLAT_RED_BLACK;
+    uint64_t mm;
+
+    begin(trees);
+    mm = plant_files(trees);
+    for (uint64_t at = FLAT_BASE; at < FLAT_BASE + flat->used; at += 8) {
+        uint64_t honest, lies[6];
+
+        memcpy(&honest, flat_at(flat, at), 8);
+        memcpy(lies, (uint64_t[6]){0, UINT64_MAX, at, honest + 8, 4096, honest ^ UINT64_C(1) << 31}, sizeof(lies));
+        for (size_t i = 0; honest && i < 6; i++) {
+            int r;
+
+            memcpy(flat_at(flat, at), &lies[i], 8);
+            flat->reads = 0;
+            r = visit(mm);
+            ck_assert_msg(r >= 0, "%#" PRIx64 " is %#" PRIx64 ": %d", at, lies[i], r);
+            ck_assert_uint_lt(flat->reads, 100000);
+            ck_assert_uint_le(seen.n, 512);
+            memcpy(flat_at(flat, at), &honest, 8);
+        }
+    }
+    end();
 }
 
 HARNESS_SUITE("address space", HARNESS_QUICK)

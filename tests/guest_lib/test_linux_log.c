@@ -2,6 +2,7 @@
 /* The kernel's log: a ring that a test writes record by record, sound or not. */
 #include "harness.h"
 
+#include <errno.h>
 #include <inttypes.h>
 #include <stdio.h>
 #include <string.h>
@@ -389,6 +390,34 @@ TEST(test_record_taken_back_meanwhile) {
     ck_assert_int_eq(visit(&log_, &heard, &picture), 0);
     ck_assert_str_eq(heard.text, "two|");
     ck_assert_uint_eq(picture.flags, VMIBUS_LINUX_ENDED);
+    fake_image_end(&log_.image);
+}
+
+/* Each read fails in its turn: an error of the reader is passed on, and what is not whole is not called so. */
+TEST(test_p12_each_read_that_fails, .iterations = 2) {
+    const int failure = _i ? -EIO : VMIBUS_GUEST_OUTSIDE_RAM;
+    struct vmibus_linux_picture picture;
+    struct fake_guest *guest = &log_.image.guest;
+    struct heard heard;
+    int k = 1;
+
+    begin(&log_);
+    append(&log_, "one", FINALIZED);
+    append(&log_, "two", COMMITTED);
+    ck_assert_int_eq(visit(&log_, &heard, &picture), 0);
+    for (guest->failure = failure;; k++) {
+        int r;
+
+        guest->reads = 0;
+        guest->fail_at_read = k;
+        r = visit(&log_, &heard, &picture);
+        if (guest->reads < (size_t)k)
+            break;
+        if (failure < 0)
+            ck_assert_msg(r == failure, "read %d: %d", k, r);
+        ck_assert_msg(r != 0 || heard.n == 2 || picture.n_broken > 0 || !(picture.flags & VMIBUS_LINUX_STEADY), "read %d", k);
+    }
+    ck_assert_int_gt(k, 20);
     fake_image_end(&log_.image);
 }
 

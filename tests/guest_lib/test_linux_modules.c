@@ -5,6 +5,7 @@
  */
 #include "harness.h"
 
+#include <errno.h>
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -360,6 +361,56 @@ TEST(test_p09_symbols_with_hostile_names) {
     symbols = read_symbols(0);
     ck_assert(!module_symbols_get(symbols, 1, &symbol));
     module_symbols_free(symbols);
+    fake_image_end(&image);
+}
+
+/* Each read fails in its turn: an error of the reader is passed on, and what is not whole is not called so. */
+TEST(test_p12_each_read_that_fails, .iterations = 4) {
+    const int failure = _i & 1 ? -EIO : VMIBUS_GUEST_OUTSIDE_RAM;
+    struct vmibus_linux_picture picture;
+    struct seen seen;
+    int k = 1;
+
+    begin(_i & 2);
+    make(3);
+    for (image.guest.failure = failure;; k++) {
+        int r;
+
+        seen = (struct seen){.n = 0};
+        image.guest.reads = 0;
+        image.guest.fail_at_read = k;
+        r = vmibus_linux_visit_modules(image.kernel, see, &seen, &picture);
+        if (image.guest.reads < (size_t)k)
+            break;
+        if (failure < 0)
+            ck_assert_msg(r == failure, "read %d: %d", k, r);
+        ck_assert_msg(r != 0 || seen.n == 3 || picture.n_broken > 0 || picture.flags != GOOD, "read %d", k);
+    }
+    ck_assert_int_gt(k, 20);
+    fake_image_end(&image);
+}
+
+TEST(test_p12_each_read_of_symbols_that_fails, .iterations = 2) {
+    const int failure = _i ? -EIO : VMIBUS_GUEST_OUTSIDE_RAM;
+    const struct vmibus_linux_module module = {.module = module_gva(0), .name = "module_0"};
+    struct module_symbols *symbols;
+    int k = 1;
+
+    begin(false);
+    make(1);
+    give_symbols();
+    for (image.guest.failure = failure;; k++) {
+        int r;
+
+        image.guest.reads = 0;
+        image.guest.fail_at_read = k;
+        r = module_symbols_read(image.kernel, &module, &symbols);
+        module_symbols_free(r == 0 ? symbols : NULL);
+        if (image.guest.reads < (size_t)k)
+            break;
+        ck_assert_msg(failure < 0 ? r == failure : r >= 0, "read %d: %d", k, r);
+    }
+    ck_assert_int_gt(k, 5);
     fake_image_end(&image);
 }
 

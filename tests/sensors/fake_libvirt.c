@@ -63,6 +63,8 @@ static size_t first_event, n_events, n_later; /* of events: those from the first
 static int last_number;
 static bool there;
 static char hang_function[64], hang_name[64];
+static char fail_function[64];
+static int fail_code;
 static bool hanging;
 static unsigned int hang_round;
 static enum fake_event_order order;
@@ -362,7 +364,24 @@ unsigned int fake_libvirt_left(void) {
 
 /* --- libvirt's side ------------------------------------------------------------------------------- */
 
-/* A call comes in: counts it, hangs if it is to. Returns whether the service is there afterwards. */
+void fake_libvirt_fail(const char *function, int code) {
+    pthread_mutex_lock(&lock);
+    snprintf(fail_function, sizeof(fail_function), "%s", function);
+    fail_code = code;
+    pthread_mutex_unlock(&lock);
+}
+
+bool fake_libvirt_failed(void) {
+    bool failed;
+
+    pthread_mutex_lock(&lock);
+    failed = !fail_function[0];
+    pthread_mutex_unlock(&lock);
+
+    return failed;
+}
+
+/* A call comes in: counts it, fails or, hangs if it is to. Returns whether the service is there afterwards. */
 static bool enter(const char *function, virConnectPtr connection, const char *name) {
     bool alive;
 
@@ -380,6 +399,14 @@ static bool enter(const char *function, virConnectPtr connection, const char *na
     alive = there && (!connection || connection->alive);
     if (connection && !there)
         connection->alive = false;
+    if (alive && strcmp(fail_function, function) == 0) {
+        int code = fail_code;
+
+        fail_function[0] = '\0';
+        pthread_mutex_unlock(&lock);
+        fail(code, "libvirt does not want to");
+        return false;
+    }
     pthread_mutex_unlock(&lock);
     if (!alive)
         fail(VIR_ERR_INTERNAL_ERROR, "client socket is closed");

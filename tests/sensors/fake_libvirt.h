@@ -69,6 +69,12 @@ bool fake_libvirt_hangs(void);
 /** What hangs goes on. */
 void fake_libvirt_go_on(void);
 
+/** The next call of a function, of whichever domain, fails with a code of libvirt's. */
+void fake_libvirt_fail(const char *function, int code);
+
+/** Whether it has. */
+bool fake_libvirt_failed(void);
+
 /** The service dies: calls fail, connections are closed; and is there again. */
 void fake_libvirt_kill(void);
 void fake_libvirt_revive(void);

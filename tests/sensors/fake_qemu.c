@@ -237,6 +237,8 @@ static void answer(struct fake_qemu *fake, const char *text) {
                 fake->watch(text, true);
         }
         json_object_object_add(reply, "id", json_object_get(id));
+        if (fake->twist)
+            fake->twist(reply);
         out = json_object_to_json_string_ext(reply, JSON_C_TO_STRING_PLAIN);
         fake_send(fake, out, strlen(out));
         fake_send(fake, "\r\n", 2);

@@ -19,6 +19,8 @@
     "\"package\": \"\"}, \"capabilities\": [\"oob\"]}}"
 #define FAKE_COMMANDS 512
 
+struct json_object;
+
 /** A monitor. Members are set by the test at any time. */
 struct fake_qemu {
     char directory[64];
@@ -45,6 +47,7 @@ struct fake_qemu {
     const char *refuse; /**< this command is answered with an error */
     const char *hold;   /**< this command is not answered */
     void (*watch)(const char *text, bool executed); /**< called before and after a command is executed; NULL: nobody is told */
+    void (*twist)(struct json_object *line); /**< changes an answer before it is sent; NULL: it is sent as it is */
     char *commands[FAKE_COMMANDS]; /**< lines that came, with their ends cut */
     size_t n_commands;
     char in[1 << 16];

@@ -15,6 +15,7 @@
 #include <unistd.h>
 
 #include <libvirt/libvirt.h>
+#include <libvirt/virterror.h>
 #include <linux/input-event-codes.h>
 
 #include "fake_libvirt.h"
@@ -764,6 +765,65 @@ TEST(test_p04_memory_is_busy_while_it_is_copied, .iterations = 2) {
     }
     wait_told(one, VMIBUS_VM_STATE_RUNNING, VMIBUS_LIFECYCLE_CAUSE_MIGRATION, false);
     ck_assert(!mock_host_last_of(host, MOCK_MEMORY_BUSY, one)->busy);
+    end();
+}
+
+/* --- calls that fail ------------------------------------------------------------------------------------------------ */
+
+static const int codes[] = {VIR_ERR_INTERNAL_ERROR, VIR_ERR_NO_DOMAIN, VIR_ERR_OPERATION_INVALID};
+
+#define N_CODES ((int)(sizeof(codes) / sizeof(codes[0])))
+
+static uint64_t send_key(void) {
+    struct vmibus_frame frame = {.header.kind = VMIBUS_KIND_CMD_INPUT, .cmd_input.count = 2};
+
+    frame.cmd_input.events[0] = key(KEY_A, 1);
+    frame.cmd_input.events[1] = key(KEY_A, 0);
+    return mock_host_execute(host, one, &frame, NULL, 0);
+}
+
+/* Whatever libvirt says instead of doing it: it is told, once, and not that it was done; the VM stays, and the next is done. */
+TEST(test_each_call_that_fails_is_told, .iterations = N_CODES, .timeout = 60) {
+    static const struct {
+        const char *function;
+        uint8_t power, vm;
+    } calls[] = {
+        {"virDomainReset", VMIBUS_POWER_OPERATION_RESET, 0},  {"virDomainShutdownFlags", VMIBUS_POWER_OPERATION_POWERDOWN, 0},
+        {"virDomainPMWakeup", VMIBUS_POWER_OPERATION_WAKEUP, 0}, {"virDomainSuspend", 0, VMIBUS_VM_OPERATION_PAUSE},
+        {"virDomainDestroyFlags", VMIBUS_POWER_OPERATION_QUIT, 0}, {"virDomainSendKey", 0, 0},
+    };
+
+    start();
+    for (size_t i = 0; i < sizeof(calls) / sizeof(calls[0]); i++) {
+        struct vmibus_ack ack;
+        uint64_t id;
+
+        fake_libvirt_fail(calls[i].function, codes[_i]);
+        if (calls[i].power)
+            id = send_power(one, calls[i].power);
+        else
+            id = calls[i].vm ? send_vm(one, calls[i].vm) : send_key();
+        ack = wait_answer(id);
+        ck_assert_msg(fake_libvirt_failed(), "%s is not called: %d", calls[i].function, ack.error);
+        ck_assert_msg(ack.error != VMIBUS_ERROR_OK, "%s: code %d is told as success", calls[i].function, codes[_i]);
+    }
+    ck_assert(!one->gone);
+    ck_assert_int_eq(wait_answer(send_key()).error, VMIBUS_ERROR_OK);
+    end();
+}
+
+/* A call that fails once as domains are looked for delays them, and loses none. */
+TEST(test_p10_each_call_that_fails_in_the_beginning, .iterations = 5, .timeout = 60) {
+    static const char *const functions[] = {"virConnectOpen", "virConnectListAllDomains", "virConnectDomainEventRegisterAny",
+                                            "virDomainGetState", "virDomainLookupByUUID"};
+
+    begin();
+    fake_libvirt_fail(functions[_i], VIR_ERR_INTERNAL_ERROR);
+    start_with("monitor=no");
+    for (int i = 0; i < 300 && !(is_up((void *)"one") && is_up((void *)"two")); i++)
+        pass(200);
+    ck_assert(is_up((void *)"one"));
+    ck_assert(is_up((void *)"two"));
     end();
 }
 

@@ -190,7 +190,7 @@ static int read_record(struct reading *reading, uint64_t id, struct vmibus_linux
     uint64_t gva = reading->ring.descs + index * reading->layout.desc_size;
     uint8_t desc[DESC_MAX];
     uint32_t len;
-    int r = linux_read(reading->kernel, gva, desc, reading->layout.desc_size);
+    int looked, r = linux_read(reading->kernel, gva, desc, reading->layout.desc_size);
 
     if (r)
         return r;
@@ -203,8 +203,9 @@ static int read_record(struct reading *reading, uint64_t id, struct vmibus_linux
     if (r < 0)
         return r;
     /* What it said counts only if it was still there in the end. */
-    if (linux_read_u64(reading->kernel, gva + reading->layout.state, &again) == 0 && again == state)
-        return r;
+    looked = linux_read_u64(reading->kernel, gva + reading->layout.state, &again);
+    if (looked < 0 || (looked == 0 && again == state))
+        return looked < 0 ? looked : r;
     reading->steady = false;
     return VMIBUS_GUEST_NOT_FOUND;
 }
@@ -268,8 +269,8 @@ int vmibus_linux_visit_log(struct vmibus_linux *kernel, vmibus_linux_record_fn v
     free(reading.text);
     if (r || !(picture->flags & (VMIBUS_LINUX_ENDED | VMIBUS_LINUX_BOUNDED)))
         return r;
-    if (log_ring_get(kernel, &reading.layout, &after) == 0 && reading.steady && after.head == reading.ring.head &&
-        after.tail == reading.ring.tail)
+    r = log_ring_get(kernel, &reading.layout, &after);
+    if (r == 0 && reading.steady && after.head == reading.ring.head && after.tail == reading.ring.tail)
         picture->flags |= VMIBUS_LINUX_STEADY;
-    return 0;
+    return r < 0 ? r : 0;
 }

@@ -210,21 +210,28 @@ static void describe(const struct visit *visit, const struct area *area, const c
     mapping->device_minor = visit->inode.device & ((1u << DEVICE_MINOR_BITS) - 1);
 }
 
-/* Hands an area over. Returns whether the visit goes on. */
-static bool show(struct visit *visit, const struct area *area, const char *special, vmibus_linux_mapping_fn call, void *context,
-                 struct vmibus_linux_picture *picture) {
+/* What ends a visit that its caller ends. */
+#define ENOUGH VMIBUS_GUEST_UNFINISHED
+
+/* Hands an area over. 0, ENOUGH or a negative errno. */
+static int show(struct visit *visit, const struct area *area, const char *special, vmibus_linux_mapping_fn call, void *context,
+                struct vmibus_linux_picture *picture) {
     struct vmibus_linux_mapping mapping;
     const char *name = special;
 
-    /* Named or not, the area is there. */
-    if (!name && (visit->n_octets > NAMES_BOUND || name_area(visit, area, &name) != 0)) {
-        picture->n_broken++;
-        name = NULL;
+    if (!name) {
+        int r = visit->n_octets > NAMES_BOUND ? VMIBUS_GUEST_UNPROVEN : name_area(visit, area, &name);
+
+        if (r < 0)
+            return r;
+        /* Named or not, the area is there. */
+        picture->n_broken += r != 0;
+        name = r ? NULL : name;
     }
     visit->n_octets += name ? strlen(name) : 0;
     describe(visit, area, name, &mapping);
     picture->n_seen++;
-    return call(context, &mapping);
+    return call(context, &mapping) ? 0 : ENOUGH;
 }
 
 static void add_to_sum(struct visit *visit, uint64_t value) {
@@ -287,9 +294,10 @@ static int walk_areas(struct visit *visit, vmibus_linux_mapping_fn call, void *c
         }
         add_area(visit, &area);
         address = area.end;
-        if (call && !show(visit, &area, NULL, call, context, picture)) {
+        r = call ? show(visit, &area, NULL, call, context, picture) : 0;
+        if (r) {
             *end = WALK_CUT;
-            return 0;
+            return r < 0 ? r : 0;
         }
     }
 }
@@ -297,20 +305,26 @@ static int walk_areas(struct visit *visit, vmibus_linux_mapping_fn call, void *c
 /*
  * The area that the kernel shows to all, behind theirs (Linux arch/x86/entry/vsyscall/vsyscall_64.c, get_gate_vma()).
  */
-static bool show_gate(struct visit *visit, vmibus_linux_mapping_fn call, void *context, struct vmibus_linux_picture *picture) {
+static int show_gate(struct visit *visit, vmibus_linux_mapping_fn call, void *context, struct vmibus_linux_picture *picture) {
     const struct mapping_layout *layout = visit->layout;
     struct area area;
-    uint64_t flags = 0;
+    uint64_t flags = UINT64_C(1) << HAS_VSYSCALL_BIT;
     uint32_t mode;
+    int r;
 
-    if (layout->gate_area == 0 || layout->vsyscall_mode == 0 ||
-        linux_read_u32(visit->kernel, layout->vsyscall_mode, &mode) != 0 || (int64_t)mode == layout->vsyscall_none)
-        return true;
-    if (layout->mm_context_flags.size > 0 &&
-        (linux_read_field(visit->kernel, visit->mm, &layout->mm_context_flags, &flags) != 0 || !(flags >> HAS_VSYSCALL_BIT & 1)))
-        return true;
-    if (area_read(visit->kernel, &layout->areas, layout->gate_area, &area) != 0)
-        return true;
+    if (layout->gate_area == 0 || layout->vsyscall_mode == 0)
+        return 0;
+    r = linux_read_u32(visit->kernel, layout->vsyscall_mode, &mode);
+    if (r == 0 && (int64_t)mode == layout->vsyscall_none)
+        return 0;
+    if (r == 0 && layout->mm_context_flags.size > 0)
+        r = linux_read_field(visit->kernel, visit->mm, &layout->mm_context_flags, &flags);
+    if (r == 0 && !(flags >> HAS_VSYSCALL_BIT & 1))
+        return 0;
+    if (r == 0)
+        r = area_read(visit->kernel, &layout->areas, layout->gate_area, &area);
+    if (r)
+        return r < 0 ? r : 0;
     area.file = 0;
     return show(visit, &area, "[vsyscall]", call, context, picture);
 }
@@ -362,22 +376,21 @@ static int visit_space(struct visit *visit, vmibus_linux_mapping_fn call, void *
         r = open_space(visit, &n_before);
     if (r == 0)
         r = walk_areas(visit, call, context, picture, &end);
-    if (r == 0 && end == WALK_ENDED && !show_gate(visit, call, context, picture))
-        end = WALK_CUT;
+    if (r == 0 && end == WALK_ENDED)
+        r = show_gate(visit, call, context, picture);
     if (r != 0 || end == WALK_CUT)
-        return r;
+        return r == ENOUGH ? 0 : r;
     picture->flags |= end == WALK_ENDED ? VMIBUS_LINUX_ENDED : VMIBUS_LINUX_BOUNDED;
     n = visit->n;
     sum = visit->sum;
     r = walk_areas(visit, NULL, NULL, picture, &end);
     if (r != 0)
         return r;
-    if (visit->n == n && visit->sum == sum &&
-        linux_read_field(visit->kernel, visit->mm, &visit->layout->areas.mm_count, &n_after) == 0 && n_before == n_after &&
-        (n_after == n || end == WALK_BOUNDED))
-        r = check_owner(visit);
-    else
+    r = linux_read_field(visit->kernel, visit->mm, &visit->layout->areas.mm_count, &n_after);
+    if (r == 0 && (visit->n != n || visit->sum != sum || n_before != n_after || (n_after != n && end != WALK_BOUNDED)))
         r = VMIBUS_GUEST_CHANGED;
+    if (r == 0)
+        r = check_owner(visit);
     picture->flags |= r == 0 ? VMIBUS_LINUX_STEADY : 0;
     return r < 0 ? r : 0;
 }

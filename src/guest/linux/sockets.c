@@ -202,16 +202,23 @@ static uint64_t get(const void *copy, size_t size, const struct linux_field *fie
     return linux_get_field(copy, size, field, &value) ? value : 0;
 }
 
-static uint32_t find_net_inum(struct visit *visit, uint64_t net) {
+/* One that cannot be read is 0. */
+static int find_net_inum(struct visit *visit, uint64_t net, uint32_t *net_inum) {
     uint64_t inum;
+    int r = 0;
 
+    *net_inum = 0;
     if (net == 0 || visit->layout->net_inum.size == 0)
         return 0;
     if (net != visit->net) {
+        r = linux_read_field(visit->kernel, net, &visit->layout->net_inum, &inum);
+        if (r < 0)
+            return r;
         visit->net = net;
-        visit->net_inum = linux_read_field(visit->kernel, net, &visit->layout->net_inum, &inum) == 0 ? (uint32_t)inum : 0;
+        visit->net_inum = r == 0 ? (uint32_t)inum : 0;
     }
-    return visit->net_inum;
+    *net_inum = visit->net_inum;
+    return 0;
 }
 
 static void get_address(const struct socket_layout *layout, const uint8_t *copy, bool six, const struct linux_field *v4,
@@ -223,23 +230,24 @@ static void get_address(const struct socket_layout *layout, const uint8_t *copy,
         memcpy(address, copy + field->offset, len);
 }
 
-static void decode_common(struct visit *visit, const uint8_t *copy, struct vmibus_linux_socket *socket) {
+static int decode_common(struct visit *visit, const uint8_t *copy, struct vmibus_linux_socket *socket) {
     const struct socket_layout *layout = visit->layout;
     size_t size = layout->common_size;
     bool six;
+    int r = find_net_inum(visit, get(copy, size, &layout->common.net), &socket->net_namespace);
 
     socket->family = (uint16_t)get(copy, size, &layout->common.family);
     socket->state = (uint8_t)get(copy, size, &layout->common.state);
-    socket->net_namespace = find_net_inum(visit, get(copy, size, &layout->common.net));
     if (socket->state == TCP_NEW_SYN_RECV)
         socket->state = VMIBUS_LINUX_SOCKET_SYN_RECV;
     if (socket->kind == VMIBUS_LINUX_SOCKET_UNIX)
-        return;
+        return r;
     six = socket->family == 10;
     socket->local_port = (uint16_t)get(copy, size, &layout->common.num);
     socket->remote_port = __builtin_bswap16((uint16_t)get(copy, size, &layout->common.dport));
     get_address(layout, copy, six, &layout->common.saddr, &layout->common.saddr6, socket->local);
     get_address(layout, copy, six, &layout->common.daddr, &layout->common.daddr6, socket->remote);
+    return r;
 }
 
 /* What only a whole struct sock has: not what stands for a request, or for one in TIME_WAIT. */
@@ -305,9 +313,10 @@ static int decode_unix(struct visit *visit, struct vmibus_linux_socket *socket) 
 static int show(struct visit *visit, const struct table *table, uint64_t sock, const uint8_t *copy) {
     struct vmibus_linux_socket socket = {.sock = sock, .kind = table->kind};
     uint8_t raw = (uint8_t)get(copy, visit->layout->common_size, &visit->layout->common.state);
-    int r = 0;
+    int r = decode_common(visit, copy, &socket);
 
-    decode_common(visit, copy, &socket);
+    if (r < 0)
+        return r;
     if (raw == VMIBUS_LINUX_SOCKET_TIME_WAIT && table->kind == VMIBUS_LINUX_SOCKET_TCP)
         r = decode_waiting(visit, &socket);
     else if (raw != TCP_NEW_SYN_RECV)
@@ -335,6 +344,7 @@ static bool is_end(uint64_t node) {
 }
 
 static int visit_chain(struct visit *visit, const struct table *table, uint64_t from, uint64_t node) {
+    const uint64_t beginning = from;
     uint8_t copy[COPY_MAX];
     uint64_t links[2];
 
@@ -350,7 +360,8 @@ static int visit_chain(struct visit *visit, const struct table *table, uint64_t 
         if (r < 0)
             return r;
         memcpy(links, copy + table->node, sizeof(links));
-        if (r || links[1] != from) {
+        /* Where each entry points back to the one before, a ring can only close at the beginning. */
+        if (r || links[1] != from || node == beginning) {
             chain_is_broken(visit);
             return 0;
         }
@@ -408,6 +419,20 @@ static int visit_checked(struct visit *visit, struct table table) {
 
 /* --- the tables that there are ------------------------------------------------------------------------------------ */
 
+/* Whether the kernel describes what is needed to read a table of a kind. */
+static bool has_tcp(const struct socket_layout *layout) {
+    return layout->tcp.ehash.size && layout->tcp.ehash_mask.size && layout->ehash_chain.size && layout->listen_head.size &&
+           ((layout->tcp.lhash2.size && layout->tcp.lhash2_mask.size) || layout->listening_hash.size);
+}
+
+static bool has_udp(const struct socket_layout *layout) {
+    return layout->udp.hash.size && layout->udp.mask.size && layout->udp_head.size;
+}
+
+static bool has_unix(const struct socket_layout *layout) {
+    return layout->unix_addr.size && layout->unix_peer.size && layout->address_len.size && layout->address_name.size;
+}
+
 /* Listening sockets are in a table of their own: an array in the structure itself, or else one by address and port. */
 static int visit_tcp(struct visit *visit, uint64_t hashinfo) {
     const struct socket_layout *layout = visit->layout;
@@ -455,17 +480,17 @@ static int visit_namespace(struct visit *visit, uint64_t net) {
     uint64_t table;
     int r = 0;
 
-    if (layout->net_tcp.size) {
+    if (layout->net_tcp.size && has_tcp(layout)) {
         r = linux_read_field(visit->kernel, net, &layout->net_tcp, &table);
         if (r == 0 && table && table != layout->tcp_hashinfo)
             r = visit_tcp(visit, table);
     }
-    if (r == 0 && layout->net_udp.size) {
+    if (r == 0 && layout->net_udp.size && has_udp(layout)) {
         r = linux_read_field(visit->kernel, net, &layout->net_udp, &table);
         if (r == 0 && table && table != layout->udp_table)
             r = visit_udp(visit, table);
     }
-    if (r == 0 && layout->net_unix.size) {
+    if (r == 0 && layout->net_unix.size && has_unix(layout)) {
         r = linux_read_field(visit->kernel, net, &layout->net_unix, &table);
         if (r == 0 && table)
             r = visit_unix(visit, table);
@@ -505,11 +530,11 @@ static int visit_all(struct visit *visit) {
     const struct socket_layout *layout = visit->layout;
     int r = 0;
 
-    if (layout->tcp_hashinfo && layout->tcp.ehash.size && layout->tcp.lhash2.size && layout->listen_head.size)
+    if (layout->tcp_hashinfo && has_tcp(layout))
         r = visit_tcp(visit, layout->tcp_hashinfo);
-    if (r == 0 && layout->udp_table && layout->udp.hash.size)
+    if (r == 0 && layout->udp_table && has_udp(layout))
         r = visit_udp(visit, layout->udp_table);
-    if (r == 0 && layout->unix_table && layout->unix_addr.size)
+    if (r == 0 && layout->unix_table && has_unix(layout))
         r = visit_unix(visit, layout->unix_table);
     if (r == 0 && layout->net_list_head && layout->net_list.size)
         r = visit_namespaces(visit);
