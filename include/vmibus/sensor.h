@@ -212,7 +212,8 @@ struct vmibus_sensor_module {
 
     /**
      * Executes a command of the groups it provides: CMD_INPUT, CMD_POWER, CMD_VM, INPUT_RELEASE, SCREENSHOT, REGISTERS, WATCH.
-     * See takes_monitors for CMD_MONITOR.  WATCH with GO_ON, for which nobody waits, says that the watch's last WATCH_CHANGED has left the bus.
+     * See takes_monitors for CMD_MONITOR.  WATCH with GO_ON, for which nobody waits, says that the watch's last WATCH_CHANGED has
+     * left the bus.
      * 0: accepted, complete() or complete_with() follows, now or later.  A negative errno answers it with IO.
      */
     int (*execute)(void *instance, void *userdata, const struct vmibus_sensor_command *command);

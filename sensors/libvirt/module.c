@@ -215,7 +215,7 @@ static int libvirt_save(void *instance, struct vmibus_sensor_saved *state) {
     size_t n = 0;
 
     TAILQ_FOREACH(domain, &libvirt->domains, link)
-    n++;
+        n++;
     if (saved_begin(&libvirt->machines, n) < 0)
         return -ENOMEM;
     TAILQ_FOREACH(domain, &libvirt->domains, link) {

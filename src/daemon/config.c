@@ -259,7 +259,8 @@ static int set_fault(struct reading *reading, const char *name, const char *valu
     return 1;
 #else
     (void)value;
-    return reading_complain(reading, "[faults] %s: this vmibusd cannot inject faults; configure it with --enable-fault-injection", name);
+    return reading_complain(reading, "[faults] %s: this vmibusd cannot inject faults; configure it with --enable-fault-injection",
+                            name);
 #endif
 }
 
@@ -297,7 +298,8 @@ static int take(void *context, const char *section, const char *name, const char
     if (strcmp(section, "faults") == 0)
         return set_fault(reading, name, value);
     return reading_complain(reading,
-                    "unknown section [%s]; known are [daemon], [limits], [limits-total], [rule NAME], [sensor NAME], [opener], [faults]",
+                    "unknown section [%s]; known are [daemon], [limits], [limits-total], [rule NAME], [sensor NAME], [opener], "
+                    "[faults]",
                     section);
 }
 
@@ -540,6 +542,15 @@ int config_read_or_tell(struct config *config, const char *path, bool given) {
     if (r < 0)
         config_deinit(config);
     return r;
+}
+
+void config_keep_total_limits(struct config *config, const struct policy *in_force) {
+    struct policy *policy = config->policy;
+
+    if (memcmp(policy->limits_total, in_force->limits_total, sizeof(policy->limits_total)) == 0)
+        return;
+    log_warning("[limits-total] changed: what is in force stays so until the daemon is started anew");
+    memcpy(policy->limits_total, in_force->limits_total, sizeof(policy->limits_total));
 }
 
 struct policy *config_take_policy(struct config *config) {

@@ -104,6 +104,9 @@ int config_read(struct config *config, const char *path, struct config_error *er
  */
 int config_read_or_tell(struct config *config, const char *path, bool given);
 
+/** Before a reload: room for what all hold together was set aside at the start. What differs is said. */
+void config_keep_total_limits(struct config *config, const struct policy *in_force);
+
 /** Gives the policy up to the caller. */
 struct policy *config_take_policy(struct config *config);
 

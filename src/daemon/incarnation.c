@@ -10,6 +10,7 @@
 
 #include <vmibus/syscalls.h>
 
+#include "daemon/log.h"
 #include "util/fds.h"
 
 VMIBUS_SYSCALLS("fsync openat renameat renameat2")
@@ -53,6 +54,16 @@ static int write_number(int directory, uint32_t number) {
 
 int incarnation_raise(int directory, uint32_t *incarnation) {
     return incarnation_raise_above(directory, 0, incarnation);
+}
+
+int incarnation_raise_or_tell(int directory, const char *path, uint32_t *incarnation) {
+    int r = incarnation_raise(directory, incarnation);
+
+    if (r == -EBADMSG)
+        log_error("%s/incarnation holds no number; put one there that is higher than any used before", path);
+    else if (r < 0)
+        log_error("%s/incarnation cannot be raised: %s", path, strerror(-r));
+    return r;
 }
 
 int incarnation_raise_above(int directory, uint32_t used, uint32_t *incarnation) {

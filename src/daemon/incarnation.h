@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * The incarnation: a number that rises with every start and is on disk before anything is numbered by
+ * The incarnation: a number that rises with every start that takes nothing over, and is on disk before anything is numbered by
  * it.  It is the upper half of every token, generation and epoch, so none of them returns after a
  * crash.
  */
@@ -16,13 +16,19 @@
  */
 int incarnation_raise(int directory, uint32_t *incarnation);
 
+/** The same; what does not work is said. @param path of the directory, for the message */
+int incarnation_raise_or_tell(int directory, const char *path, uint32_t *incarnation);
+
 /**
- * The same, above a number that is used although it is not the one that is kept.
- * @return as above; -EOVERFLOW also if nothing is above it
+ * Raises it above a number that is used although it is not the one that is kept.
+ * @return as incarnation_raise(); -EOVERFLOW also if nothing is above it
  */
 int incarnation_raise_above(int directory, uint32_t used, uint32_t *incarnation);
 
-/** Goes on with the number of the daemon before, which handed over. 0; -ESTALE: another one has been used since; or as above. */
+/**
+ * Goes on with the number of the daemon before, which handed over.
+ * @return 0; -ESTALE: another one has been used since; or as incarnation_raise()
+ */
 int incarnation_keep(int directory, uint32_t incarnation);
 
 #endif

@@ -29,7 +29,7 @@ struct waiting {
     struct loop_timer timer;
 };
 
-/* Where a sensor keeps its state: see give_state_directory() in sensors.c. */
+/* Where a sensor keeps its state: see give_state_directory() in sensor_module.c. */
 static void directory_of(const struct config *config, const struct config_sensor *sensor, char *path, size_t size) {
     snprintf(path, size, "%s/sensor-%s", config->state_directory, sensor->name);
     for (size_t i = 0; i < sensor->n_options; i++)

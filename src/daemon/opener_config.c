@@ -38,7 +38,8 @@ static int __attribute__((format(printf, 2, 3))) complain(struct opener_config_e
 
 typedef int (*word_fn)(struct opener_config *config, void *list, const char *word, struct opener_config_error *error);
 
-static int for_each_word(struct opener_config *config, void *list, const char *value, word_fn fn, struct opener_config_error *error) {
+static int for_each_word(struct opener_config *config, void *list, const char *value, word_fn fn,
+                         struct opener_config_error *error) {
     char *copy = strdup(value), *rest = copy, *word;
     int r = 0;
 
@@ -155,7 +156,9 @@ int opener_config_set(struct opener_config *config, const char *key, const char 
     if (strcmp(key, "process-memory") == 0)
         return set_process_memory(config, value, error);
     if (strcmp(key, "sandbox") == 0)
-        return sandbox_parse(value, &config->sandbox) ? 0 : complain(error, "sandbox = %s: 'yes', 'no' or 'require' is wanted", value);
+        return sandbox_parse(value, &config->sandbox)
+                   ? 0
+                   : complain(error, "sandbox = %s: 'yes', 'no' or 'require' is wanted", value);
     if (strcmp(key, "socket") == 0)
         return set_socket(config, value, error);
     return complain(error, "unknown key '%s' in [opener]; vmibus-opend(8) lists the keys", key);

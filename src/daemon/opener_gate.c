@@ -243,7 +243,9 @@ static int check_mapped(struct opener_gate *gate, int directory, const struct op
     maps_deinit(&maps);
     if (r < 0)
         return r;
-    return mapped ? 0 : refuse(gate, flags == O_RDONLY ? "it has no such file mapped" : "it has no such file mapped shared and writable");
+    if (mapped)
+        return 0;
+    return refuse(gate, flags == O_RDONLY ? "it has no such file mapped" : "it has no such file mapped shared and writable");
 }
 
 /* Attributes are taken without asking a server that may never answer; the file system is asked only once they have been seen. */
@@ -296,7 +298,8 @@ static int gate_tighten(const struct opener *opener, int fd, mode_t mode) {
     return gate->inner->tighten(gate->inner, fd, mode);
 }
 
-void opener_gate_init(struct opener_gate *gate, const struct opener *inner, const struct opener_config *rules, pid_t own, pid_t asker) {
+void opener_gate_init(struct opener_gate *gate, const struct opener *inner, const struct opener_config *rules, pid_t own,
+                      pid_t asker) {
     *gate = (struct opener_gate){
         .opener =
             {

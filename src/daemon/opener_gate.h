@@ -28,6 +28,7 @@ struct opener_gate {
 };
 
 /** Prepares a gate. */
-void opener_gate_init(struct opener_gate *gate, const struct opener *inner, const struct opener_config *rules, pid_t own, pid_t asker);
+void opener_gate_init(struct opener_gate *gate, const struct opener *inner, const struct opener_config *rules, pid_t own,
+                      pid_t asker);
 
 #endif

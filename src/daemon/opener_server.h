@@ -3,9 +3,9 @@
  * The service of vmibus-opend(8): takes requests from who may ask, and has each done by a child, through the gate.
  *
  * A child for each request, because opening can block where no signal and no deadline reaches: in a process that is being ended, or
- * whose files are served by somebody who does not answer.  The child is killed when its time is up and the asker told so, whether it
- * dies or not; as the parent alone speaks to askers, one request has one answer.  A child that does not die keeps its place among
- * OPENER_CHILDREN_MAX, and when all are taken, requests are answered -EBUSY.
+ * whose files are served by somebody who does not answer.  The child is killed when its time is up and the asker told so, whether
+ * it dies or not; as the parent alone speaks to askers, one request has one answer.  A child that does not die keeps its place
+ * among OPENER_CHILDREN_MAX, and when all are taken, requests are answered -EBUSY.
  *
  * An asker has one request at a time, and must have read the answer before the next: so what waits for it, descriptors included, is
  * one message.  One that says anything else than a good request is disconnected.

@@ -73,6 +73,29 @@ static void print_help(void) {
          "See vmibusd(8), vmibusd.conf(5).");
 }
 
+static void print_version(void) {
+    puts("vmibusd " PACKAGE_VERSION FAULT_INJECTION);
+#ifdef HAVE_COMPROMISED_PARSER
+    puts(COMPROMISED_WARNING);
+#endif
+}
+
+/* False: a message was printed. */
+static bool is_qmp(const char *argument) {
+    if (strchr(argument, '=') && *argument != '=')
+        return true;
+    fprintf(stderr, "vmibusd: --qmp %s: NAME=PATH is wanted, such as --qmp web=/run/web/qmp.sock\n", argument);
+    return false;
+}
+
+/* As is_qmp(). */
+static bool is_qmp_directory(const char *argument) {
+    if (*argument == '/')
+        return true;
+    fprintf(stderr, "vmibusd: --qmp-directory %s: an absolute path is wanted, such as /run/vms\n", argument);
+    return false;
+}
+
 enum options_result options_parse(struct options *options, int argc, char **argv) {
     int option;
 
@@ -101,22 +124,15 @@ enum options_result options_parse(struct options *options, int argc, char **argv
             print_help();
             return OPTIONS_DONE;
         case OPTION_VERSION:
-            puts("vmibusd " PACKAGE_VERSION FAULT_INJECTION);
-#ifdef HAVE_COMPROMISED_PARSER
-            puts(COMPROMISED_WARNING);
-#endif
+            print_version();
             return OPTIONS_DONE;
         case OPTION_QMP:
-            if (!strchr(optarg, '=') || *optarg == '=') {
-                fprintf(stderr, "vmibusd: --qmp %s: NAME=PATH is wanted, such as --qmp web=/run/web/qmp.sock\n", optarg);
+            if (!is_qmp(optarg))
                 return OPTIONS_WRONG;
-            }
             break;
         case OPTION_QMP_DIRECTORY:
-            if (*optarg != '/') {
-                fprintf(stderr, "vmibusd: --qmp-directory %s: an absolute path is wanted, such as /run/vms\n", optarg);
+            if (!is_qmp_directory(optarg))
                 return OPTIONS_WRONG;
-            }
             break;
         case '?':
             fputs("Try 'vmibusd --help'.\n", stderr);

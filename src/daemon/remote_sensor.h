@@ -55,7 +55,7 @@ struct remote_sensor_options {
     struct loop *loop;                              /**< borrowed */
     const struct vmibus_sensor_module *module;      /**< borrowed */
     const char *socket;                             /**< of the bus */
-    const char *memory;                             /**< of the memory authority: the only one that is taken; NULL: as the bus says */
+    const char *memory;                             /**< of the memory authority, the only one taken; NULL: as the bus says */
     const struct vmibus_sensor_saved *saved;        /**< of the instance before, borrowed while this one starts; NULL: none */
     const struct vmibus_sensor_option *options;     /**< of the module */
     size_t n_options;

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * The system calls of the C library itself, which every program makes wherever it allocates, starts a thread, waits, tells the time,
- * or reads and writes what it has open.  None of them reaches anything that is not open.
+ * The system calls of the C library itself, which every program makes wherever it allocates, starts a thread, waits, tells the
+ * time, or reads and writes what it has open.  None of them reaches anything that is not open.
  */
 #include <vmibus/syscalls.h>
 

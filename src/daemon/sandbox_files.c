@@ -85,8 +85,8 @@ static uint64_t accesses_of(unsigned access) {
     if (access & (SANDBOX_READ | SANDBOX_WRITE))
         accesses |= ACCESS_READ_FILE | ACCESS_READ_DIR;
     if (access & SANDBOX_WRITE)
-        accesses |= ACCESS_WRITE_FILE | ACCESS_TRUNCATE | ACCESS_MAKE_REG | ACCESS_MAKE_DIR | ACCESS_REMOVE_FILE | ACCESS_REMOVE_DIR |
-                    ACCESS_REFER | ACCESS_MAKE_SOCK;
+        accesses |= ACCESS_WRITE_FILE | ACCESS_TRUNCATE | ACCESS_MAKE_REG | ACCESS_MAKE_DIR | ACCESS_MAKE_SOCK |
+                    ACCESS_REMOVE_FILE | ACCESS_REMOVE_DIR | ACCESS_REFER;
     if (access & SANDBOX_REMOVE)
         accesses |= ACCESS_REMOVE_FILE;
     return accesses;

@@ -24,8 +24,8 @@ void sensor_module_tell(const struct config_sensor *sensor, const struct sensor_
         break;
     }
     case -ENOTUNIQ:
-        log_error("sensor %s: %s is not what its manifest says: name, provides and fallback-only must be the module's own", sensor->name,
-                  module->path);
+        log_error("sensor %s: %s is not what its manifest says: name, provides and fallback-only must be the module's own",
+                  sensor->name, module->path);
         break;
     case -ELIBBAD:
         log_error("sensor %s: %s is no sensor of this version's interface; rebuild it", sensor->name, module->path);

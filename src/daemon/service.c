@@ -3,9 +3,11 @@
 
 #include <errno.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include <vmibus/syscalls.h>
 
+#include "daemon/log.h"
 #include "util/fds.h"
 
 VMIBUS_SYSCALLS("connect getsockname getsockopt pipe2 sendmsg setsockopt socket")
@@ -15,7 +17,6 @@ VMIBUS_SYSCALLS("connect getsockname getsockopt pipe2 sendmsg setsockopt socket"
 #include <fcntl.h>
 #include <inttypes.h>
 #include <stdio.h>
-#include <string.h>
 #include <sys/socket.h>
 #include <systemd/sd-daemon.h>
 
@@ -269,6 +270,17 @@ void service_stopping(void) {
 }
 
 #endif
+
+int service_take_fds_or_tell(struct service_fds *fds) {
+    int r = service_take_fds(fds);
+
+    if (r == -EINVAL)
+        log_error("the service manager passed something else than one listening unix stream socket, and epoch pages of this "
+                  "daemon, or what it handed over");
+    else if (r < 0)
+        log_error("what the service manager passed cannot be taken: %s", strerror(-r));
+    return r;
+}
 
 void service_forget_pages(struct service_fds *fds) {
     for (size_t i = 0; i < fds->n_pages; i++)

@@ -28,10 +28,13 @@ struct service_fds {
 /**
  * Takes what the manager passed.
  * @param fds filled, also with nothing; service_fds_deinit() it whatever the outcome
- * @return 0, -EINVAL (something that is neither one listening unix stream socket, made non-blocking, nor named as a page), or
- *         another negative errno
+ * @return 0, -EINVAL (something that is neither one listening unix stream socket, made non-blocking, nor named as a page or as
+ *         handed over), or another negative errno
  */
 int service_take_fds(struct service_fds *fds);
+
+/** The same; what is wrong with it is said. */
+int service_take_fds_or_tell(struct service_fds *fds);
 
 /**
  * Takes what the manager passed to a program that listens at one unix socket of type seqpacket and gets nothing else.

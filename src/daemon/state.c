@@ -60,3 +60,7 @@ int state_open_audit(int directory, const char *writer) {
     fd = openat(audit, name, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK, 0600);
     return fd < 0 ? -errno : fd;
 }
+
+void state_tell_audit_failure(const char *path, const char *writer, int r) {
+    log_warning("%s/audit/%s.log cannot be written: %s; commands are not recorded", path, writer, strerror(-r));
+}

@@ -14,7 +14,10 @@ int state_open_or_tell(const char *path);
 /** Opens the intents log, audit/WRITER.log, in the state directory, and makes it if need be. A descriptor, or a negative errno. */
 int state_open_audit(int directory, const char *writer);
 
-/** Opens the directory of audit files, audit, in the state directory, and makes it if need be. A descriptor, or a negative errno. */
+/** Says that the intents log cannot be had. It is optional work: the daemon goes on. @param path of the state directory */
+void state_tell_audit_failure(const char *path, const char *writer, int r);
+
+/** Opens audit, the directory of audit files in the state directory, and makes it if need be. A descriptor or a negative errno. */
 int state_open_audit_directory(int directory);
 
 #endif

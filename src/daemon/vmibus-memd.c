@@ -204,18 +204,9 @@ static void tell_news(void *context, enum memory_home_news news, enum link_loss 
     service_status(memd->status);
 }
 
-/* Room for what all hold together is set aside at the start. */
-static void keep_total_limits(const struct memd *memd, struct policy *policy) {
-    if (memcmp(policy->limits_total, memd->policy->limits_total, sizeof(policy->limits_total)) == 0)
-        return;
-    log_warning("[limits-total] changed: what is in force stays so until the daemon is started anew");
-    memcpy(policy->limits_total, memd->policy->limits_total, sizeof(policy->limits_total));
-}
-
 static void set_policy(struct memd *memd, struct policy *policy) {
     struct policy *old = memd->policy;
 
-    keep_total_limits(memd, policy);
     memd->policy = policy;
     policy_number_rules(policy, &memd->audit);
     authority_set_policy(memd->authority, policy);
@@ -228,6 +219,7 @@ static void reload(struct memd *memd) {
 
     service_reloading();
     if (configure(&memd->options, &config) == 0) {
+        config_keep_total_limits(&config, memd->policy);
         set_policy(memd, config_take_policy(&config));
         config_deinit(&config);
         log_info("the policy was read anew from %s", memd->options.config_path);
@@ -251,22 +243,6 @@ static void signal_came(struct loop_source *source, uint32_t events) {
 
 /* --- setting up -------------------------------------------------------------------------------- */
 
-static int take_given(struct memd *memd) {
-    int r = service_take_fds(&memd->given);
-
-    if (r == -EINVAL)
-        log_error("the service manager passed something else than one listening unix stream socket, and epoch pages of this "
-                  "daemon, or what it handed over");
-    else if (r < 0)
-        log_error("what the service manager passed cannot be taken: %s", strerror(-r));
-    return r;
-}
-
-static void tell_audit_failure(const struct memd *memd, int r) {
-    log_warning("%s/audit/" WRITER ".log cannot be written: %s; commands are not recorded", memd->config.state_directory,
-                strerror(-r));
-}
-
 static int open_state(struct memd *memd) {
     memd->state_fd = state_open_or_tell(memd->config.state_directory);
     if (memd->state_fd < 0)
@@ -274,19 +250,8 @@ static int open_state(struct memd *memd) {
     if (!memd->config.audit.off)
         memd->audit_fd = state_open_audit(memd->state_fd, WRITER);
     if (!memd->config.audit.off && memd->audit_fd < 0)
-        tell_audit_failure(memd, memd->audit_fd);
+        state_tell_audit_failure(memd->config.state_directory, WRITER, memd->audit_fd);
     return 0;
-}
-
-static int raise_incarnation(struct memd *memd) {
-    const char *path = memd->config.state_directory;
-    int r = incarnation_raise(memd->state_fd, &memd->incarnation);
-
-    if (r == -EBADMSG)
-        log_error("%s/incarnation holds no number; put one there that is higher than any used before", path);
-    else if (r < 0)
-        log_error("%s/incarnation cannot be raised: %s", path, strerror(-r));
-    return r;
 }
 
 static int make_opener(struct memd *memd) {
@@ -409,7 +374,7 @@ static int make_parts(struct memd *memd, bool pages) {
     if (memd->audit_fd >= 0) {
         r = audit_init(&memd->audit, memd->audit_fd, memd->config.audit_records, memd->incarnation);
         if (r < 0)
-            tell_audit_failure(memd, r);
+            state_tell_audit_failure(memd->config.state_directory, WRITER, r);
     }
     r = tell_failure("what peers hold", make_home(memd));
     return r < 0 ? r : tell_failure("the memory authority", make_authority(memd, pages));
@@ -512,7 +477,7 @@ static int begin(struct memd *memd) {
         service_forget_handover(n_handed);
     if (memd->took_over)
         return 0;
-    r = raise_incarnation(memd);
+    r = incarnation_raise_or_tell(memd->state_fd, memd->config.state_directory, &memd->incarnation);
     return r < 0 ? r : make_parts(memd, true);
 }
 
@@ -546,7 +511,7 @@ static int set_up(struct memd *memd) {
     int r;
 
     listening_raise_descriptor_limit();
-    r = take_given(memd);
+    r = service_take_fds_or_tell(&memd->given);
     if (r == 0)
         r = open_state(memd);
     if (r == 0)

@@ -146,6 +146,7 @@ static void signal_came(struct loop_source *source, uint32_t events) {
         if (number != SIGHUP)
             loop_stop(opend->loop, 0);
 }
+
 static int drop_privileges(void) {
     static const struct {
         unsigned number;

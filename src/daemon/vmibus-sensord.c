@@ -64,8 +64,8 @@ static void tell_refusal(const struct sensord *sensord, int error, const struct 
         log_error("%s: the bus takes no sensor from uid %u; name this user in sensor-users of [daemon], vmibusd.conf(5)",
                   sensord->config.socket, (unsigned)geteuid());
     else
-        log_error("%s: the bus refuses this sensor: %s, %s (%ju of %ju)", sensord->config.socket, name ? name : "?", reason_text(why),
-                  (uintmax_t)why->value, (uintmax_t)why->bound);
+        log_error("%s: the bus refuses this sensor: %s, %s (%ju of %ju)", sensord->config.socket, name ? name : "?",
+                  reason_text(why), (uintmax_t)why->value, (uintmax_t)why->bound);
 }
 
 static void tell_failure(struct sensord *sensord, int r, const struct remote_sensor_failure *failure) {
@@ -382,7 +382,7 @@ static int run(struct sensord *sensord) {
 }
 
 static int take_given(struct sensord *sensord) {
-    int r = service_take_fds(&sensord->given);
+    int r = service_take_fds_or_tell(&sensord->given);
 
     if (r < 0)
         return r;

@@ -78,23 +78,13 @@ static int configure(const struct options *options, struct config *config) {
     return r;
 }
 
-/* Room for what all hold together is set aside at the start. */
-static void keep_total_limits(const struct daemon *daemon, struct policy *policy) {
-    const struct policy *old = daemon->core->policy;
-
-    if (memcmp(policy->limits_total, old->limits_total, sizeof(policy->limits_total)) == 0)
-        return;
-    log_warning("[limits-total] changed: what is in force stays so until the daemon is started anew");
-    memcpy(policy->limits_total, old->limits_total, sizeof(policy->limits_total));
-}
-
 /* What can change while the daemon runs is the policy. A file with a mistake changes nothing. */
 static void reload(struct daemon *daemon) {
     struct config config;
 
     service_reloading();
     if (configure(&daemon->options, &config) == 0) {
-        keep_total_limits(daemon, config.policy);
+        config_keep_total_limits(&config, daemon->core->policy);
         core_set_policy(daemon->core, config_take_policy(&config));
         faults_apply(&config);
         config_deinit(&config);
@@ -123,23 +113,6 @@ static void signal_came(struct loop_source *source, uint32_t events) {
 
 /* --- setting up -------------------------------------------------------------------------------- */
 
-/* Optional work: without a log of intents the bus goes on, and says so. */
-static void tell_audit_failure(const struct daemon *daemon, int r) {
-    log_warning("%s/audit/" WRITER ".log cannot be written: %s; commands are not recorded", daemon->config.state_directory,
-                strerror(-r));
-}
-
-static int raise_incarnation(struct daemon *daemon, uint32_t *incarnation) {
-    const char *path = daemon->config.state_directory;
-    int r = incarnation_raise(daemon->state_fd, incarnation);
-
-    if (r == -EBADMSG)
-        log_error("%s/incarnation holds no number; put one there that is higher than any used before", path);
-    else if (r < 0)
-        log_error("%s/incarnation cannot be raised: %s", path, strerror(-r));
-    return r;
-}
-
 static int open_state(struct daemon *daemon) {
     daemon->state_fd = state_open_or_tell(daemon->config.state_directory);
     if (daemon->state_fd < 0)
@@ -147,7 +120,7 @@ static int open_state(struct daemon *daemon) {
     if (!daemon->config.audit.off)
         daemon->audit_fd = state_open_audit(daemon->state_fd, WRITER);
     if (!daemon->config.audit.off && daemon->audit_fd < 0)
-        tell_audit_failure(daemon, daemon->audit_fd);
+        state_tell_audit_failure(daemon->config.state_directory, WRITER, daemon->audit_fd);
     return 0;
 }
 
@@ -216,18 +189,7 @@ static int make_core(struct daemon *daemon, uint32_t incarnation, bool pages) {
     else if (r < 0)
         log_error("the bus cannot be made: %s", strerror(-r));
     else if (daemon->core->audit_error)
-        tell_audit_failure(daemon, daemon->core->audit_error);
-    return r;
-}
-
-static int take_given(struct daemon *daemon) {
-    int r = service_take_fds(&daemon->given);
-
-    if (r == -EINVAL)
-        log_error("the service manager passed something else than one listening unix stream socket, and epoch pages "
-                  "of this daemon, or what it handed over");
-    else if (r < 0)
-        log_error("what the service manager passed cannot be taken: %s", strerror(-r));
+        state_tell_audit_failure(daemon->config.state_directory, WRITER, daemon->core->audit_error);
     return r;
 }
 
@@ -346,7 +308,7 @@ static int begin(struct daemon *daemon) {
         service_forget_handover(n_handed);
     if (daemon->took_over)
         return 0;
-    r = raise_incarnation(daemon, &incarnation);
+    r = incarnation_raise_or_tell(daemon->state_fd, daemon->config.state_directory, &incarnation);
     return r < 0 ? r : make_core(daemon, incarnation, true);
 }
 
@@ -421,12 +383,12 @@ static int rise_above(void *context, uint32_t own, uint32_t taken, uint32_t *inc
     int r = incarnation_raise_above(daemon->state_fd, taken > own ? taken : own, incarnation);
 
     if (r == 0)
-        log_warning("the memory authority has heard from a bus of incarnation %u, and %s says %u: the state of that one is lost; this "
-                    "bus goes on with %u, and leases of MEMWRITE that were given end",
+        log_warning("the memory authority has heard from a bus of incarnation %u, and %s says %u: the state of that one is lost; "
+                    "this bus goes on with %u, and leases of MEMWRITE that were given end",
                     taken, path, own, *incarnation);
     else
-        log_error("the memory authority has heard from a bus of incarnation %u, and %s says %u, and another one cannot be begun: %s; "
-                  "leases of MEMWRITE are good for nothing until vmibus-memd is started anew",
+        log_error("the memory authority has heard from a bus of incarnation %u, and %s says %u, and another one cannot be begun: "
+                  "%s; leases of MEMWRITE are good for nothing until vmibus-memd is started anew",
                   taken, path, own, strerror(-r));
     return r;
 }
@@ -435,6 +397,9 @@ static void watch_memory(struct daemon *daemon) {
     daemon->core->memory_link.rise = rise_above;
     daemon->core->memory_link.news = tell_memory;
     daemon->core->memory_link.news_context = daemon;
+    /* Of a link that was handed over there are no news. */
+    if (daemon->core->memory_link.welcomed)
+        daemon->status = SERVING_LINKED;
 }
 
 static bool has_sensors(const struct config *config) {
@@ -463,7 +428,7 @@ static int set_up(struct daemon *daemon) {
     int r;
 
     listening_raise_descriptor_limit();
-    r = take_given(daemon);
+    r = service_take_fds_or_tell(&daemon->given);
     if (r == 0)
         r = open_state(daemon);
     if (r == 0)

@@ -62,7 +62,7 @@ void sensor_api_deinit(struct vmibus_sensor_host *host);
  */
 struct vmibus_sensor_endpoint *sensor_endpoint_new(struct vmibus_sensor_host *host, void *userdata, uint32_t groups);
 
-/** Says which VM a handle is for; the authority is told so with each layout. The offer's name has at most VMIBUS_NAME_BOUND octets. */
+/** Which VM a handle is for; the authority is told so with each layout. The offer's name has VMIBUS_NAME_BOUND octets at most. */
 void sensor_endpoint_identify(struct vmibus_sensor_endpoint *endpoint, const struct vmibus_sensor_offer *offer);
 
 /** Frees a handle, after releasing the RAM attached through it; the bus is not told. */

@@ -106,7 +106,7 @@ const char *bed_error(const struct bed *bed);
 /**
  * Waits for a line on the serial port that begins with a prefix. Lines are taken in order: those
  * before the match are passed over, and the next wait goes on after it. Everything stays in the
- * history for bed_last_serial().
+ * history of the port.
  *
  * @param prefix      how the line begins
  * @param timeout_ms  how long at most
