@@ -149,7 +149,7 @@ void binding_drop(struct binding *binding, const struct vmibus_frame *frame) {
 
 void binding_deliver(struct binding *binding, struct event *event) {
     struct control *control = binding->control;
-    int retained = retained_kind_of(&event->frame);
+    int retained = event->retained;
 
     if (event->frame.header.kind == VMIBUS_KIND_ROSTER)
         binding->announced = true;
@@ -210,9 +210,8 @@ bool binding_take_replay(struct binding *binding, struct vmibus_frame *frame, st
     return next != NULL;
 }
 
-bool binding_settle(struct binding *binding, const struct vmibus_frame *frame) {
-    const struct vmibus_header *header = &frame->header;
-    int retained = retained_kind_of(frame);
+bool binding_settle(struct binding *binding, const struct event *event) {
+    const struct vmibus_header *header = &event->frame.header;
 
     if (binding->endpoint->generation != header->generation)
         return false;
@@ -220,7 +219,7 @@ bool binding_settle(struct binding *binding, const struct vmibus_frame *frame) {
     if (header->publication <= binding->floor)
         return true;
     binding->floor = header->publication;
-    if (binding->endpoint->retained[retained].frame.header.publication == header->publication)
-        binding->stale &= (uint8_t)~(1u << retained);
+    if (binding->endpoint->retained[event->retained].frame.header.publication == header->publication)
+        binding->stale &= (uint8_t)~(1u << event->retained);
     return false;
 }

@@ -70,6 +70,6 @@ void binding_drop(struct binding *binding, const struct vmibus_frame *frame);
 bool binding_take_replay(struct binding *binding, struct vmibus_frame *frame, struct tail **tailp);
 
 /** A piece of retained state left the lanes. Returns whether something newer was told already, so that it must not be delivered. */
-bool binding_settle(struct binding *binding, const struct vmibus_frame *frame);
+bool binding_settle(struct binding *binding, const struct event *event);
 
 #endif

@@ -234,13 +234,12 @@ static bool take_head(struct control *control, struct control_item *item) {
 /* Whether a delivery that leaves the lanes is still to be told. */
 static bool still_wanted(struct control *control, const struct delivery *delivery) {
     const struct event *event = delivery->event;
-    const struct vmibus_header *header = &event->frame.header;
     struct binding *binding;
 
-    if (retained_kind_of(&event->frame) < 0 || delivery->farewell || delivery->answer)
+    if (event->retained < 0 || delivery->farewell || delivery->answer)
         return true;
-    binding = control_binding_in(control, header->slot);
-    if (binding && binding_settle(binding, &event->frame)) {
+    binding = control_binding_in(control, event->frame.header.slot);
+    if (binding && binding_settle(binding, event)) {
         control->bus->counters.coalesced++;
         return false;
     }

@@ -6,6 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "bus/retained.h"
 #include "util/fault.h"
 #include "util/fds.h"
 
@@ -35,12 +36,6 @@ struct tail *tail_new_retained(const void *data, size_t length) {
 
     if (tail)
         tail_fill(tail, NULL, data, length);
-    return tail;
-}
-
-struct tail *tail_ref(struct tail *tail) {
-    if (tail)
-        tail->refs++;
     return tail;
 }
 
@@ -109,13 +104,9 @@ struct event *event_new(struct event_pool *pool, enum event_purpose purpose, con
     event->tail = NULL;
     event->fds = NULL;
     event->frame = *frame;
+    event->retained = (int8_t)retained_kind_of(frame);
     event->frame.header.tail_length = 0;
     event->frame.header.fd_count = 0;
-    return event;
-}
-
-struct event *event_ref(struct event *event) {
-    event->refs++;
     return event;
 }
 

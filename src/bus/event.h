@@ -44,6 +44,7 @@ struct event {
     uint32_t refs;
     bool withdrawn; /**< not to be delivered any more */
     bool live;      /**< made as EVENT_LIVE */
+    int8_t retained; /**< which retained state its frame is, an enum retained_kind; -1: none */
     uint32_t place; /**< among those handed over; 0: none yet */
     struct tail *tail;
     struct event_fds *fds;
@@ -84,7 +85,11 @@ int tail_new(struct tail **tailp, struct store *store, struct account *account, 
 struct tail *tail_new_retained(const void *data, size_t length);
 
 /** One more reference; NULL stays NULL. */
-struct tail *tail_ref(struct tail *tail);
+static inline struct tail *tail_ref(struct tail *tail) {
+    if (tail)
+        tail->refs++;
+    return tail;
+}
 
 /** Frees it with the last reference. Takes and returns NULL. */
 struct tail *tail_unref(struct tail *tail);
@@ -102,7 +107,10 @@ void event_pool_deinit(struct event_pool *pool);
 struct event *event_new(struct event_pool *pool, enum event_purpose purpose, const struct vmibus_frame *frame);
 
 /** One more reference. */
-struct event *event_ref(struct event *event);
+static inline struct event *event_ref(struct event *event) {
+    event->refs++;
+    return event;
+}
 
 /** Releases tail, descriptors and block with the last reference. Takes and returns NULL. */
 struct event *event_unref(struct event *event);

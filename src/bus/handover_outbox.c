@@ -76,7 +76,7 @@ static void push_event(struct control *control, struct event *event) {
         /* There is less room than there was. */
         if (binding)
             binding_drop(binding, &event->frame);
-    } else if (binding && retained_kind_of(&event->frame) >= 0) {
+    } else if (binding && event->retained >= 0) {
         binding->n_queued++;
     }
 }

@@ -16,13 +16,21 @@ void outbox_init(struct outbox *outbox, struct pool *deliveries, struct account 
 }
 
 static void lane_append(struct outbox *outbox, struct delivery *delivery, struct event *event) {
-    struct outbox_lane *lane = &outbox->lanes[event->frame.header.priority];
+    unsigned priority = event->frame.header.priority;
+    struct outbox_lane *lane = &outbox->lanes[priority];
 
     delivery->event = event;
     delivery->next = NULL;
     *lane->last = delivery;
     lane->last = &delivery->next;
     lane->length++;
+    outbox->filled |= 1u << priority;
+}
+
+/* The lane holds nothing any more. */
+static void lane_empty(struct outbox *outbox, struct outbox_lane *lane) {
+    lane->last = &lane->first;
+    outbox->filled &= ~(1u << (lane - outbox->lanes));
 }
 
 static struct delivery *delivery_new(struct outbox *outbox, bool answer) {
@@ -105,36 +113,32 @@ bool outbox_take_gap(struct outbox *outbox, struct vmibus_frame *frame) {
     return true;
 }
 
-/* The lane to serve: one whose patience has ended, lowest first, else the highest that holds something. */
-static struct outbox_lane *lane_choose(struct outbox *outbox, bool with_head) {
-    struct outbox_lane *chosen = NULL;
+/* The lanes that have something to tell, gaps and replays too. */
+static unsigned lanes_waiting(const struct outbox *outbox) {
+    return outbox->filled | (has_head(outbox) ? 1u << VMIBUS_PRIORITY_NORMAL : 0);
+}
 
-    for (size_t i = 0; i < OUTBOX_LANES; i++) {
-        struct outbox_lane *lane = &outbox->lanes[i];
-
-        if (!lane->first && !(with_head && i == VMIBUS_PRIORITY_NORMAL && has_head(outbox)))
-            continue;
-        chosen = lane;
-        if (lane->passed >= OUTBOX_PATIENCE)
+/* The lane to serve of some, at least one: one whose patience has ended, lowest first, else the highest. */
+static struct outbox_lane *lane_choose(struct outbox *outbox, unsigned lanes) {
+    for (; lanes & (lanes - 1); lanes &= lanes - 1)
+        if (outbox->lanes[__builtin_ctz(lanes)].passed >= OUTBOX_PATIENCE)
             break;
-    }
-    return chosen;
+    return &outbox->lanes[__builtin_ctz(lanes)];
 }
 
 /* A lane has its turn: the lower ones are passed over. */
 static void lane_serve(struct outbox *outbox, struct outbox_lane *lane) {
-    const struct outbox_lane *normal = &outbox->lanes[VMIBUS_PRIORITY_NORMAL];
+    unsigned lower = (1u << (lane - outbox->lanes)) - 1;
 
-    for (struct outbox_lane *other = outbox->lanes; other < lane; other++)
-        if (other->first || (other == normal && has_head(outbox)))
-            other->passed++;
+    for (unsigned passed = lanes_waiting(outbox) & lower; passed; passed &= passed - 1)
+        outbox->lanes[__builtin_ctz(passed)].passed++;
     lane->passed = 0;
 }
 
 bool outbox_head_is_due(struct outbox *outbox) {
     struct outbox_lane *normal = &outbox->lanes[VMIBUS_PRIORITY_NORMAL];
 
-    if (!has_head(outbox) || outbox->head_waits || lane_choose(outbox, true) != normal)
+    if (!has_head(outbox) || outbox->head_waits || lane_choose(outbox, lanes_waiting(outbox)) != normal)
         return false;
     lane_serve(outbox, normal);
     return true;
@@ -145,16 +149,17 @@ void outbox_hurry_head(struct outbox *outbox) {
 }
 
 struct delivery *outbox_take(struct outbox *outbox) {
-    struct outbox_lane *lane = lane_choose(outbox, false);
+    struct outbox_lane *lane;
     struct delivery *delivery;
 
-    if (!lane)
+    if (!outbox->filled)
         return NULL;
+    lane = lane_choose(outbox, outbox->filled);
     lane_serve(outbox, lane);
     delivery = lane->first;
     lane->first = delivery->next;
     if (!lane->first)
-        lane->last = &lane->first;
+        lane_empty(outbox, lane);
     lane->length--;
     if (lane == &outbox->lanes[VMIBUS_PRIORITY_NORMAL] && outbox->head_waits)
         outbox->head_waits--;
@@ -167,7 +172,7 @@ static bool is_withdrawn(const struct delivery *delivery, uint32_t slot, uint64_
     if (delivery->answer || delivery->farewell || frame->header.slot != slot || frame->header.generation != generation)
         return false;
     return !(kinds & VMIBUS_KIND_BIT(frame->header.kind)) ||
-           (frame->header.publication <= floor && retained_kind_of(frame) >= 0);
+           (frame->header.publication <= floor && delivery->event->retained >= 0);
 }
 
 uint32_t outbox_withdraw(struct outbox *outbox, uint32_t slot, uint64_t generation, uint64_t kinds, uint64_t floor) {
@@ -187,10 +192,12 @@ uint32_t outbox_withdraw(struct outbox *outbox, uint32_t slot, uint64_t generati
             lane->length--;
             if (i == VMIBUS_PRIORITY_NORMAL && position < waits)
                 outbox->head_waits--;
-            n_retained += retained_kind_of(&delivery->event->frame) >= 0;
+            n_retained += delivery->event->retained >= 0;
             outbox_finish(outbox, delivery);
         }
         lane->last = link;
+        if (!lane->first)
+            lane_empty(outbox, lane);
     }
     return n_retained;
 }
@@ -221,8 +228,5 @@ void outbox_deinit(struct outbox *outbox) {
 }
 
 bool outbox_is_empty(const struct outbox *outbox) {
-    for (size_t i = 0; i < OUTBOX_LANES; i++)
-        if (outbox->lanes[i].first)
-            return false;
-    return !has_head(outbox);
+    return !outbox->filled && !has_head(outbox);
 }

@@ -55,6 +55,7 @@ struct outbox {
     uint32_t n_answers;
     uint64_t sequence;       /**< last delivery number given */
     struct outbox_lane lanes[OUTBOX_LANES];
+    unsigned filled;         /**< which lanes hold something: a bit for each */
     struct list replays;     /**< bindings with retained state to replay */
     uint32_t head_waits;     /**< deliveries of the NORMAL lane that go before gaps and replays */
     uint64_t gaps;           /**< VMIBUS_KIND_BITs of kinds dropped */

@@ -10,9 +10,9 @@
  * says "nothing" without asking the kernel.  A wakeup costs one recvmsg then, and so does the answer
  * that a call waits for.
  *
- * Whoever waits does so in poll(2), not in recvmsg(2), which looks to be one system call less: who sleeps in that
- * is also woken when the peer takes what was sent (Linux net/unix/af_unix.c, unix_write_space()), for nothing,
- * and takes the processor away from the peer that is about to answer (measured: 2 of 13 us).
+ * Whoever only listens waits in recvmsg(2), which is one system call less for each wakeup.  Whoever has asked something waits in
+ * poll(2): who sleeps in recvmsg is also woken when the peer takes what was sent (Linux net/unix/af_unix.c, unix_write_space()),
+ * for nothing, and takes the processor away from the peer that is about to answer (measured: 2 of 13 us).
  */
 #include "client/socket_link.h"
 
@@ -71,6 +71,7 @@ struct socket_link {
     uint32_t tail_bound;
     uint8_t fds_per_frame;
     bool drained;                   /* the last recvmsg took all there was */
+    bool asked;                     /* something was sent after the last octets came: the peer may not have taken it yet */
 
     uint8_t *buffer;                /* RECEIVE_SIZE */
     size_t start;                   /* first octet not consumed */
@@ -118,12 +119,12 @@ static int take_control_messages(struct socket_link *link, struct msghdr *messag
 }
 
 /* One recvmsg into what is missing of the tail, then into the buffer. 1: something came; 0: nothing is there. */
-static int receive_octets(struct socket_link *link) {
+static int receive_octets(struct socket_link *link, int flags) {
     _Alignas(struct cmsghdr) char control[CMSG_SPACE(FDS_PER_MESSAGE * sizeof(int))];
     struct iovec parts[2];
     struct msghdr message = {.msg_iov = parts, .msg_control = control, .msg_controllen = sizeof(control)};
     size_t tail_rest = link->tail ? link->tail_frame.header.tail_length - link->tail_have : 0;
-    size_t asked, n;
+    size_t room, n;
     ssize_t got;
 
     if (link->start > 0) {
@@ -134,8 +135,8 @@ static int receive_octets(struct socket_link *link) {
     if (tail_rest)
         parts[message.msg_iovlen++] = (struct iovec){.iov_base = link->tail + link->tail_have, .iov_len = tail_rest};
     parts[message.msg_iovlen++] = (struct iovec){.iov_base = link->buffer + link->end, .iov_len = RECEIVE_SIZE - link->end};
-    asked = tail_rest + RECEIVE_SIZE - link->end;
-    got = recvmsg(link->fd, &message, MSG_DONTWAIT | MSG_CMSG_CLOEXEC);
+    room = tail_rest + RECEIVE_SIZE - link->end;
+    got = recvmsg(link->fd, &message, flags | MSG_CMSG_CLOEXEC);
     if (got < 0)
         return errno == EAGAIN ? 0 : -errno;
     if (message.msg_controllen > 0 || message.msg_flags & MSG_CTRUNC) {
@@ -146,19 +147,21 @@ static int receive_octets(struct socket_link *link) {
     }
     if (got == 0)
         return -ECONNRESET;
-    link->drained = (size_t)got < asked;
+    link->drained = (size_t)got < room;
+    link->asked = false;
     n = (size_t)got < tail_rest ? (size_t)got : tail_rest;
     link->tail_have += n;
     link->end += (size_t)got - n;
     return 1;
 }
 
-static int receive_more(struct socket_link *link) {
+/* As receive_octets(); @flags: MSG_DONTWAIT, or 0 to sleep until something comes. */
+static int receive_more(struct socket_link *link, int flags) {
     int r;
 
     if (link->error)
         return link->error;
-    r = receive_octets(link);
+    r = receive_octets(link, flags);
     if (r < 0 && r != -EINTR)
         link->error = r;
     return r;
@@ -369,6 +372,7 @@ static int link_send(void *context, const struct vmibus_frame *frame, const void
 
     if (n_fds > VMIBUS_FDS_PER_FRAME)
         return -EINVAL;
+    link->asked = true;
     if (!list_is_empty(&link->unsent)) {
         r = flush(link);
         if (r < 0)
@@ -410,7 +414,7 @@ static int link_receive(void *context, struct vmibus_message *message) {
             return link->error;
         }
         do
-            r = receive_more(link);
+            r = receive_more(link, MSG_DONTWAIT);
         while (r == -EINTR);
         if (r <= 0)
             return r;
@@ -430,10 +434,23 @@ static int wait_poll(struct socket_link *link, int timeout_ms) {
     return n == 0 ? -ETIMEDOUT : 0;
 }
 
+/* What ends the connection is told by the next receive, after all that came before. */
+static int wait_receiving(struct socket_link *link) {
+    int r = receive_more(link, 0);
+
+    if (r == 0) /* a socket that was given to us, and does not block */
+        return wait_poll(link, -1);
+    return r == -EINTR ? r : 0;
+}
+
 static int link_wait(void *context, int timeout_ms) {
     struct socket_link *link = context;
 
-    return has_frame(link) ? 0 : wait_poll(link, timeout_ms);
+    if (has_frame(link))
+        return 0;
+    if (timeout_ms < 0 && list_is_empty(&link->unsent) && !link->asked)
+        return wait_receiving(link);
+    return wait_poll(link, timeout_ms);
 }
 
 static int link_get_fd(void *context) {

@@ -62,10 +62,11 @@ static bool put_item(struct sender *sender) {
         return false;
     if (!item->fds && tail_length <= room(sender) - sizeof(item->frame)) {
         put(sender, &item->frame, sizeof(item->frame));
-        if (tail_length)
-            put(sender, item->tail->data, tail_length);
-        control_item_deinit(item);
         sender->has_item = false;
+        if (!item->tail)
+            return true; /* nearly always, and there is nothing to release */
+        put(sender, item->tail->data, tail_length);
+        control_item_deinit(item);
         return true;
     }
     if (sender->end > sender->begin && !item->fds && tail_length <= SENDER_BUFFER - sizeof(item->frame))

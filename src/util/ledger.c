@@ -72,34 +72,31 @@ int charge_take(struct charge *charge, struct account *account, enum resource re
     return r;
 }
 
-/* Lowered limits may be below what is used already; nothing more is had then, and what is had stays. */
-static bool fits(uint64_t used, uint64_t amount, uint64_t limit) {
-    return amount == 0 || (used <= limit && amount <= limit - used);
-}
+/* The share rule of the header: one account of n holders is to have @a own of what the others leave. */
+static bool is_within_share(uint64_t own, uint64_t n, uint64_t left, enum resource resource) {
+    uint64_t bound;
 
-/* The share rule of the header; the sum fits the ledger's limit. */
-static bool is_within_share(const struct account *account, enum resource resource, uint64_t amount) {
-    const struct ledger *ledger = account->ledger;
-    uint64_t used = account->used[resource], own = used + amount, bound;
-    uint64_t n = (uint64_t)ledger->n_holders[resource] + (used == 0);
-
-    if (own <= 1 || amount == 0 || resource == RESOURCE_ENDPOINTS)
-        return true;
-    return !__builtin_mul_overflow(own, n + 1, &bound) && bound <= ledger->limit[resource] - (ledger->used[resource] - used);
+    if (own <= 1 || resource == RESOURCE_ENDPOINTS)
+        return own <= left;
+    return !__builtin_mul_overflow(own, n + 1, &bound) && bound <= left;
 }
 
 int charge_raise(struct charge *charge, uint64_t amount) {
     struct account *account = charge->account;
     struct ledger *ledger = account->ledger;
     enum resource resource = charge->resource;
+    uint64_t had = account->used[resource], left = ledger->limit[resource] - (ledger->used[resource] - had), own;
+    uint32_t n = ledger->n_holders[resource] + (had == 0);
 
-    if (!fits(account->used[resource], amount, account->limit[resource]))
+    if (amount == 0)
+        return 0;
+    /* A lowered limit may be below what is had already: nothing more is had then, and what is had stays. */
+    if (__builtin_add_overflow(had, amount, &own) || own > account->limit[resource])
         return CHARGE_QUOTA;
-    if (!fits(ledger->used[resource], amount, ledger->limit[resource]) || !is_within_share(account, resource, amount))
+    if (!is_within_share(own, n, left, resource))
         return CHARGE_PRESSURE;
-    if (account->used[resource] == 0 && amount > 0)
-        ledger->n_holders[resource]++;
-    account->used[resource] += amount;
+    ledger->n_holders[resource] = n;
+    account->used[resource] = own;
     ledger->used[resource] += amount;
     charge->amount += amount;
     if (charge->is_away)
