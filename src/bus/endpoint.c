@@ -111,9 +111,10 @@ static void fan_out_gap(struct endpoint *endpoint, const struct vmibus_frame *fr
 
 /* NULL: there is no room, or was none for the tail. */
 static struct event *live_event(struct bus *bus, const struct vmibus_frame *frame, const void *tail) {
-    struct event *event = frame->header.tail_length && !tail ? NULL : event_new(&bus->events, EVENT_LIVE, frame);
+    uint32_t length = frame->header.tail_length;
+    struct event *event = length && !tail ? NULL : event_new(&bus->events, EVENT_LIVE, frame);
 
-    return event && event_set_tail(event, NULL, tail, frame->header.tail_length) ? event_unref(event) : event;
+    return event && length && event_set_tail(event, NULL, tail, length) ? event_unref(event) : event;
 }
 
 void endpoint_publish_to(struct endpoint *endpoint, struct binding *binding, struct vmibus_frame *frame, const void *tail) {

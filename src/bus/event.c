@@ -113,8 +113,10 @@ struct event *event_new(struct event_pool *pool, enum event_purpose purpose, con
 struct event *event_unref(struct event *event) {
     if (!event || --event->refs > 0)
         return NULL;
-    tail_unref(event->tail);
-    event_fds_free(event->fds);
+    if (event->tail || event->fds) { /* seldom */
+        tail_unref(event->tail);
+        event_fds_free(event->fds);
+    }
     event->pool->n_live -= event->live;
     pool_give(&event->pool->blocks, event);
     return NULL;

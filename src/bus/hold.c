@@ -226,12 +226,13 @@ void hold_answered(struct endpoint *endpoint, enum vmibus_vm_operation operation
 }
 
 void hold_see_state(struct endpoint *endpoint, const struct sensor *sensor, enum vmibus_vm_state state) {
-    const struct vmibus_ack broken = verdict(VMIBUS_ERROR_BUSY, VMIBUS_REASON_QUIESCE_FAILED, 0);
     struct holding *holding = &endpoint->holding;
+    struct vmibus_ack broken;
 
     if (holding->state != HOLDING_STILL || holding->sensor != sensor ||
         (state != VMIBUS_VM_STATE_RUNNING && state != VMIBUS_VM_STATE_MIGRATING))
         return;
+    broken = verdict(VMIBUS_ERROR_BUSY, VMIBUS_REASON_QUIESCE_FAILED, 0);
     fail_all(holding, &broken);
     progress(holding);
 }

@@ -28,9 +28,9 @@ static void lane_append(struct outbox *outbox, struct delivery *delivery, struct
 }
 
 /* The lane holds nothing any more. */
-static void lane_empty(struct outbox *outbox, struct outbox_lane *lane) {
-    lane->last = &lane->first;
-    outbox->filled &= ~(1u << (lane - outbox->lanes));
+static void lane_see_empty(struct outbox *outbox, int lane) {
+    outbox->lanes[lane].last = &outbox->lanes[lane].first;
+    outbox->filled &= ~(1u << lane);
 }
 
 static struct delivery *delivery_new(struct outbox *outbox, bool answer) {
@@ -119,28 +119,24 @@ static unsigned lanes_waiting(const struct outbox *outbox) {
 }
 
 /* The lane to serve of some, at least one: one whose patience has ended, lowest first, else the highest. */
-static struct outbox_lane *lane_choose(struct outbox *outbox, unsigned lanes) {
+static int lane_choose(const struct outbox *outbox, unsigned lanes) {
     for (; lanes & (lanes - 1); lanes &= lanes - 1)
         if (outbox->lanes[__builtin_ctz(lanes)].passed >= OUTBOX_PATIENCE)
             break;
-    return &outbox->lanes[__builtin_ctz(lanes)];
+    return __builtin_ctz(lanes);
 }
 
 /* A lane has its turn: the lower ones are passed over. */
-static void lane_serve(struct outbox *outbox, struct outbox_lane *lane) {
-    unsigned lower = (1u << (lane - outbox->lanes)) - 1;
-
-    for (unsigned passed = lanes_waiting(outbox) & lower; passed; passed &= passed - 1)
+static void lane_serve(struct outbox *outbox, int lane) {
+    for (unsigned passed = lanes_waiting(outbox) & ((1u << lane) - 1); passed; passed &= passed - 1)
         outbox->lanes[__builtin_ctz(passed)].passed++;
-    lane->passed = 0;
+    outbox->lanes[lane].passed = 0;
 }
 
 bool outbox_head_is_due(struct outbox *outbox) {
-    struct outbox_lane *normal = &outbox->lanes[VMIBUS_PRIORITY_NORMAL];
-
-    if (!has_head(outbox) || outbox->head_waits || lane_choose(outbox, lanes_waiting(outbox)) != normal)
+    if (!has_head(outbox) || outbox->head_waits || lane_choose(outbox, lanes_waiting(outbox)) != VMIBUS_PRIORITY_NORMAL)
         return false;
-    lane_serve(outbox, normal);
+    lane_serve(outbox, VMIBUS_PRIORITY_NORMAL);
     return true;
 }
 
@@ -149,19 +145,21 @@ void outbox_hurry_head(struct outbox *outbox) {
 }
 
 struct delivery *outbox_take(struct outbox *outbox) {
-    struct outbox_lane *lane;
     struct delivery *delivery;
+    struct outbox_lane *lane;
+    int place;
 
     if (!outbox->filled)
         return NULL;
-    lane = lane_choose(outbox, outbox->filled);
-    lane_serve(outbox, lane);
+    place = lane_choose(outbox, outbox->filled);
+    lane_serve(outbox, place);
+    lane = &outbox->lanes[place];
     delivery = lane->first;
     lane->first = delivery->next;
     if (!lane->first)
-        lane_empty(outbox, lane);
+        lane_see_empty(outbox, place);
     lane->length--;
-    if (lane == &outbox->lanes[VMIBUS_PRIORITY_NORMAL] && outbox->head_waits)
+    if (place == VMIBUS_PRIORITY_NORMAL && outbox->head_waits)
         outbox->head_waits--;
     return delivery;
 }
@@ -178,7 +176,7 @@ static bool is_withdrawn(const struct delivery *delivery, uint32_t slot, uint64_
 uint32_t outbox_withdraw(struct outbox *outbox, uint32_t slot, uint64_t generation, uint64_t kinds, uint64_t floor) {
     uint32_t n_retained = 0;
 
-    for (size_t i = 0; i < OUTBOX_LANES; i++) {
+    for (int i = 0; i < OUTBOX_LANES; i++) {
         struct outbox_lane *lane = &outbox->lanes[i];
         struct delivery **link = &lane->first;
         uint32_t waits = outbox->head_waits, position = 0;
@@ -197,7 +195,7 @@ uint32_t outbox_withdraw(struct outbox *outbox, uint32_t slot, uint64_t generati
         }
         lane->last = link;
         if (!lane->first)
-            lane_empty(outbox, lane);
+            lane_see_empty(outbox, i);
     }
     return n_retained;
 }

@@ -28,7 +28,21 @@ struct retained {
 };
 
 /** What kind of retained state a frame is; -1: none. */
-int retained_kind_of(const struct vmibus_frame *frame);
+static inline int retained_kind_of(const struct vmibus_frame *frame) {
+    switch (frame->header.kind) {
+    case VMIBUS_KIND_ROSTER:
+        return RETAINED_ROSTER;
+    case VMIBUS_KIND_LIFECYCLE:
+        return RETAINED_LIFECYCLE;
+    case VMIBUS_KIND_MEMCTX:
+    case VMIBUS_KIND_MEMCTX_INVALIDATED:
+        return RETAINED_MEMCTX;
+    case VMIBUS_KIND_LEASE:
+        return RETAINED_LEASE_INPUT + frame->lease.lease_class - VMIBUS_LEASE_CLASS_INPUT;
+    default:
+        return -1;
+    }
+}
 
 /** Keeps a copy of the frame and its tail (header.tail_length octets); out of memory, the last one stays. */
 void retained_store(struct retained *retained, const struct vmibus_frame *frame, const void *tail);

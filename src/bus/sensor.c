@@ -147,7 +147,7 @@ static void hear_event(struct sensor *sensor, const struct vmibus_frame *frame, 
         hold_see_state(provider->endpoint, sensor, (enum vmibus_vm_state)frame->lifecycle.state);
 }
 
-void sensor_hear(struct sensor *sensor, const struct vmibus_frame *frame, const void *tail, const int *fds) {
+static void hear_ack(struct sensor *sensor, const struct vmibus_frame *frame, const void *tail, const int *fds) {
     const struct command_result result = {
         .ack = &frame->ack,
         .tail = tail,
@@ -155,11 +155,16 @@ void sensor_hear(struct sensor *sensor, const struct vmibus_frame *frame, const 
         .fds = fds,
         .n_fds = frame->header.fd_count,
     };
+
+    command_complete(sensor->bus, sensor, frame->header.correlation, &result);
+}
+
+void sensor_hear(struct sensor *sensor, const struct vmibus_frame *frame, const void *tail, const int *fds) {
     struct provider *provider;
 
     switch (frame->header.kind) {
     case VMIBUS_KIND_ACK:
-        command_complete(sensor->bus, sensor, frame->header.correlation, &result);
+        hear_ack(sensor, frame, tail, fds);
         break;
     case VMIBUS_KIND_LIFECYCLE:
     case VMIBUS_KIND_PROCESS:

@@ -505,8 +505,12 @@ static int check_socket(int fd) {
 
 /* Less than asked for is slower, and no error. */
 static void enlarge_send_buffer(int fd) {
-    int octets = SEND_BUFFER;
+    int octets = SEND_BUFFER, has = 0;
+    socklen_t length = sizeof(has);
 
+    /* The kernel tells twice what was asked for (socket(7)). */
+    if (getsockopt(fd, SOL_SOCKET, SO_SNDBUF, &has, &length) == 0 && has >= 2 * octets)
+        return;
     (void)setsockopt(fd, SOL_SOCKET, SO_SNDBUF, &octets, sizeof(octets));
 }
 

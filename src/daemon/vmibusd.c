@@ -386,6 +386,11 @@ static int rise_above(void *context, uint32_t own, uint32_t taken, uint32_t *inc
         log_warning("the memory authority has heard from a bus of incarnation %u, and %s says %u: the state of that one is lost; "
                     "this bus goes on with %u, and leases of MEMWRITE that were given end",
                     taken, path, own, *incarnation);
+    else if (r == -ERANGE)
+        log_error("the memory authority says that it has heard from a bus of incarnation %u, and %s says %u: so many starts are not "
+                  "believed; leases of MEMWRITE are good for nothing until vmibus-memd is started anew, or until that number is in "
+                  "%s/incarnation and vmibusd is started anew",
+                  taken, path, own, path);
     else
         log_error("the memory authority has heard from a bus of incarnation %u, and %s says %u, and another one cannot be begun: "
                   "%s; leases of MEMWRITE are good for nothing until vmibus-memd is started anew",

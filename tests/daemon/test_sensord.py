@@ -308,4 +308,29 @@ def test_p05_bus_that_lost_its_state_rises_above_what_was_numbered():
         home.ctl("write", "stub-0", "0x1000", "--physical", "--hex", "c0ffee")
 
 
+@harness.test(timeout=300)
+def test_p05_so_many_lost_starts_are_not_believed():
+    """Or a memory authority in wrong hands could use up all the numbers there are with one word."""
+    with Home() as home:
+        def begin_with(incarnation):
+            home.kill(home.bus)
+            os.unlink(home.socket)
+            with open(os.path.join(home.directory, "state", "incarnation"), "w", encoding="utf-8") as file:
+                file.write(f"{incarnation}\n")
+            home.start_bus(*memory)
+
+        memory = home.start_memory()
+        home.start_sensor(*memory, "stub")
+        begin_with(20_000_000)
+        home.wait_ready("stub-0")
+        begin_with(1)
+        home.wait(lambda: "bus of incarnation 20000001, and" in home.log() and "so many starts are not believed" in home.log())
+        with open(os.path.join(home.directory, "state", "incarnation"), encoding="utf-8") as file:
+            assert file.read() == "2\n"
+        # As the message says.
+        begin_with(20_000_001)
+        home.wait_ready("stub-0")
+        home.ctl("write", "stub-0", "0x1000", "--physical", "--hex", "c0ffee")
+
+
 harness.main()
