@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """What changes in a domain that runs, on a real libvirtd with a real Linux guest: memory that is plugged and unplugged, sleep, a
-watchdog that fires.  Each reaches a control as what it is, and the memory is known again afterwards."""
+watchdog that fires, a balloon that takes memory.  Each reaches a control as what it is, and the memory is known again afterwards."""
 
 import json
 import os
@@ -22,8 +22,10 @@ GUEST = """<domain type='qemu'><name>{name}</name><uuid>{uuid}</uuid>
 <cmdline>console=ttyS0 loglevel=4 panic=0</cmdline></os><features><acpi/></features>
 <cpu mode='custom'><model>qemu64</model><numa><cell id='0' cpus='0' memory='256' unit='MiB'/></numa></cpu>
 <pm><suspend-to-mem enabled='yes'/></pm>
-<devices><emulator>/usr/bin/qemu-system-x86_64</emulator><memballoon model='none'/>{devices}
+<devices><emulator>/usr/bin/qemu-system-x86_64</emulator>{devices}
 <serial type='unix'><source mode='bind' path='{directory}/{name}.serial'/></serial></devices></domain>"""
+NO_BALLOON = "<memballoon model='none'/>"
+BALLOON = "<memballoon model='virtio'/>"
 SHARED = "<memoryBacking><source type='memfd'/><access mode='shared'/></memoryBacking>"
 MEMORY = {
     "dimm": "<memory model='dimm'><target><size unit='MiB'>128</size><node>0</node></target></memory>",
@@ -33,6 +35,10 @@ MEMORY = {
 # The register of QEMU's ib700 that starts it, and the least time that it takes: two seconds of the guest's.
 WATCHDOG = "<watchdog model='ib700' action='pause'/>"
 START_WATCHDOG = r"printf '\016' | dd of=/dev/port bs=1 seek=$((0x443)) count=1 conv=notrunc"
+
+# Pages that are used, and needed no more after that.
+USE_MEMORY = ("mkdir -p /used && mount -t tmpfs -o size=80m used /used && dd if=/dev/zero of=/used/file bs=1M count=60; "
+              "umount /used")
 
 
 class Agent:
@@ -99,7 +105,7 @@ class Monitor:
 class Scene:
     """A guest that has booted, and a control beside it."""
 
-    def __init__(self, host, machine, devices=""):
+    def __init__(self, host, machine, devices=NO_BALLOON):
         host.start_domain(NAME, GUEST, machine=machine, ram=SHARED, devices=devices)
         host.start_daemon()
         host.wait_ready(NAME)
@@ -117,6 +123,15 @@ class Scene:
         """The epoch of the guest's memory, once its kernel is known in it."""
         self.host.wait_ready(NAME)
         return self.host.info(NAME)["memctx"]["epoch"]
+
+    def resident(self):
+        """How much of it the host really holds, in MiB: of the file that it is in."""
+        process = f"/proc/{self.monitor.told('ROSTER')[-1]['pid']}/fd"
+        for fd in os.listdir(process):
+            path = os.path.join(process, fd)
+            if os.readlink(path).startswith("/memfd:"):
+                return os.stat(path).st_blocks * 512 >> 20
+        raise AssertionError("the guest's RAM is in no memfd")
 
     def ram(self):
         """How much of it there is, in MiB."""
@@ -149,8 +164,31 @@ def test_p06_memory_is_plugged_and_unplugged():
 
 
 @harness.test(full=True, timeout=900)
+def test_p11_what_a_balloon_takes_is_not_brought_back():
+    with Host() as host, Scene(host, "q35", BALLOON) as scene:
+        if not scene.agent.ask("test -d /sys/bus/virtio/drivers/virtio_balloon"):
+            harness.skip("the guest's kernel has no balloon")
+        assert scene.agent.ask(USE_MEMORY)
+        epoch, before = scene.epoch(), scene.resident()
+        host.virsh("setmem", NAME, "192MiB", "--live")
+        wait(lambda: scene.resident() < before - 32, lambda: f"the balloon takes memory: of {before} MiB {scene.resident()} are left")
+        wait(lambda: "actual 196608" in host.virsh("dommemstat", NAME).stdout, lambda: host.virsh("dommemstat", NAME).stdout)
+        after = scene.resident()
+        # All that readers can be made to read.
+        host.ctl("dump", NAME, os.path.join(host.directory, "dump"))
+        host.ctl("search", NAME, "--physical", "--hex", "00112233445566778899aabbccddeeff", check=False)
+        assert "vmibus-agent" in host.ctl("ps", NAME).stdout
+        assert scene.resident() <= after + 8, (after, scene.resident())
+        # And it gets back what it had.
+        assert scene.epoch() == epoch and not scene.monitor.told("MEMCTX_INVALIDATED"), host.log()
+        host.virsh("setmem", NAME, "256MiB", "--live")
+        assert scene.agent.ask(USE_MEMORY)
+        assert scene.epoch() == epoch and scene.resident() > after + 32
+
+
+@harness.test(full=True, timeout=900)
 def test_sleep_and_watchdog_are_told_as_what_they_are():
-    with Host() as host, Scene(host, "pc", WATCHDOG) as scene:
+    with Host() as host, Scene(host, "pc", NO_BALLOON + WATCHDOG) as scene:
         if not scene.agent.ask("grep -qw deep /sys/power/mem_sleep"):
             harness.skip("the guest's kernel cannot suspend to memory")
         # As virsh dompmsuspend does by an agent in the guest, which this one has not.
