@@ -25,7 +25,7 @@ static void attempt(struct machine *machine);
 static void watch_later(struct machine *machine);
 
 static bool is_busy(const struct root *root) {
-    return root->sampling || root->attaching || root->job;
+    return root->sampling || root->job || root->attaching;
 }
 
 static void pause_for(struct machine *machine, uint64_t ns) {
@@ -506,7 +506,7 @@ void root_demand(struct machine *machine, uint64_t kinds) {
 
     root->demand_known = true;
     root->demanded = (kinds & VMIBUS_KIND_BIT(VMIBUS_KIND_MEMCTX)) != 0;
-    if (!root->demanded || !root->epoch || root->pausing || root->proposing || root->has_candidate ||
+    if (!root->demanded || !root->epoch || root->pausing || root->has_candidate || root->proposing ||
         is_busy(root))
         return;
     if (root->settled)

@@ -31,16 +31,15 @@ const struct vmibus_sensor_saved *sensor_keeping_state(const struct sensor_keepi
     return keeping->has_state ? &keeping->state : NULL;
 }
 
-/* Room for both. 0 or -ENOMEM. */
+/* Room for both. 0 or -ENOMEM: whoever asked deinitializes it. */
 static int begin(struct sensor_keeping *keeping, const void *octets, size_t n_octets, size_t n_fds) {
     void *copy = malloc(n_octets + 1);
     int *fds = calloc(n_fds + 1, sizeof(*fds));
 
-    *keeping = (struct sensor_keeping){.state = {.octets = copy, .fds = fds}, .has_state = true};
-    if (!copy || !fds) {
-        sensor_keeping_deinit(keeping);
+    keeping->state = (struct vmibus_sensor_saved){.octets = copy, .fds = fds};
+    keeping->has_state = true;
+    if (!copy || !fds)
         return -ENOMEM;
-    }
     if (n_octets)
         memcpy(copy, octets, n_octets);
     keeping->state.n_octets = n_octets;

@@ -232,10 +232,9 @@ static void print_help(void) {
 
 /* KEY=VALUE, as take_arguments() has seen. */
 static int set_option(struct config_sensor *sensor, char *argument) {
-    char *equals = strchr(argument, '=');
+    const char *key = strsep(&argument, "=");
 
-    *equals = '\0';
-    return config_sensor_set(sensor, argument, equals + 1);
+    return config_sensor_set(sensor, key, argument);
 }
 
 /* What the command line says over the configuration, once the sensor is known. */

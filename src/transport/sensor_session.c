@@ -83,8 +83,9 @@ static bool is_command(const struct vmibus_frame *frame) {
     }
 }
 
-/* In the sensor's name, which has not been asked. */
-static void refuse_command(struct sensor_session *session, const struct vmibus_frame *frame, const struct vmibus_ack *ack) {
+/* In the sensor's name. The limit is the sensor's, which whoever asked has nothing to do with. */
+static void refuse_command(struct sensor_session *session, const struct vmibus_frame *frame, struct vmibus_ack *ack) {
+    ack->error = VMIBUS_ERROR_PRESSURE;
     command_complete(session->control.bus, &session->sensor, frame->header.correlation, &(struct command_result){.ack = ack});
 }
 
@@ -146,8 +147,6 @@ static struct event *queue(struct sensor_session *session, const struct vmibus_f
         event_unref(event);
         (void)refusal_of_charge(&ack, r == CHARGE_QUOTA ? CHARGE_QUOTA : CHARGE_PRESSURE, session->control.account,
                                 RESOURCE_ANSWERS);
-        /* The limit is the sensor's, which whoever asked has nothing to do with. */
-        ack.error = VMIBUS_ERROR_PRESSURE;
         if (is_command(frame))
             refuse_command(session, frame, &ack);
         return NULL;

@@ -177,6 +177,101 @@ def test_damage_is_told_with_its_place():
 
 
 @harness.test
+def test_what_is_found_is_said_in_words():
+    with Daemon() as daemon:
+        daemon.write()
+        running = daemon.run("audit", "verify", daemon.audit).stdout
+        assert "the last writer is running, or died\n" in running, running
+        daemon.stop()
+        path = os.path.join(daemon.audit, "bus.00000001.chain")
+        with open(path, "rb") as file:
+            whole = file.read()
+        good = daemon.run("audit", "verify", daemon.audit).stdout
+        assert good.startswith("The chain is good.\n1 files (1 to 1), ") and "the last writer ended as it should\n" in good, good
+        head = check_by_hand(path, bytes(32)).hex()
+        assert good.endswith(f"head {head}\n"), good
+        other = daemon.run("audit", "verify", daemon.audit, "--head", "00" * 32, status=7).stdout
+        assert other.startswith("THIS IS ANOTHER CHAIN: it is whole, but does not hold the hash that was given.\n"), other
+        # The end is missing, as a writer leaves it that dies: everything before it counts.
+        with open(path, "wb") as file:
+            file.write(whole[:-10])
+        torn = daemon.run("audit", "verify", daemon.audit).stdout
+        records = int(re.search(r", (\d+) records, ", good)[1])
+        assert torn.startswith("The chain is good up to an unfinished write at its end: "), torn
+        assert re.search(rf"^bus\.00000001\.chain: octet \d+, where record {records} should be: ", torn, flags=re.M), torn
+        assert f", {records - 1} records, " in torn and head not in torn, torn
+        # What follows is no end that was torn off.
+        with open(path, "wb") as file:
+            file.write(whole[:300] + bytes([whole[300] ^ 1]) + whole[301:])
+        damaged = daemon.run("audit", "verify", daemon.audit, status=7).stdout
+        assert damaged.startswith("THE CHAIN IS DAMAGED: "), damaged
+        assert "\nbus.00000001.chain: octet 192, where record 1 should be: " in damaged, damaged
+        assert "the chain is damaged; 'vmibusctl audit verify' tells more" in daemon.run("audit", "show", daemon.audit).stderr
+        # What cannot be looked at is no verdict.
+        for verb in ("verify", "show"):
+            assert "there is no chain of this writer" in daemon.run("audit", verb, daemon.folder, status=1).stderr
+
+
+SMALL_FILES = "audit-segment-bytes = 65536\n"
+
+
+def write_until(daemon, condition):
+    """Fills the chain; that a file of 65536 octets never ends would be found."""
+    for _ in range(300):
+        if condition():
+            return
+        daemon.write()
+    assert False, "the chain does not come to that"
+
+
+@harness.test
+def test_killed_writer_and_files_that_are_gone_are_told():
+    with Daemon() as daemon:
+        daemon.stop()
+        daemon.start(keys=SMALL_FILES)
+        files = [os.path.join(daemon.audit, f"bus.0000000{number}.chain") for number in (1, 2)]
+        write_until(daemon, lambda: os.path.exists(files[1]))
+        daemon.process.kill()
+        daemon.process.wait(harness.scale(30))
+        daemon.process.stderr.close()
+        killed = daemon.run("audit", "verify", daemon.audit).stdout
+        assert "the last writer is running, or died\n" in killed, killed
+        daemon.start(keys=SMALL_FILES)
+        daemon.stop()
+        whole = daemon.run("audit", "verify", daemon.audit).stdout
+        assert re.match(r"The chain is good\.\n\d files \(1 to \d\), ", whole) and "ended as it should" in whole, whole
+        assert "what was before" not in whole, whole
+        os.remove(files[0])
+        rest = daemon.run("audit", "verify", daemon.audit).stdout
+        assert re.match(r"The chain is good\.\n\d files \(2 to \d\), ", rest), rest
+        assert "what was before file 2 is not there\n" in rest, rest
+
+
+@harness.test
+def test_tail_goes_on_in_the_next_file_and_ends_at_damage():
+    with Daemon() as daemon:
+        daemon.stop()
+        daemon.start(keys=SMALL_FILES)
+        tail = subprocess.Popen([os.path.join(BUILD, "vmibusctl"), "audit", "tail", daemon.audit], stdout=subprocess.PIPE,
+                                stderr=subprocess.PIPE, text=True)
+        try:
+            second = os.path.join(daemon.audit, "bus.00000002.chain")
+            write_until(daemon, lambda: os.path.exists(second))
+            daemon.stop()
+            written = len(re.findall(" CMD_MEMWRITE", daemon.run("audit", "show", daemon.audit, "--commands").stdout))
+            # A record once more is whole, and in the wrong place.
+            with open(second, "r+b") as file:
+                octets = file.read()
+                file.write(octets[192:192 + struct.unpack_from("<I", octets, 200)[0]])
+            shown, complaint = tail.communicate(timeout=harness.scale(30))
+            assert tail.returncode == 1 and "the chain is damaged: " in complaint, (tail.returncode, complaint)
+            assert len(re.findall(" CMD_MEMWRITE", shown)) == written > 0, (written, shown)
+        finally:
+            tail.kill()
+            tail.wait()
+
+
+@harness.test
 def test_tail_follows():
     with Daemon() as daemon:
         tail = subprocess.Popen([os.path.join(BUILD, "vmibusctl"), "audit", "tail", daemon.audit, "--json", "--commands"],

@@ -116,6 +116,19 @@ TEST(test_a_refusal_explains_itself, READY) {
     vmibus_message_deinit(&reply);
 }
 
+/* The members: what a translation is padded with, and entries that were not read, are anything. */
+static void expect_same_walk(const struct vmibus_guest_translation *one, const struct vmibus_guest_translation *other) {
+    ck_assert_uint_eq(one->gpa, other->gpa);
+    ck_assert_uint_eq(one->page_size, other->page_size);
+    ck_assert_uint_eq(one->rights, other->rights);
+    ck_assert_uint_eq(one->depth, other->depth);
+    ck_assert_uint_eq(one->level, other->level);
+    for (size_t i = 0; i < one->depth; i++) {
+        ck_assert_uint_eq(one->entries[i].gpa, other->entries[i].gpa);
+        ck_assert_uint_eq(one->entries[i].value, other->entries[i].value);
+    }
+}
+
 /* A walk without a RAM descriptor comes to what a walk with one comes to. */
 TEST(test_walks_by_mediated_reads, READY) {
     const struct vmibus_guest_root root = {.cr3 = stub_process_cr3(0, 0), .levels = memctx.levels};
@@ -140,7 +153,7 @@ TEST(test_walks_by_mediated_reads, READY) {
                          0);
         reader = vmibus_guest_ram_reader(ram);
         ck_assert_int_eq(vmibus_guest_translate(&reader, &root, STUB_BUFFER_GVA + 17, &with), 0);
-        ck_assert_int_eq(memcmp(&with, &without, sizeof(with)), 0);
+        expect_same_walk(&with, &without);
         vmibus_guest_ram_free(ram);
     }
     vmibus_release(attachment);

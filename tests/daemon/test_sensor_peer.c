@@ -24,6 +24,17 @@ static const struct daemon_options little = {
               "commands = 16384\n",
 };
 
+/* Of tails that come in parts, a user's peers gather one at a time. */
+static const struct daemon_options forgetful = {
+    .config = "[daemon]\n"
+              "commands = 16\n"
+              "[limits]\n"
+              "commands = 8192\n"
+              "tails = 1\n"
+              "[limits-total]\n"
+              "commands = 16384\n",
+};
+
 static const struct daemon_options impatient = {
     .config = "[daemon]\n"
               "sensor-answer-timeout-ms = 100\n",
@@ -34,6 +45,10 @@ static struct daemon *const d = &daemon_under_test;
 
 static void start_little(void) {
     daemon_start(d, &little);
+}
+
+static void start_forgetful(void) {
+    daemon_start(d, &forgetful);
 }
 
 static void start_impatient(void) {
@@ -467,6 +482,72 @@ TEST(test_p09_events_without_end_hurt_nobody, WITH_DAEMON) {
     wire_expect(control, &question, NULL, 0, VMIBUS_ERROR_OK, VMIBUS_REASON_NONE);
     close(control);
     close(sensor);
+}
+
+#define LONG_TAIL 8192 /* more than a sensor is read from at once, where 16 frames are */
+
+/* Waits until so many are gathered. */
+static void await_tails(uint64_t n) {
+    struct vmibus_limit_use use;
+
+    do
+        (void)wire_limit(d->bystander, VMIBUS_REASON_LIMIT_TAILS, (int64_t)geteuid(), &use);
+    while (use.used != n);
+}
+
+/* Begins a tail that never comes, and waits until it is what may be gathered. Returns the connection. */
+static int take_all_tails(void) {
+    struct vmibus_frame frame = wire_frame(VMIBUS_KIND_SUBSCRIBE);
+    int fd = wire_open(d->path, NULL);
+
+    frame.header.tail_length = LONG_TAIL;
+    ck_assert(wire_write(fd, &frame, sizeof(frame)));
+    ck_assert(wire_write(fd, "dribble", 7));
+    await_tails(1);
+    return fd;
+}
+
+static void answer_at_length(int sensor, const struct vmibus_frame *command) {
+    static const uint8_t octets[LONG_TAIL];
+    struct vmibus_frame ack = ack_to(command);
+
+    ck_assert(wire_send(sensor, &ack, octets, sizeof(octets)));
+}
+
+/* Whoever asked learns that it was a limit, and not that it is its own; the sensor goes on. */
+TEST(test_p08_an_answer_that_cannot_be_gathered_is_a_refusal, .setup = start_forgetful, .teardown = stop) {
+    int sensor = connect_sensor(), control = wire_open(d->path, NULL), hoarder = take_all_tails();
+    struct wire_endpoint vm = offer_vm(sensor, "made");
+    uint64_t correlation = ask_picture(control, &vm);
+    struct vmibus_frame command = wire_await(sensor, VMIBUS_KIND_SCREENSHOT), ack;
+
+    answer_at_length(sensor, &command);
+    ack = wire_answer(control, correlation, NULL);
+    ck_assert_uint_eq(ack.ack.error, VMIBUS_ERROR_PRESSURE);
+    ck_assert_uint_eq(ack.ack.reason, VMIBUS_REASON_LIMIT_TAILS);
+    (void)offer_vm(sensor, "another");
+    close(hoarder);
+    await_tails(0);
+    correlation = ask_picture(control, &vm);
+    command = wire_await(sensor, VMIBUS_KIND_SCREENSHOT);
+    answer_at_length(sensor, &command);
+    ack = wire_answer(control, correlation, NULL);
+    ck_assert_uint_eq(ack.ack.error, VMIBUS_ERROR_OK);
+    close(control);
+    close(sensor);
+}
+
+/* What is wrong in a frame is wrong whether or not its tail was kept. */
+TEST(test_p09_a_lie_before_a_tail_that_cannot_be_gathered_ends_the_sensor, .setup = start_forgetful, .teardown = stop) {
+    static const uint8_t octets[LONG_TAIL];
+    int sensor = connect_sensor(), hoarder = take_all_tails();
+    struct vmibus_frame frame = up(VMIBUS_KIND_ACK);
+
+    frame.ack.error = 4000;
+    ck_assert(wire_send(sensor, &frame, octets, sizeof(octets)));
+    (void)wire_expect_end(sensor, VMIBUS_ERROR_VALIDATION, VMIBUS_REASON_BAD_FIELD);
+    close(sensor);
+    close(hoarder);
 }
 
 TEST(test_p09_a_command_that_is_never_answered_ends_the_sensor, .setup = start_impatient, .teardown = stop) {

@@ -140,7 +140,8 @@ static void have_every_lease(void) {
                 ck_assert(actor_ask(&actor, &frame, NULL, 0, &answer));
             }
             if (answer.ack.error)
-                sequence_fail("the lease of class %u on stub-%u is not to be had any more", c, v);
+                sequence_fail("the lease of class %u on stub-%u is not to be had any more: error %u, reason %u", c, v,
+                              answer.ack.error, answer.ack.reason);
         }
     actor_close(&actor);
 }

@@ -368,8 +368,8 @@ static int open_space(struct visit *visit, uint64_t *n_areas) {
 }
 
 static int visit_space(struct visit *visit, vmibus_linux_mapping_fn call, void *context, struct vmibus_linux_picture *picture) {
-    uint64_t n_before, n_after, n, sum;
-    enum walk_end end;
+    uint64_t n_before = 0, n_after = 0, n, sum;
+    enum walk_end end = WALK_CUT;
     int r = check_owner(visit);
 
     if (r == 0)
