@@ -28,7 +28,7 @@
 noinst_HEADERS += tests/harness.h
 EXTRA_DIST += tests/booted/make-root tests/booted/booted.py tests/booted/service.py tests/booted/test_packages.py \
 	tests/booted/test_service.py tests/booted/test_upgrade.py tests/booted/test_booted_guest.py tests/booted/test_booted_libvirt.py
-EXTRA_DIST += tests/apart.py tests/valgrind.supp tests/harness.py tests/harness.sh $(test_scripts) $(guest_test_scripts) $(model_tests)
+EXTRA_DIST += tests/apart.py tests/service_manager.py tests/valgrind.supp tests/harness.py tests/harness.sh $(test_scripts) $(guest_test_scripts) $(model_tests)
 
 unit_tests = $(test_programs) $(test_scripts)
 guest_tests = $(guest_test_programs) $(guest_test_scripts)

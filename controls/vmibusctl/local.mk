@@ -102,5 +102,5 @@ tests_vmibusctl_test_parts_LDADD = \
 test_scripts += tests/vmibusctl/test_completion.py tests/vmibusctl/test_explain.py tests/vmibusctl/test_manual.py \
 	tests/vmibusctl/test_mistakes.py tests/vmibusctl/test_show.py tests/vmibusctl/test_vmibusctl.py
 
-guest_test_scripts += tests/qemu/test_discovery.py tests/qemu/test_pointer.py tests/qemu/test_screen.py tests/qemu/test_search.py tests/qemu/test_typing.py
+guest_test_scripts += tests/qemu/test_by_command.py tests/qemu/test_discovery.py tests/qemu/test_pointer.py tests/qemu/test_screen.py tests/qemu/test_search.py tests/qemu/test_typing.py
 guest_test_scripts += tests/qemu/test_dump.py tests/qemu/test_maps.py tests/qemu/test_linux_verbs.py tests/qemu/test_symbols.py

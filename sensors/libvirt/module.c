@@ -216,7 +216,7 @@ static int libvirt_save(void *instance, struct vmibus_sensor_saved *state) {
 
     TAILQ_FOREACH(domain, &libvirt->domains, link)
         n++;
-    if (saved_begin(&libvirt->machines, n) < 0)
+    if (saved_begin(&libvirt->machines, n, NULL, 0) < 0)
         return -ENOMEM;
     TAILQ_FOREACH(domain, &libvirt->domains, link) {
         saved = domain->machine.endpoint ? saved_add(&domain->machine) : NULL;

@@ -9,15 +9,19 @@
 
 /* --- written --------------------------------------------------------------------------------- */
 
-int saved_begin(struct machine_sensor *sensor, size_t n_machines) {
+int saved_begin(struct machine_sensor *sensor, size_t n_machines, const void *rest, size_t n_rest) {
     struct saved_machines *saved = &sensor->saved;
-    struct saved_header *header = calloc(1, sizeof(*header) + n_machines * sizeof(struct saved_machine));
+    size_t n_room = n_machines * sizeof(struct saved_machine);
+    struct saved_header *header = calloc(1, sizeof(*header) + n_room + n_rest);
 
     free(saved->filled);
     saved->filled = header;
     saved->room = 0;
     if (!header)
         return -ENOMEM;
+    if (n_rest)
+        memcpy((uint8_t *)(header + 1) + n_room, rest, n_rest);
+    saved->n_rest = n_rest;
     saved->room = (uint32_t)n_machines;
     *header = (struct saved_header){.magic = SAVED_MAGIC, .record_size = sizeof(struct saved_machine)};
 
@@ -48,12 +52,13 @@ struct saved_machine *saved_add(struct machine *machine) {
 }
 
 void saved_end(const struct machine_sensor *sensor, struct vmibus_sensor_saved *state) {
-    const struct saved_header *header = sensor->saved.filled;
+    const struct saved_machines *saved = &sensor->saved;
+    struct saved_header *header = saved->filled;
+    size_t n_used = header->n_machines * sizeof(struct saved_machine);
+    uint8_t *records = (uint8_t *)(header + 1);
 
-    *state = (struct vmibus_sensor_saved){
-        .octets = header,
-        .n_octets = sizeof(*header) + header->n_machines * sizeof(struct saved_machine),
-    };
+    memmove(records + n_used, records + saved->room * sizeof(struct saved_machine), saved->n_rest);
+    *state = (struct vmibus_sensor_saved){.octets = header, .n_octets = sizeof(*header) + n_used + saved->n_rest};
 }
 
 /* --- read ------------------------------------------------------------------------------------ */
@@ -101,6 +106,20 @@ bool saved_find(struct machine_sensor *sensor, uint32_t pid, uint64_t start_time
     }
 
     return false;
+}
+
+const uint8_t *saved_rest(const struct machine_sensor *sensor, size_t *np) {
+    const uint8_t *octets = sensor->saved.given;
+    struct saved_header header;
+    size_t n_machines;
+
+    *np = 0;
+    if (!octets || !makes_sense(octets, sensor->saved.n_given, &header))
+        return NULL;
+    n_machines = (size_t)header.n_machines * header.record_size;
+    *np = sensor->saved.n_given - sizeof(header) - n_machines;
+
+    return *np ? octets + sizeof(header) + n_machines : NULL;
 }
 
 void saved_deinit(struct saved_machines *saved) {

@@ -5,7 +5,8 @@
  * known is not kept: its stop ends with the sensor.
  *
  * Octets: a header, then a record of the size that the header says for each machine.  An older or newer sensor takes of a record
- * what it knows; members are only ever appended, and never change their meaning.
+ * what it knows; members are only ever appended, and never change their meaning.  What follows the records is the sensor's, in a
+ * format of its own: an older one does not look there.
  */
 #ifndef SENSORS_MACHINE_SAVED_H
 #define SENSORS_MACHINE_SAVED_H
@@ -45,22 +46,30 @@ struct saved_machines {
     size_t n_given;
     void *filled;       /**< for the instance that follows */
     uint32_t room;
+    size_t n_rest;      /**< octets of the sensor's own, after the room for machines */
 };
 
 /** Copies what the instance before gave, from within start(). Without memory there is nothing. */
 void saved_take(struct machine_sensor *sensor);
 
-/** Begins to fill what the next instance is to know, in memory of the sensor's, of so many machines. 0 or -ENOMEM. */
-int saved_begin(struct machine_sensor *sensor, size_t n_machines);
+/**
+ * Begins to fill what the next instance is to know, in memory of the sensor's, of so many machines.
+ * @param rest what is to follow them, copied; NULL with @a n_rest 0: nothing
+ * @return 0 or -ENOMEM
+ */
+int saved_begin(struct machine_sensor *sensor, size_t n_machines, const void *rest, size_t n_rest);
 
 /** Adds a machine, whose stop the end of this instance leaves as it is. Returns its record; NULL: it cannot be found again. */
 struct saved_machine *saved_add(struct machine *machine);
 
-/** What was filled. */
+/** What was filled. Once for each saved_begin(). */
 void saved_end(const struct machine_sensor *sensor, struct vmibus_sensor_saved *state);
 
 /** What was said of the machine in this process, which is said once. False: nothing that makes sense. */
 bool saved_find(struct machine_sensor *sensor, uint32_t pid, uint64_t start_time, struct saved_machine *saved);
+
+/** What followed the machines, borrowed until the sensor ends; NULL, of 0 octets: nothing. It is not checked. */
+const uint8_t *saved_rest(const struct machine_sensor *sensor, size_t *np);
 
 /** Frees both. */
 void saved_deinit(struct saved_machines *saved);

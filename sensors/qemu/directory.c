@@ -189,15 +189,6 @@ static int open_directory(struct directory *directory, char *resolved) {
 
 /* --- files ------------------------------------------------------------------------------------- */
 
-static struct vm *find_vm(const struct qemu *qemu, const char *name) {
-    struct vm *vm;
-
-    TAILQ_FOREACH(vm, &qemu->vms, link)
-        if (strcmp(vm->machine.name, name) == 0)
-            return vm;
-    return NULL;
-}
-
 static bool is_same_file(const struct stat *status, ino_t inode, const struct timespec *changed) {
     return status->st_ino == inode && status->st_ctim.tv_sec == changed->tv_sec && status->st_ctim.tv_nsec == changed->tv_nsec;
 }
@@ -218,15 +209,15 @@ static bool is_dismissed(struct directory *directory, const char *name, const st
     return false;
 }
 
-int directory_dismiss(struct directory *directory, const struct vm *vm) {
-    size_t size = strlen(vm->machine.name) + 1;
+int directory_dismiss(struct directory *directory, const char *name, ino_t inode, struct timespec changed) {
+    size_t size = strlen(name) + 1;
     struct dismissed *dismissed = malloc(sizeof(*dismissed) + size);
 
     if (!dismissed)
         return -ENOMEM;
-    dismissed->inode = vm->file.inode;
-    dismissed->changed = vm->file.changed;
-    memcpy(dismissed->name, vm->machine.name, size);
+    dismissed->inode = inode;
+    dismissed->changed = changed;
+    memcpy(dismissed->name, name, size);
     SLIST_INSERT_HEAD(&directory->dismissed, dismissed, link);
     return 0;
 }
@@ -257,7 +248,7 @@ static void follow(struct directory *directory, const char *path, const char *na
         refuse(directory, "%s cannot be followed: %s", name, strerror(-r));
         return;
     }
-    vm = find_vm(qemu, name);
+    vm = vm_find(qemu, name);
     vm->file.seen = directory->looks;
     vm->file.inode = status->st_ino;
     vm->file.changed = status->st_ctim;
@@ -298,7 +289,7 @@ static void see_file(struct directory *directory, int fd, const char *resolved, 
     if (fstatat(fd, file, &status, AT_SYMLINK_NOFOLLOW) < 0 || !is_trusted_socket(directory, file, &status) ||
         !name_of(directory, file, name) || is_dismissed(directory, name, &status))
         return;
-    vm = find_vm(directory->qemu, name);
+    vm = vm_find(directory->qemu, name);
     if (snprintf(path, sizeof(path), "%s/%s", resolved, file) >= (int)sizeof(((struct sockaddr_un *)NULL)->sun_path))
         refuse(directory, "the path of %s is too long for a socket; use a shorter one", file);
     else if (!vm)

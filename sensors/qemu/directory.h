@@ -83,8 +83,8 @@ void directory_free(struct directory *directory);
 /** Looks again soon. */
 void directory_look(struct directory *directory);
 
-/** A VM of the directory is to be followed no more, until its file is another one. 0 or -ENOMEM. */
-int directory_dismiss(struct directory *directory, const struct vm *vm);
+/** The VM of a file, known by inode and change of status, is to be followed no more, until it is another one. 0 or -ENOMEM. */
+int directory_dismiss(struct directory *directory, const char *name, ino_t inode, struct timespec changed);
 
 /** Whether a VM may be called so: 1 to VMIBUS_NAME_BOUND octets, no control characters. */
 bool directory_name_is_valid(const char *name, size_t len);

@@ -5,6 +5,7 @@
 
 qemu_sources = \
 	sensors/qemu/arrival.c sensors/qemu/arrival.h \
+	sensors/qemu/by_command.c sensors/qemu/by_command.h \
 	sensors/qemu/directory.c sensors/qemu/directory.h \
 	sensors/qemu/input.c sensors/qemu/input.h \
 	sensors/qemu/keys.c \
@@ -38,6 +39,7 @@ qemu_test_libs = libharness.la libmock_host.la libvmibus_qemu.la libvmibus_guest
 test_programs += \
 	tests/sensors/test_qemu_answers \
 	tests/sensors/test_qemu_backends \
+	tests/sensors/test_qemu_by_command \
 	tests/sensors/test_qemu_directory \
 	tests/sensors/test_qemu_hold \
 	tests/sensors/test_qemu_input \
@@ -58,6 +60,11 @@ tests_sensors_test_qemu_backends_SOURCES = tests/sensors/test_qemu_backends.c
 tests_sensors_test_qemu_backends_CPPFLAGS = $(qemu_test_cppflags)
 tests_sensors_test_qemu_backends_CFLAGS = $(qemu_test_cflags)
 tests_sensors_test_qemu_backends_LDADD = $(qemu_test_libs)
+
+tests_sensors_test_qemu_by_command_SOURCES = tests/sensors/test_qemu_by_command.c tests/sensors/fake_qemu.c
+tests_sensors_test_qemu_by_command_CPPFLAGS = $(qemu_test_cppflags)
+tests_sensors_test_qemu_by_command_CFLAGS = $(qemu_test_cflags)
+tests_sensors_test_qemu_by_command_LDADD = $(qemu_test_libs)
 
 tests_sensors_test_qemu_directory_SOURCES = tests/sensors/test_qemu_directory.c tests/sensors/fake_qemu.c
 tests_sensors_test_qemu_directory_CPPFLAGS = $(qemu_test_cppflags)

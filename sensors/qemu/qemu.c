@@ -11,10 +11,10 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/un.h>
 
 #include <vmibus/visibility.h>
 
+#include "by_command.h"
 #include "qemu.h"
 #include "vm.h"
 
@@ -73,6 +73,7 @@ static void qemu_stop(void *instance) {
     screen_jobs_deinit(qemu);
     machine_sensor_deinit(&qemu->machines);
     directory_rules_deinit(&qemu->directory_rules);
+    by_command_deinit(qemu);
     free(qemu);
 }
 
@@ -92,7 +93,7 @@ refuse(struct qemu *qemu, const char *format, ...) {
 
 static int take_monitor(struct qemu *qemu, const char *name, const char *path) {
     size_t len = strlen(name);
-    struct vm *vm;
+    int r;
 
     if (!len || len > VMIBUS_NAME_BOUND)
         return refuse(qemu, "monitor.%s: the VM's name must have 1 to %d octets", name,
@@ -100,9 +101,11 @@ static int take_monitor(struct qemu *qemu, const char *name, const char *path) {
     if (*path != '/')
         return refuse(qemu, "monitor.%s=%s: the path of the monitor's socket must be absolute",
                       name, path);
-    TAILQ_FOREACH(vm, &qemu->vms, link)
-    if (strcmp(vm->machine.name, name) == 0)
+    if (vm_find(qemu, name))
         return refuse(qemu, "monitor.%s is given twice; give each VM a name of its own", name);
+    r = by_command_is_removed(qemu, name, path);
+    if (r != 0)
+        return r < 0 ? r : 0;
 
     return vm_new(qemu, name, len, path, NULL);
 }
@@ -181,6 +184,7 @@ static int qemu_start(struct vmibus_sensor_host *host, const struct vmibus_senso
     TAILQ_INIT(&qemu->vms);
     TAILQ_INIT(&qemu->pictures);
     TAILQ_INIT(&qemu->directories);
+    SLIST_INIT(&qemu->removed);
     for (size_t i = 0; i < n_options; i++) {
         r = take_option(qemu, &options[i]);
         if (r < 0) {
@@ -188,6 +192,7 @@ static int qemu_start(struct vmibus_sensor_host *host, const struct vmibus_senso
             return r;
         }
     }
+    by_command_restore(qemu);
     qemu_announce(qemu);
     *instancep = qemu;
 
@@ -199,10 +204,16 @@ static int qemu_start(struct vmibus_sensor_host *host, const struct vmibus_senso
 static int qemu_save(void *instance, struct vmibus_sensor_saved *state) {
     struct qemu *qemu = instance;
     struct saved_machine *saved;
+    void *by_command;
+    size_t n = 0;
     struct vm *vm;
+    int r = by_command_save(qemu, &by_command, &n);
 
-    if (saved_begin(&qemu->machines, qemu->n_vms) < 0)
-        return -ENOMEM;
+    if (r == 0)
+        r = saved_begin(&qemu->machines, qemu->n_vms, by_command, n);
+    free(by_command);
+    if (r < 0)
+        return r;
     TAILQ_FOREACH(vm, &qemu->vms, link) {
         saved = vm->machine.endpoint ? saved_add(&vm->machine) : NULL;
         if (saved)
@@ -229,87 +240,14 @@ static struct machine *machine_of(void *userdata) {
     return &vm->machine;
 }
 
-/* --- VMs by command -------------------------------------------------------------------------- */
-
-static struct vm *find_vm(const struct qemu *qemu, const char *name) {
-    struct vm *vm;
-
-    TAILQ_FOREACH(vm, &qemu->vms, link)
-        if (strcmp(vm->machine.name, name) == 0)
-            return vm;
-
-    return NULL;
-}
-
-static struct vmibus_ack verdict(enum vmibus_error error, enum vmibus_reason reason, uint64_t value) {
-    return (struct vmibus_ack){
-        .command = VMIBUS_KIND_CMD_MONITOR, .error = (uint16_t)error, .reason = (uint16_t)reason, .value = value};
-}
-
-/* NAME=PATH. The same again is no error. */
-static struct vmibus_ack add_vm(struct qemu *qemu, char *text) {
-    size_t limit = qemu->directory_rules.limit ? qemu->directory_rules.limit : DIRECTORY_LIMIT_DEFAULT;
-    char *path = strchr(text, '=');
-    struct vm *vm;
-    int r;
-
-    if (!path)
-        return verdict(VMIBUS_ERROR_VALIDATION, VMIBUS_REASON_BAD_FIELD, 0);
-    *path++ = '\0';
-    if (!directory_name_is_valid(text, strlen(text)) || *path != '/')
-        return verdict(VMIBUS_ERROR_VALIDATION, VMIBUS_REASON_BAD_FIELD, 0);
-    if (strlen(path) >= sizeof(((struct sockaddr_un *)NULL)->sun_path))
-        return verdict(VMIBUS_ERROR_VALIDATION, VMIBUS_REASON_BAD_LENGTH, sizeof(((struct sockaddr_un *)NULL)->sun_path) - 1);
-    vm = find_vm(qemu, text);
-    if (vm && strcmp(vm->path, path) != 0)
-        return verdict(VMIBUS_ERROR_BUSY, VMIBUS_REASON_NONE, 0);
-    if (vm)
-        return verdict(VMIBUS_ERROR_OK, VMIBUS_REASON_NONE, 0);
-    if (qemu->n_vms >= limit)
-        return verdict(VMIBUS_ERROR_PRESSURE, VMIBUS_REASON_LIMIT_ENDPOINTS, limit);
-    r = vm_new(qemu, text, strlen(text), path, NULL);
-
-    return r < 0 ? verdict(VMIBUS_ERROR_IO, VMIBUS_REASON_SENSOR_FAILED, (uint64_t)-(int64_t)r)
-                 : verdict(VMIBUS_ERROR_OK, VMIBUS_REASON_NONE, 0);
-}
-
-static struct vmibus_ack remove_vm(struct qemu *qemu, const char *name) {
-    struct vm *vm = find_vm(qemu, name);
-
-    if (!vm)
-        return verdict(VMIBUS_ERROR_GONE, VMIBUS_REASON_NONE, 0);
-    if (vm->file.directory && !vm->file.gone && directory_dismiss(vm->file.directory, vm) < 0)
-        return verdict(VMIBUS_ERROR_IO, VMIBUS_REASON_SENSOR_FAILED, ENOMEM);
-    vm_remove(vm);
-
-    return verdict(VMIBUS_ERROR_OK, VMIBUS_REASON_NONE, 0);
-}
-
-static int monitor_command(struct qemu *qemu, const struct vmibus_sensor_command *command) {
-    size_t length = command->frame->header.tail_length;
-    char *text = malloc(length + 1);
-    struct vmibus_ack ack;
-
-    if (!text)
-        return -ENOMEM;
-    memcpy(text, command->tail, length);
-    text[length] = '\0';
-    if (command->frame->cmd_monitor.operation == VMIBUS_MONITOR_OPERATION_ADD)
-        ack = add_vm(qemu, text);
-    else
-        ack = remove_vm(qemu, text);
-    free(text);
-    qemu->api->complete(qemu->host, command->id, &ack);
-
-    return 0;
-}
+/* --- what the host asks ----------------------------------------------------------------------- */
 
 static int qemu_execute(void *instance, void *userdata,
                         const struct vmibus_sensor_command *command) {
     struct vm *vm = userdata;
 
     if (command->frame->header.kind == VMIBUS_KIND_CMD_MONITOR)
-        return monitor_command(instance, command);
+        return by_command_execute(instance, command);
     switch (command->frame->header.kind) {
     case VMIBUS_KIND_CMD_INPUT:
     case VMIBUS_KIND_INPUT_RELEASE:

@@ -308,6 +308,16 @@ int vm_new(struct qemu *qemu, const char *name, size_t name_len, const char *pat
     return 0;
 }
 
+struct vm *vm_find(const struct qemu *qemu, const char *name) {
+    struct vm *vm;
+
+    TAILQ_FOREACH(vm, &qemu->vms, link)
+        if (strcmp(vm->machine.name, name) == 0)
+            return vm;
+
+    return NULL;
+}
+
 bool vm_is_absent(const struct vm *vm) {
     return !vm->qmp && !vm->machine.endpoint;
 }

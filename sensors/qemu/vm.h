@@ -16,6 +16,7 @@
 #include <vmibus/sensor.h>
 
 #include "arrival.h"
+#include "by_command.h"
 #include "directory.h"
 #include "input.h"
 #include "machine/machine.h"
@@ -45,6 +46,7 @@ struct qemu {
     size_t n_vms;
     struct directory_list directories;
     struct directory_rules directory_rules;
+    struct removed_list removed; /* VMs of options that are not followed */
     struct screenshots pictures; /* being made on the worker, also those nobody waits for any more */
     bool announced;
     enum vmibus_sensor_state announced_state;
@@ -58,6 +60,7 @@ struct vm {
     struct machine machine; /* its monitor is qmp, while that is there */
     char *path;
     struct directory_file file; /* where it comes from */
+    bool by_command;            /* a command named it, no option */
 
     /* the connection */
     struct qmp *qmp;         /* NULL while there is none */
@@ -83,6 +86,9 @@ struct vm {
  * @return 0 or a negative errno
  */
 int vm_new(struct qemu *qemu, const char *name, size_t name_len, const char *path, struct directory *directory);
+
+/** The VM of a name; NULL: it is not followed. */
+struct vm *vm_find(const struct qemu *qemu, const char *name);
 
 /** Its path is another file: looks for it at once, if it is not connected. */
 void vm_try(struct vm *vm);
