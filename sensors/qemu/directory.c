@@ -98,15 +98,6 @@ static bool fits(const struct directory_rules *rules, const char *file) {
     return false;
 }
 
-bool directory_name_is_valid(const char *name, size_t len) {
-    if (!len || len > VMIBUS_NAME_BOUND)
-        return false;
-    for (size_t i = 0; i < len; i++)
-        if ((unsigned char)name[i] < ' ' || name[i] == 0x7f)
-            return false;
-    return true;
-}
-
 /* --- telling --------------------------------------------------------------------------------- */
 
 /* The first refusal is told; the others are counted. */

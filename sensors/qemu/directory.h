@@ -87,6 +87,13 @@ void directory_look(struct directory *directory);
 int directory_dismiss(struct directory *directory, const char *name, ino_t inode, struct timespec changed);
 
 /** Whether a VM may be called so: 1 to VMIBUS_NAME_BOUND octets, no control characters. */
-bool directory_name_is_valid(const char *name, size_t len);
+static inline bool directory_name_is_valid(const char *name, size_t len) {
+    if (!len || len > VMIBUS_NAME_BOUND)
+        return false;
+    for (size_t i = 0; i < len; i++)
+        if ((unsigned char)name[i] < ' ' || name[i] == 0x7f)
+            return false;
+    return true;
+}
 
 #endif

@@ -254,6 +254,8 @@ static const char all_faults[] = "allocation = rate:50\nsocket-send = rate:50\ns
                                  "monitor = rate:50\ntranslate = rate:50\nwrite = rate:50\naudit = rate:50\ntimer = rate:50\n";
 
 TEST(test_p04_p05_p08_random_sequences_with_everything_failing_now_and_then, .timeout = 7200) {
+    if (channels_are_apart())
+        test_skip("a fault may end the connection of a sensor apart, and its VMs come back under other generations");
     run_seeds(all_faults);
 }
 

@@ -41,6 +41,7 @@ sources_printk := src/guest/linux/log.c src/guest/linux/reading.c
 sources_qmp := sensors/qemu/qmp.c sensors/machine/monitor.c
 sources_registers := sensors/machine/registers.c
 sources_root := src/guest/kernel_image.c src/guest/linux_root.c src/guest/note.c src/guest/pagewalk.c src/guest/sweep.c
+sources_saved := sensors/machine/saved.c sensors/qemu/by_command.c
 sources_scan := src/guest/pagewalk.c src/guest/pattern.c src/guest/scan.c src/guest/scatter.c src/guest/tables.c
 sources_sensor_peer := $(peers)
 sources_shape := src/memory/shape.c

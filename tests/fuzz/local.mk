@@ -63,15 +63,23 @@ tests_fuzz_test_corpora_LDADD += libvmibus_qemu.la
 endif
 
 test_programs += tests/fuzz/test_corpus_printk tests/fuzz/test_corpus_space tests/fuzz/test_corpus_tasks
-linux_corpus_sources = tests/fuzz/test_corpus_linux.c tests/fuzz/corpus.c
-tests_fuzz_test_corpus_printk_SOURCES = $(linux_corpus_sources) tests/fuzz/fuzz_printk.c
-tests_fuzz_test_corpus_printk_CPPFLAGS = $(AM_CPPFLAGS) -DLINUX_CORPUS=printk
+corpus_alone_sources = tests/fuzz/test_corpus_alone.c tests/fuzz/corpus.c
+tests_fuzz_test_corpus_printk_SOURCES = $(corpus_alone_sources) tests/fuzz/fuzz_printk.c
+tests_fuzz_test_corpus_printk_CPPFLAGS = $(AM_CPPFLAGS) -DTARGET_ALONE=printk
 tests_fuzz_test_corpus_printk_LDADD = $(guest_lib_ldadd)
 tests_fuzz_test_corpus_space_SOURCES = \
-	$(linux_corpus_sources) tests/fuzz/fuzz_space.c tests/guest_lib/fake_btf.c tests/guest_lib/flat_kernel.c
-tests_fuzz_test_corpus_space_CPPFLAGS = $(AM_CPPFLAGS) -DLINUX_CORPUS=space
+	$(corpus_alone_sources) tests/fuzz/fuzz_space.c tests/guest_lib/fake_btf.c tests/guest_lib/flat_kernel.c
+tests_fuzz_test_corpus_space_CPPFLAGS = $(AM_CPPFLAGS) -DTARGET_ALONE=space
 tests_fuzz_test_corpus_space_LDADD = $(guest_lib_ldadd)
 tests_fuzz_test_corpus_tasks_SOURCES = \
-	$(linux_corpus_sources) tests/fuzz/fuzz_tasks.c tests/guest_lib/fake_btf.c tests/guest_lib/task_image.c
-tests_fuzz_test_corpus_tasks_CPPFLAGS = $(AM_CPPFLAGS) -DLINUX_CORPUS=tasks
+	$(corpus_alone_sources) tests/fuzz/fuzz_tasks.c tests/guest_lib/fake_btf.c tests/guest_lib/task_image.c
+tests_fuzz_test_corpus_tasks_CPPFLAGS = $(AM_CPPFLAGS) -DTARGET_ALONE=tasks
 tests_fuzz_test_corpus_tasks_LDADD = $(guest_lib_ldadd)
+if WITH_QEMU
+test_programs += tests/fuzz/test_corpus_saved
+tests_fuzz_test_corpus_saved_SOURCES = \
+	$(corpus_alone_sources) tests/fuzz/fuzz_saved.c sensors/machine/saved.c sensors/qemu/by_command.c
+tests_fuzz_test_corpus_saved_CPPFLAGS = \
+	$(AM_CPPFLAGS) -I$(top_srcdir)/sensors $(JSON_C_CFLAGS) -DTARGET_ALONE=saved
+tests_fuzz_test_corpus_saved_LDADD = libharness.la
+endif

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* The corpora of all targets but those that have a Linux kernel of their own: test_corpus_linux.c. */
+/* The corpora of all targets but those that have something of their own in the place of the product's: test_corpus_alone.c. */
 #include "fuzz/corpus.h"
 
 CORPUS(audit_chain)
