@@ -72,8 +72,6 @@ int incarnation_raise_above(int directory, uint32_t used, uint32_t *incarnation)
 
     if (r < 0)
         return r;
-    if (used > number && used - number > INCARNATION_LEAP)
-        return -ERANGE;
     if (number < used)
         number = used;
     if (number == UINT32_MAX)

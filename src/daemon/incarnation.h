@@ -10,12 +10,6 @@
 #include <stdint.h>
 
 /**
- * So many starts may have been lost: one a second for half a year.  Who says that more were is not believed, or a memory authority
- * in wrong hands could use up all numbers with a word.
- */
-#define INCARNATION_LEAP (UINT32_C(1) << 24)
-
-/**
  * Raises the number kept in a directory and syncs it to disk.
  * @param directory a descriptor of it
  * @return 0; -EBADMSG: the file holds something else; -EOVERFLOW; or another negative errno
@@ -27,7 +21,7 @@ int incarnation_raise_or_tell(int directory, const char *path, uint32_t *incarna
 
 /**
  * Raises it above a number that is used although it is not the one that is kept.
- * @return as incarnation_raise(); -ERANGE: it is more than INCARNATION_LEAP above the one that is kept
+ * @return as incarnation_raise(); -EOVERFLOW also if nothing is above it
  */
 int incarnation_raise_above(int directory, uint32_t used, uint32_t *incarnation);
 

@@ -55,6 +55,7 @@ struct daemon {
     const char *status;     /**< as the service manager is told */
     struct service_fds given;
     int state_fd;
+    uint32_t begun_with;    /**< the incarnation */
     int audit_fd;
     struct recorder recorder;
     bool bound;     /**< the socket file is ours to remove */
@@ -182,6 +183,7 @@ static int make_core(struct daemon *daemon, uint32_t incarnation, bool pages) {
     uint64_t least = core_least_memory(&options);
     int r = core_new(&daemon->core, &options);
 
+    daemon->begun_with = incarnation;
     if (r == -ENOSPC)
         log_error("memory-cap = %ju is less than the %ju octets that the other settings ask for; raise it, or lower "
                   "max-connections, commands, large-tails or [limits-total]",
@@ -376,11 +378,18 @@ static void tell_memory(void *context, enum memory_link_news news, const struct 
     }
 }
 
+/*
+ * So many starts may have been lost: one a second for half a year.  Who says that more were, at once or one after the other, is not
+ * believed, or a memory authority in wrong hands could use up all numbers.
+ */
+#define MOST_LOST_STARTS (UINT32_C(1) << 24)
+
 /* The state directory was lost, or is another one's: nothing may be numbered as it was before. */
 static int rise_above(void *context, uint32_t own, uint32_t taken, uint32_t *incarnation) {
     const struct daemon *daemon = context;
     const char *path = daemon->config.state_directory;
-    int r = incarnation_raise_above(daemon->state_fd, taken > own ? taken : own, incarnation);
+    bool is_believed = taken < daemon->begun_with || taken - daemon->begun_with <= MOST_LOST_STARTS;
+    int r = is_believed ? incarnation_raise_above(daemon->state_fd, taken > own ? taken : own, incarnation) : -ERANGE;
 
     if (r == 0)
         log_warning("the memory authority has heard from a bus of incarnation %u, and %s says %u: the state of that one is lost; "

@@ -146,7 +146,7 @@ class Host:
 
 
 @harness.test(timeout=240)
-def test_p11_vm_added_by_command_survives_a_restart_of_vmibusd():
+def test_p07_vm_added_by_command_survives_a_restart_of_vmibusd():
     with Host("web") as host:
         host.qemu("web")
         host.qemu("four")
@@ -169,7 +169,7 @@ def test_p11_vm_added_by_command_survives_a_restart_of_vmibusd():
 
 
 @harness.test(timeout=240)
-def test_p11_vm_added_by_command_survives_a_restart_of_vmibus_sensord():
+def test_p07_vm_added_by_command_survives_a_restart_of_vmibus_sensord():
     with Host(apart=True) as host:
         host.qemu("four")
         before = host.add("four")

@@ -132,7 +132,7 @@ static const char *monitor_option(const char *path) {
 
 /* --- what was added -------------------------------------------------------------------------------- */
 
-TEST(test_p11_vm_added_by_command_is_followed_over_restarts, .setup = begin, .teardown = end) {
+TEST(test_p07_vm_added_by_command_is_followed_over_restarts, .setup = begin, .teardown = end) {
     fake_close(fakes[1]);
     start(NULL, NULL);
     assert_ok(add("one", fakes[0]->path));
